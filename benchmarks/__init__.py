@@ -1,0 +1,1 @@
+"""Benchmarks beside faiss-cpu: ``python -m benchmarks.run``."""

@@ -1,0 +1,80 @@
+"""Fixtures of the compatibility suite.
+
+``faiss`` is the module under test: faiss-cpu itself, and faiss_torch on each device there is. A test that takes it
+is ordinary faiss code, and must hold for all of them. ``--implementations=faiss,torch-cpu`` picks some.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+IMPLEMENTATIONS = ("faiss", "torch-cpu", "torch-cuda")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--implementations",
+        default="faiss,torch-cpu" + (",torch-cuda" if torch.cuda.is_available() else ""),
+        help=f"comma-separated, of {', '.join(IMPLEMENTATIONS)}",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "faiss" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--implementations").split(",")
+        marks = {"torch-cuda": pytest.mark.gpu}
+        metafunc.parametrize("faiss", [pytest.param(name, marks=marks.get(name, ())) for name in chosen], indirect=True)
+
+
+@pytest.fixture
+def faiss(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """The module under test."""
+    name = request.param
+    if name == "faiss":
+        return pytest.importorskip("faiss")
+    if name not in IMPLEMENTATIONS:
+        raise pytest.UsageError(f"--implementations: {name!r} is none of {', '.join(IMPLEMENTATIONS)}")
+    monkeypatch.setenv("FAISS_TORCH_DEVICE", name.removeprefix("torch-"))
+    import faiss_torch
+
+    return faiss_torch
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """faiss-cpu, to compare with."""
+    return pytest.importorskip("faiss")
+
+
+@pytest.fixture
+def ours():
+    """faiss_torch on the CPU."""
+    import faiss_torch
+
+    return faiss_torch
+
+
+def data_folder() -> pathlib.Path | None:
+    """The folder of real embeddings, or None where there is none."""
+    beside = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("FAISS_TORCH_DATA", beside)) / "debian_minilm"
+    return folder if (folder / "base.npy").exists() else None
+
+
+@pytest.fixture(scope="session")
+def embeddings() -> tuple[np.ndarray, np.ndarray]:
+    """Sentence embeddings (58,004 and 2,000 x 384), or clustered vectors of that shape where they are absent."""
+    folder = data_folder()
+    if folder is not None:
+        return tuple(np.load(folder / name).astype("float32") for name in ("base.npy", "query.npy"))
+    print("debian_minilm is absent: clustered synthetic vectors of its shape instead")
+    rng = np.random.default_rng(1)
+    centers = rng.standard_normal((300, 384))
+    vectors = centers[rng.integers(300, size=60004)] + 0.7 * rng.standard_normal((60004, 384))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("float32")
+    return vectors[:58004], vectors[58004:]

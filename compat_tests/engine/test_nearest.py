@@ -1,0 +1,161 @@
+"""The tiled assignment against its definition."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
+from faiss_torch.ops import nearest as module
+from faiss_torch.ops import workers
+from faiss_torch.ops.nearest import nearest, nearest_reference
+
+METRICS = [METRIC_L2, METRIC_INNER_PRODUCT]
+
+
+def check(x: torch.Tensor, centroids: torch.Tensor, metric: int) -> None:
+    D, I = nearest(x, centroids, metric)
+    D_reference, I_reference = nearest_reference(x, centroids, metric)
+    assert torch.equal(I, I_reference)
+    torch.testing.assert_close(D, D_reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("n", [0, 1, 127, 128, 129, 1000])
+@pytest.mark.parametrize("k", [1, 2, 31, 64, 65, 100, 1023, 1024, 1025, 2100])
+def test_sizes(n: int, k: int, metric: int) -> None:
+    rng = torch.Generator().manual_seed(n * 10000 + k)
+    check(torch.randn(n, 7, generator=rng), torch.randn(k, 7, generator=rng), metric)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 400),
+    k=st.integers(1, 300),
+    d=st.integers(1, 40),
+    metric=st.sampled_from(METRICS),
+    scale=st.sampled_from([1e-3, 1.0, 300.0]),
+    offset=st.sampled_from([0.0, 1000.0]),
+    seed=st.integers(0, 1000),
+)
+def test_any_data(n: int, k: int, d: int, metric: int, scale: float, offset: float, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=rng) * scale + offset
+    centroids = torch.randn(k, d, generator=rng) * scale + offset
+    D, I = nearest(x, centroids, metric)
+    D_reference, I_reference = nearest_reference(x, centroids, metric)
+    assert torch.equal(I, I_reference)
+    torch.testing.assert_close(D, D_reference, rtol=1e-4, atol=1e-4 * scale * scale)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [60, 1500])
+def test_ties_go_to_the_lowest_id(metric: int, k: int) -> None:
+    rng = torch.Generator().manual_seed(1)
+    distinct = torch.randn(10, 20, generator=rng)
+    centroids = distinct[torch.arange(k) % 10]
+    _, I = nearest(torch.randn(500, 20, generator=rng), centroids, metric)
+    assert int(I.max()) < 10
+
+
+def test_vectors_that_are_centroids() -> None:
+    centroids = torch.randn(700, 33, generator=torch.Generator().manual_seed(2))
+    D, I = nearest(centroids, centroids, METRIC_L2)
+    assert torch.equal(I, torch.arange(700))
+    assert torch.equal(D, torch.zeros(700))
+
+
+@pytest.mark.parametrize("k", [5, 70, 1100])
+def test_values_that_are_not_finite(k: int) -> None:
+    rng = torch.Generator().manual_seed(3)
+    x, centroids = torch.randn(200, 6, generator=rng), torch.randn(k, 6, generator=rng)
+    x[3, 2] = float("nan")
+    x[5, 1] = float("inf")
+    centroids[2] = float("nan")
+    for metric in METRICS:
+        check(x, centroids, metric)
+    D, I = nearest(x, centroids, METRIC_L2)
+    assert I[[3, 5]].tolist() == [-1, -1]
+    assert D[[3, 5]].tolist() == [FLT_MAX, FLT_MAX]
+    D, I = nearest(x[3:4], centroids, METRIC_INNER_PRODUCT)
+    assert (D.item(), I.item()) == (-FLT_MAX, -1)
+
+
+def test_every_row_uncertain_gives_the_same_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second comparison, on its own, is right."""
+    rng = torch.Generator().manual_seed(4)
+    x, centroids = torch.randn(300, 12, generator=rng), torch.randn(90, 12, generator=rng)
+    monkeypatch.setattr(module, "_margin", lambda x, tiles: torch.full((len(x), 1), float("inf")))
+    check(x, centroids, METRIC_L2)
+
+
+def test_coarse_products_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that allows bfloat16 products gets the same labels."""
+    rng = torch.Generator().manual_seed(5)
+    x, centroids = torch.randn(500, 40, generator=rng), torch.randn(300, 40, generator=rng)
+    exact = module._scores
+
+    def coarse(x: torch.Tensor, centroids: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return exact(x.bfloat16().float(), centroids.bfloat16().float(), bias)
+
+    monkeypatch.setattr(module, "_scores", coarse)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        check(x, centroids, METRIC_L2)
+        check(x, centroids, METRIC_INNER_PRODUCT)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_memory_is_that_of_tiles() -> None:
+    """Nothing of size n * k is made: the largest tensor is a tile's scores."""
+    sizes: list[int] = []
+    exact = module._scores
+
+    def watched(x: torch.Tensor, centroids: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        scores = exact(x, centroids, bias)
+        sizes.append(scores.numel())
+        return scores
+
+    module._scores = watched
+    try:
+        nearest(torch.randn(5000, 4), torch.randn(3000, 4), METRIC_L2)
+    finally:
+        module._scores = exact
+    assert max(sizes) <= module.TILE_VECTORS * module.TILE_CENTROIDS
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(RuntimeError, match="metric"):
+        nearest(torch.randn(2, 3), torch.randn(2, 3), METRIC_L1)
+    with pytest.raises(RuntimeError, match="at least one centroid"):
+        nearest(torch.randn(2, 3), torch.randn(0, 3), METRIC_L2)
+
+
+def test_workers_leave_the_threads_of_others_alone() -> None:
+    before = torch.get_num_threads()
+    inside = workers.run([torch.get_num_threads] * 4, 3)
+    assert inside == [1] * 4
+    assert torch.get_num_threads() == before
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [before]
+
+
+def test_workers_keep_order_and_raise() -> None:
+    assert workers.map_over_workers(lambda i: i * i, range(50), 3) == [i * i for i in range(50)]
+    assert workers.map_over_workers(lambda i: workers.map_over_workers(lambda j: i + j, [1, 2], 3), [0, 10], 3) == [
+        [1, 2],
+        [11, 12],
+    ]
+    with pytest.raises(ZeroDivisionError):
+        workers.map_over_workers(lambda i: 1 // i, [1, 0, 2], 2)
+    assert workers.alone(threading.current_thread, 2) is not threading.current_thread()
+    assert workers.alone(threading.current_thread, 1) is threading.current_thread()

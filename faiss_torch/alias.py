@@ -1,0 +1,114 @@
+"""`import faiss` as another name of this library: `install` and `uninstall`.
+
+A finder at the head of ``sys.meta_path`` answers every import of ``faiss`` and of a module below it with the
+module of this library that stands at the same place, and with the same object, so that no module is loaded
+twice. Modules that faiss has because it is wrapped C++ (``faiss.swigfaiss``, ``faiss.loader`` and their like)
+hold nothing that ``faiss`` itself does not offer: they are answered with the library itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+_OURS = __name__.rpartition(".")[0]
+_THEIRS = "faiss"
+
+#: Modules of faiss whose names are all names of faiss itself.
+_WHOLE = frozenset({"swigfaiss", "loader", "extra_wrappers", "gpu_wrappers"})
+
+
+def _is_theirs(name: str) -> bool:
+    return name == _THEIRS or name.startswith(_THEIRS + ".")
+
+
+def _place(fullname: str) -> str | None:
+    """Return the name of the module that answers an import of `fullname`, or None where that is not ours."""
+    top, _, rest = fullname.partition(".")
+    if rest in _WHOLE and top in (_OURS, _THEIRS):
+        # `from faiss import loader` asks for faiss_torch.loader, by the name that the package bears itself
+        return _OURS
+    if top != _THEIRS:
+        return None
+    return f"{_OURS}.{rest}" if rest else _OURS
+
+
+class _AliasLoader(importlib.abc.Loader):
+    """Hands out a module that exists already under another name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._spec: importlib.machinery.ModuleSpec | None = None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self._name)
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # the module has run already; the import system put the alias's spec on it, which is not its own
+        module.__spec__ = self._spec
+
+
+class _AliasFinder(importlib.abc.MetaPathFinder):
+    """Finds ``faiss`` and what is below it in this library."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        name = _place(fullname)
+        if name is None or importlib.util.find_spec(name) is None:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, _AliasLoader(name))
+
+
+class _State:
+    """What `install` did and what it found: the finder while installed, and the modules it put aside."""
+
+    finder: _AliasFinder | None = None
+    aside: dict[str, ModuleType] = {}  # noqa: RUF012
+
+
+def _take_modules() -> dict[str, ModuleType]:
+    """Remove ``faiss`` and what is below it from ``sys.modules`` and return what was there."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if _is_theirs(name)}
+
+
+def install() -> None:
+    """Make ``import faiss``, ``from faiss import X`` and ``import faiss.contrib.Y`` give this library.
+
+    It does not matter whether faiss is installed or was imported before: modules of the real faiss that are
+    in ``sys.modules`` are put aside until `uninstall`. Names that a program bound before (``from faiss import
+    X``) keep what they were bound to. A second call does nothing. The alias holds in this process: a process
+    started by ``multiprocessing`` with the method "spawn" has to call it again.
+    """
+    if _State.finder is not None:
+        return
+    _State.aside = _take_modules()
+    _State.finder = _AliasFinder()
+    sys.meta_path.insert(0, _State.finder)
+    importlib.import_module(_THEIRS)
+
+
+def uninstall() -> None:
+    """Undo `install`: ``import faiss`` means again what it meant before, an already imported faiss included.
+
+    Without `install` before, it does nothing.
+    """
+    if _State.finder is None:
+        return
+    sys.meta_path.remove(_State.finder)
+    _State.finder = None
+    _take_modules()
+    ours = sys.modules[_OURS]
+    for name in _WHOLE:
+        sys.modules.pop(f"{_OURS}.{name}", None)
+        if getattr(ours, name, None) is ours:
+            delattr(ours, name)
+    sys.modules.update(_State.aside)
+    _State.aside = {}

@@ -1,0 +1,212 @@
+"""The border between the caller's arrays and the engine's tensors.
+
+numpy arrays or torch tensors come in at a public verb; the engine sees contiguous tensors on the index's device;
+what goes out is of the kind that came in (numpy to numpy, torch to torch on the input's device). No other module
+converts.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .constants import Float16, Float32, Int8
+from .pointers import Pointer
+
+#: numpy and torch names of the numeric types that vectors may come in.
+_NUMERIC_TYPES = {
+    Float32: (np.float32, torch.float32),
+    Float16: (np.float16, torch.float16),
+    Int8: (np.int8, torch.int8),
+}
+
+Array = Any  # numpy.ndarray or torch.Tensor: what a caller gives and gets
+
+
+def default_device() -> torch.device:
+    """Return the device on which new indexes live: ``FAISS_TORCH_DEVICE``, or the CPU."""
+    return torch.device(os.environ.get("FAISS_TORCH_DEVICE", "cpu"))
+
+
+class _Shared:
+    """Stands for a read-only array towards ``numpy.asarray``, which then gives a writable view of the same bytes.
+
+    torch has no read-only tensors and warns about each one made from a read-only array. The engine writes only to
+    tensors of its own.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        self.__array_interface__ = dict(array.__array_interface__, data=(array.ctypes.data, False))
+
+
+def tensor_of(array: np.ndarray) -> Tensor:
+    """Wrap a numpy array as a CPU tensor without a copy, read-only arrays too.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        C-contiguous, of a dtype that torch has.
+    """
+    if array.size == 0:  # numpy gives arrays without elements strides that torch does not take
+        return torch.from_numpy(np.empty(array.shape, array.dtype)).clone(memory_format=torch.contiguous_format)
+    if not array.flags.writeable:
+        array = np.asarray(_Shared(array))
+    return torch.from_numpy(array)
+
+
+class Kind:
+    """What a caller gave, so that results go out the same: numpy, or torch on a device."""
+
+    def __init__(self, example: Array) -> None:
+        self.torch_device = example.device if isinstance(example, Tensor) else None
+
+    def out(self, tensor: Tensor) -> Array:
+        """Return a result as the caller's kind of array."""
+        if self.torch_device is None:
+            return tensor.detach().cpu().numpy()
+        return tensor.to(self.torch_device)
+
+    def into(self, tensor: Tensor, given: Array | None) -> Array:
+        """Write a result into the array that the caller gave for it, or return it as a new one.
+
+        Parameters
+        ----------
+        tensor : Tensor
+            The result.
+        given : array or None
+            The caller's output argument, already checked by `check_output`.
+        """
+        if given is None:
+            return self.out(tensor)
+        if isinstance(given, Tensor):
+            given.copy_(tensor)
+        else:
+            given[...] = tensor.cpu().numpy()
+        return given
+
+    def matches(self, other: Array) -> bool:
+        """Whether another array of the same call is numpy where the first was numpy, torch where it was torch."""
+        return isinstance(other, Tensor) == (self.torch_device is not None)
+
+    def require(self, other: Array, name: str) -> None:
+        """Raise TypeError unless `other` is of the same kind."""
+        if not self.matches(other):
+            expected = "numpy arrays" if self.torch_device is None else "torch tensors"
+            raise TypeError(
+                f"{name} is a {type(other).__module__}.{type(other).__name__} beside {expected}: "
+                "give all arrays of a call in one kind"
+            )
+
+    def check_output(self, given: Array | None, shape: tuple[int, ...], name: str, dtype: str = "float32") -> None:
+        """Check an output argument: None, or an array of the right kind, shape and dtype.
+
+        Raises
+        ------
+        TypeError
+            If the kind or the dtype is another, as in faiss.
+        AssertionError
+            If the shape is another, as in faiss.
+        """
+        if given is None:
+            return
+        self.require(given, name)
+        if tuple(given.shape) != shape:
+            raise AssertionError(f"output argument {name} has shape {tuple(given.shape)}, expected {shape}")
+        if str(given.dtype).removeprefix("torch.") != dtype:
+            raise TypeError(f"output argument {name} has dtype {given.dtype}, expected {dtype}")
+
+
+def vectors_in(x: Array, d: int, device: torch.device, numeric_type: int = Float32) -> tuple[Tensor, Kind]:
+    """Take a caller's vectors in as float32 on the engine's device.
+
+    Parameters
+    ----------
+    x : array, shape (n, d)
+        numpy or torch; other dtypes and layouts are cast and copied as faiss does.
+    d : int
+        The width expected.
+    device : torch.device
+        Where the engine works.
+    numeric_type : int
+        ``Float32``, ``Float16`` or ``Int8``: values are rounded to that type first.
+
+    Returns
+    -------
+    tensor : Tensor, float32, shape (n, d)
+        Contiguous. It shares the caller's memory where no cast was needed: the engine never writes to it.
+    kind : Kind
+        How to give results back.
+
+    Raises
+    ------
+    AttributeError
+        If `x` has no shape (a list).
+    ValueError
+        If `x` is not two-dimensional, or the numeric type is unknown.
+    AssertionError
+        If the width is not `d`.
+    """
+    if numeric_type not in _NUMERIC_TYPES:
+        raise ValueError(f"numeric type must be Float32, Float16 or Int8, got {numeric_type}")
+    shape = x.shape
+    if len(shape) != 2:
+        raise ValueError(f"expected a 2-dimensional array of shape (n, {d}), got shape {tuple(shape)}")
+    if shape[1] != d:
+        raise AssertionError(f"vectors have {shape[1]} dimensions, expected {d}")
+    numpy_type, torch_type = _NUMERIC_TYPES[numeric_type]
+    kind = Kind(x)
+    if kind.torch_device is not None:
+        tensor = x.detach().to(torch_type)
+    else:
+        tensor = tensor_of(np.ascontiguousarray(x, dtype=numpy_type))
+    return tensor.to(device=device, dtype=torch.float32).contiguous(), kind
+
+
+def integers_in(ids: Array, device: torch.device) -> Tensor:
+    """Take a caller's ids in as contiguous int64 on the engine's device, of whatever shape."""
+    if isinstance(ids, Tensor):
+        return ids.detach().to(device=device, dtype=torch.int64).contiguous()
+    return tensor_of(np.ascontiguousarray(ids, dtype=np.int64)).to(device)
+
+
+def floats_in(values: Array, device: torch.device) -> Tensor:
+    """Take a caller's float values in as contiguous float32 on the engine's device, of whatever shape."""
+    if isinstance(values, Tensor):
+        return values.detach().to(device=device, dtype=torch.float32).contiguous()
+    return tensor_of(np.ascontiguousarray(values, dtype=np.float32)).to(device)
+
+
+def codes_in(codes: Array, code_size: int, device: torch.device) -> tuple[Tensor, Kind]:
+    """Take a caller's codes in as uint8 on the engine's device.
+
+    Parameters
+    ----------
+    codes : array, uint8, shape (n, code_size)
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not uint8: whether to view or to cast is for the caller to say.
+    AssertionError
+        If the width is not `code_size`.
+    """
+    if len(codes.shape) != 2:
+        raise ValueError(f"expected codes of shape (n, {code_size}), got shape {tuple(codes.shape)}")
+    if codes.shape[1] != code_size:
+        raise AssertionError(f"codes have {codes.shape[1]} bytes each, expected {code_size}")
+    if codes.dtype not in (np.uint8, torch.uint8):
+        raise TypeError(f"codes must be an array of dtype uint8, got {codes.dtype}")
+    kind = Kind(codes)
+    if isinstance(codes, Tensor):
+        return codes.detach().to(device).contiguous(), kind
+    return tensor_of(np.ascontiguousarray(codes)).to(device), kind
+
+
+def at_pointer(argument: Any, n: int) -> Array:
+    """Return an argument of faiss's C signatures as an array: a pointer gives the `n` elements it points to."""
+    return argument.view(n) if isinstance(argument, Pointer) else argument

@@ -1,0 +1,240 @@
+"""The names of faiss that this version does not offer, and why.
+
+Using one raises AttributeError with its reason, so that a program says at once what it misses. A name that is
+offered must leave the list, and every name of faiss-cpu is offered or listed here
+(``compat_tests/surface/test_names.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: The names by reason, for faiss-cpu 1.15.1.
+_NAMES_BY_REASON = (
+    (
+        "a variable or helper of faiss's own import or build, not part of its API",
+        """
+        LSQTimer LSQTimerScope MaybeOwnedVectorOwner MmappedFileMappingOwner SHARED_PTR_DISOWN
+        SwigPyIterator VERSION_STRING Version add_ref_in_constructor add_ref_in_function
+        add_ref_in_method add_ref_in_method_explicit_own add_to_referenced_objects base_prefix
+        compiled_simd_levels depr_prefix deprecated_name_map gpu_profiler_start gpu_profiler_stop
+        gpu_sync_all_devices has_AVX2 has_AVX512 has_AVX512_SPR has_SVE instruction_sets loaded
+        logger obj opt_env_variable_name opt_level range_search_with_parameters_c
+        search_with_parameters_c super_kmeans_assign_iteration_c supported_instruction_sets symbol
+        the_class vector_name_map
+        """,
+    ),
+    (
+        "faiss's names for GPUs come in a later version: index.to(device) moves an index to any device of torch",
+        """
+        index_cpu_to_all_gpus index_cpu_to_gpu_multiple_py index_cpu_to_gpus_list knn_gpu
+        pairwise_distance_gpu
+        """,
+    ),
+    (
+        "binary indexes and Hamming distances come in a later version",
+        """
+        BinaryInvertedListScanner BitstringReader BitstringWriter IndexBinary IndexBinaryFlat
+        IndexBinaryFromFloat IndexBinaryHNSW IndexBinaryHNSWCagra IndexBinaryHash
+        IndexBinaryHashStats IndexBinaryIDMap IndexBinaryIDMap2 IndexBinaryIVF IndexBinaryMultiHash
+        IndexBinaryReplicas IndexBinaryShards ThreadedIndexBaseBinary binary_to_real bincode_hist
+        bitvec_print bitvec_shuffle bitvecs2fvecs clone_binary_index crosshamming_count_thres
+        deserialize_index_binary fvec2bitvec fvecs2bitvecs generalized_hamming_64
+        generalized_hammings_knn_hc hamdis_tab_ham_bytes hamming_count_thres hamming_range_search
+        hammings hammings_knn hammings_knn_hc hammings_knn_mc index_binary_factory knn_hamming
+        match_hamming_thres pack_bitstrings popcount32 popcount64 read_index_binary real_to_binary
+        serialize_index_binary shard_binary_ivf_index_centroids unpack_bitstrings write_index_binary
+        """,
+    ),
+    (
+        "wrapping and composite indexes (IDMap, refinement, shards, replicas) come in a later version",
+        """
+        DefaultShardingFunction IDSelectorTranslated IndexIDMap IndexIDMap2
+        IndexIVFIndependentQuantizer IndexProxy IndexRandom IndexRefine IndexRefineFlat
+        IndexRefineSearchParameters IndexReplicas IndexShards IndexShardsIVF IndexSplitVectors
+        PyCallbackShardingFunction ShardingFunction ThreadedIndexBase
+        """,
+    ),
+    (
+        "vector transforms come in a later version: until then, apply them before indexing",
+        """
+        CenteringTransform HadamardRotation ITQMatrix ITQTransform IndexPreTransform
+        IndexRowwiseMinMax IndexRowwiseMinMaxBase IndexRowwiseMinMaxFP16 LinearTransform
+        NormalizationTransform PCAMatrix RandomRotationMatrix RemapDimensionsTransform
+        SearchParametersPreTransform VectorTransform VectorTransformVector inner_product_to_L2sqr
+        matrix_qr read_VectorTransform reflection write_VectorTransform
+        """,
+    ),
+    (
+        "product quantisation comes in a later version",
+        """
+        IVFPQSearchParameters Index2Layer IndexIVFPQ IndexIVFPQR IndexIVFPQStats IndexPQ
+        IndexPQStats MultiIndexQuantizer MultiIndexQuantizer2 OPQMatrix PQDecoder16 PQDecoder8
+        PQDecoderGeneric PQEncoder16 PQEncoder8 PQEncoderGeneric PermutationObjective
+        PolysemousTraining ProductQuantizer ReproduceDistancesObjective SearchParametersPQ
+        SimulatedAnnealingOptimizer SimulatedAnnealingParameters compute_PQ_dis_tables_dsub2
+        initialize_IVFPQ_precomputed_table read_ProductQuantizer write_ProductQuantizer
+        """,
+    ),
+    (
+        "scalar quantisation comes in a later version",
+        """
+        IVFSQTurboQSearchParameters IndexIVFScalarQuantizer IndexScalarQuantizer ScalarQuantizer
+        nb_bits_for_qtype
+        """,
+    ),
+    (
+        "LSH and spectral hashing come in a later version",
+        """
+        IndexIVFSpectralHash IndexLSH
+        """,
+    ),
+    (
+        "additive quantisers (RQ, LSQ and their products) come in a later version",
+        """
+        AdditiveCoarseQuantizer AdditiveQuantizer ComputeCodesAddCentroidsLUT0MemoryPool
+        ComputeCodesAddCentroidsLUT1MemoryPool IcmEncoder IcmEncoderFactory IndexAdditiveQuantizer
+        IndexIVFAdditiveQuantizer IndexIVFLocalSearchQuantizer IndexIVFProductLocalSearchQuantizer
+        IndexIVFProductResidualQuantizer IndexIVFResidualQuantizer IndexLocalSearchQuantizer
+        IndexProductLocalSearchQuantizer IndexProductResidualQuantizer IndexResidual
+        IndexResidualQuantizer LocalSearchCoarseQuantizer LocalSearchQuantizer
+        ProductAdditiveQuantizer ProductLocalSearchQuantizer ProductResidualQuantizer Quantizer
+        RefineBeamLUTMemoryPool RefineBeamMemoryPool ResidualCoarseQuantizer ResidualQuantizer
+        SearchParametersResidualCoarseQuantizer beam_search_encode_step beam_search_encode_step_tab
+        clone_Quantizer compute_codes compute_codes_add_centroids_mp_lut0
+        compute_codes_add_centroids_mp_lut1 refine_beam_LUT_mp refine_beam_mp
+        """,
+    ),
+    (
+        "lattice codecs come in a later version",
+        """
+        EnumeratedVectors IndexLattice Repeat RepeatVector Repeats ZnSphereCodec ZnSphereCodecAlt
+        ZnSphereCodecRec ZnSphereSearch decode get_deserialization_lattice_r2_limit
+        set_deserialization_lattice_r2_limit
+        """,
+    ),
+    (
+        "fast-scan indexes come in a later version",
+        """
+        APPROX_TOPK_BUCKETS_B16_D2 APPROX_TOPK_BUCKETS_B32_D2 APPROX_TOPK_BUCKETS_B8_D2
+        APPROX_TOPK_BUCKETS_B8_D3 CMax_float_partition_fuzzy CMax_uint16_partition_fuzzy
+        CMin_float_partition_fuzzy CMin_uint16_partition_fuzzy CombinerRangeKNNfloat
+        CombinerRangeKNNint16 EXACT_TOPK FastScanDistancePostProcessing FastScanStats
+        IVFFastScanStats IndexAdditiveQuantizerFastScan IndexFastScan
+        IndexIVFAdditiveQuantizerFastScan IndexIVFFastScan IndexIVFLocalSearchQuantizerFastScan
+        IndexIVFPQFastScan IndexIVFProductLocalSearchQuantizerFastScan
+        IndexIVFProductResidualQuantizerFastScan IndexIVFResidualQuantizerFastScan
+        IndexLocalSearchQuantizerFastScan IndexPQFastScan IndexProductLocalSearchQuantizerFastScan
+        IndexProductResidualQuantizerFastScan IndexResidualQuantizerFastScan PartitionStats
+        approx_topk_by_mode aq_estimate_norm_scale aq_quantize_LUT_and_bias quantize_LUT_and_bias
+        round_clamped_to_uint8 round_nonnegative_to_uint16 round_nonnegative_to_uint8
+        round_uint8_per_column round_uint8_per_column_multi simd_histogram_16 simd_histogram_8
+        """,
+    ),
+    (
+        "graph indexes (HNSW, NSG, NNDescent) come in a later version",
+        """
+        HNSW HNSWStats IndexHNSW IndexHNSW2Level IndexHNSWCagra IndexHNSWFlat IndexHNSWPQ
+        IndexHNSWSQ IndexNNDescent IndexNNDescentFlat IndexNSG IndexNSGFlat IndexNSGPQ IndexNSGSQ
+        NNDescent NSG NSG_Graph_int Neighbor Nhood SearchParametersHNSW VisitedTable VisitedTableSet
+        VisitedTableVector greedy_update_nearest hnsw_add_vertices_deterministic
+        search_from_candidate_unbounded search_from_candidates search_neighbors_to_add
+        storage_distance_computer
+        """,
+    ),
+    (
+        "RaBitQ and EDEN come in a later version",
+        """
+        EDENCodeFactors EDENFlatCodesDistanceComputer EDENScaleType_BIASED EDENScaleType_UNBIASED
+        ExtraBitsFactors IVFRaBitQSearchParameters IndexEDEN IndexHNSWRaBitQ IndexIVFEDEN
+        IndexIVFRaBitQ IndexIVFRaBitQFastScan IndexRaBitQ IndexRaBitQFastScan QueryFactorsData
+        RaBitQDistanceComputer RaBitQSearchParameters RaBitQStats RaBitQuantizer SignBitFactors
+        SignBitFactorsWithError Z_MAX_BY_QB compute_1bit_adjusted_distance
+        compute_factors_from_intermediates compute_full_multibit_distance
+        compute_per_vector_storage_size compute_query_factors compute_vector_factors
+        compute_vector_intermediate_values extract_bit_fastscan extract_bit_standard extract_code
+        extract_code_inline is_eden_quantizer_type populate_block_aux_from_flat_storage
+        quantizer_type_for_bits set_bit_fastscan set_bit_standard should_refine_candidate
+        unpack_sign_bits_from_packed
+        """,
+    ),
+    (
+        "panorama indexes come in a later version",
+        """
+        ArrayInvertedListsPanorama IndexFlatIPPanorama IndexFlatL2Panorama IndexFlatPanorama
+        IndexHNSWFlatPanorama IndexIVFFlatPanorama IndexRefinePanorama Panorama PanoramaStats
+        search_from_candidates_panorama
+        """,
+    ),
+    (
+        "neural codecs (QINCo) come in a later version",
+        """
+        Embedding FFN IndexNeuralNetCodec IndexQINCo Int32Tensor2D Linear NeuralNetCodec QINCo
+        QINCoStep Tensor2D
+        """,
+    ),
+    (
+        "SuperKMeans comes in a later version: Kmeans does the same clustering",
+        """
+        SuperKMeans SuperKMeansAssignScratch SuperKMeansParameters SuperKmeans
+        precompute_ad_thresholds super_kmeans_assign_iteration
+        """,
+    ),
+    (
+        "inverted lists other than ArrayInvertedLists come in a later version",
+        """
+        BlockInvertedLists CappedInvertedLists ConcatenatedInvertedLists HStackInvertedLists
+        InvertedListsIOHook InvertedListsIterator InvertedListsPtrVector MappedFileIOReader
+        MaskedInvertedLists OnDiskInvertedLists OnDiskOneList OnDiskOneListVector
+        ReadOnlyInvertedLists SliceInvertedLists StopWordsInvertedLists VStackInvertedLists
+        """,
+    ),
+    (
+        "operations on whole IVF indexes come in a later version: merge_from and search(params=...) are there",
+        """
+        SlidingIndexWindow check_compatible_for_merge get_invlist_range
+        ivf_residual_add_from_flat_codes ivf_residual_from_quantizer merge_into
+        range_search_with_parameters search_and_return_centroids search_centroid
+        search_with_parameters set_invlist_range shard_ivf_index_centroids
+        """,
+    ),
+    (
+        "an interface for C++ programs: from Python, use the verbs of the index",
+        """
+        BufferList Cloner CodePacker CodePackerFlat CodeSet DirectMapAdd DistanceComputer
+        FlatCodesDistanceComputer IDScanContext IDSelectorContextDispatch IDSelectorWithContext
+        InvertedListScanner InvertedListScannerStats NegativeDistanceComputer PyCallbackIDSelector
+        RangeQueryResult RangeSearchPartialResult RangeSearchResult code_size get_distance_computer
+        get_extra_distance_computer packed_code_size
+        """,
+    ),
+    (
+        "a C function that has a form with arrays, such as knn, merge_knn_results, kmin or MapInt64ToInt64",
+        """
+        chi2_quantile_wh fourcc fourcc_inv fourcc_inv_printable fvec_L1 fvec_L2sqr_batch_4
+        fvec_L2sqr_by_idx fvec_L2sqr_ny_nearest fvec_L2sqr_ny_nearest_y_transposed
+        fvec_L2sqr_ny_transposed fvec_Linf fvec_add fvec_argsort fvec_argsort_parallel
+        fvec_inner_product_batch_4 fvec_inner_products_by_idx fvec_sub fvecs_maybe_subsample
+        hashtable_int64_to_int64_add hashtable_int64_to_int64_init hashtable_int64_to_int64_lookup
+        knn_L2sqr_by_idx knn_inner_products_by_idx merge_knn_results_CMax merge_knn_results_CMin
+        merge_result_table_with normal_quantile range_search_L2sqr range_search_inner_product
+        ranklist_handle_ties
+        """,
+    ),
+)
+
+#: Why each name is not offered.
+GAPS = {name: reason for reason, names in _NAMES_BY_REASON for name in names.split()}
+
+
+def missing(name: str) -> Any:
+    """Raise AttributeError for a name that the package does not have; the package's ``__getattr__``.
+
+    Raises
+    ------
+    AttributeError
+        With the reason for a name of faiss, else with Python's ordinary words.
+    """
+    if name in GAPS:
+        raise AttributeError(f"faiss_torch does not offer {name}: {GAPS[name]}")
+    raise AttributeError(f"module 'faiss_torch' has no attribute {name!r}")

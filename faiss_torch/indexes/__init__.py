@@ -1,0 +1,1 @@
+"""Stateful Index classes, one family per file."""

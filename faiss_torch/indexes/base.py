@@ -1,0 +1,528 @@
+"""Index: every public verb, once. The border is here; subclasses write hooks that see tensors on their device.
+
+Hooks (tensors are float32 or int64 on ``self.device``)::
+
+    _train(x)                          _search(x, k, params) -> D, I
+    _add(x, ids or None)               _range_search(x, radius, params) -> lims, D, I
+    _reset()                           _reconstruct(keys) -> x
+    _remove_ids(sel) -> n              _sa_encode(x) -> codes, _sa_decode(codes) -> x
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import border, threads
+from ..border import Array, Kind
+from ..constants import METRIC_L2, Float32, metric_type_from_int
+from ..parts.params import SearchParameters
+from ..parts.selectors import IDSelector, selector_of
+
+
+@functools.cache
+def _attributes_of(cls: Any) -> frozenset[str]:
+    """The names annotated in the bodies of a class and its bases: the attributes that its objects have."""
+    return frozenset(name for base in cls.__mro__ for name in inspect.get_annotations(base))
+
+
+class Index:
+    """A set of vectors that can be searched; the base of all float indexes.
+
+    Parameters
+    ----------
+    d : int
+        Dimensions of the vectors.
+    metric : int
+        One of the ``METRIC_*`` numbers.
+
+    Attributes
+    ----------
+    d : int
+    ntotal : int
+        Number of vectors stored.
+    is_trained : bool
+    metric_type : int
+    metric_arg : float
+        The p of METRIC_Lp.
+    verbose : bool
+    device : torch.device
+        Where the index lives (an extension; see `to`).
+    """
+
+    d: int
+    ntotal: int
+    is_trained: bool
+    metric_type: int
+    metric_arg: float
+    verbose: bool
+    device: torch.device
+    referenced_objects: list[Any]
+    thisown: bool
+
+    def __init__(self, d: int = 0, metric: int = METRIC_L2) -> None:
+        if d < 0:
+            raise RuntimeError(f"an index cannot have {d} dimensions")
+        self.d = int(d)
+        self.ntotal = 0
+        self.is_trained = True
+        self.metric_type = metric_type_from_int(metric)
+        self.metric_arg = 0.0
+        self.verbose = False
+        self.device = border.default_device()
+        self.thisown = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        cls: Any = type(self)
+        if name not in _attributes_of(cls) and not hasattr(cls, name):
+            raise AttributeError(f"'{cls.__name__}' object has no attribute '{name}'.")
+        object.__setattr__(self, name, value)
+
+    def __copy__(self) -> Index:
+        # as in faiss, a copy shares nothing
+        return copy.deepcopy(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} d={self.d} ntotal={self.ntotal} device={self.device}>"
+
+    @property
+    def this(self) -> Index:
+        """Stand-in for SWIG's handle, so that ``index.this.disown()`` does nothing."""
+        return self
+
+    def disown(self) -> None:
+        """Do nothing: ownership is Python's."""
+
+    def own(self, value: bool = True) -> None:
+        """Do nothing: ownership is Python's."""
+
+    def to(self, device: torch.device | str) -> Index:
+        """Move the index to a device.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            Any device of torch.
+
+        Returns
+        -------
+        Index
+            This index.
+        """
+        self._to(torch.device(device))
+        return self
+
+    def _to(self, device: torch.device) -> None:
+        self.device = device
+
+    # the border
+
+    def _vectors(self, x: Array, numeric_type: int = Float32) -> tuple[Tensor, Kind]:
+        return border.vectors_in(x, self.d, self.device, numeric_type)
+
+    def _check_k(self, k: Any) -> int:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+            raise TypeError(f"k must be an integer, got {type(k).__name__}")
+        if k <= 0:
+            raise AssertionError(f"k must be positive, got {k}")
+        return int(k)
+
+    def _require_trained(self) -> None:
+        if not self.is_trained:
+            raise RuntimeError(f"{type(self).__name__} is not trained: call train() first")
+
+    # training and adding
+
+    @threads.applied()
+    def train(self, x: Array, *, numeric_type: int = Float32, xq_train: Array | None = None) -> None:
+        """Train on a representative set of vectors.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+        numeric_type : int
+            ``Float32``, ``Float16`` or ``Int8``.
+        xq_train : array, optional
+            Training queries; no index of this library uses them.
+
+        Raises
+        ------
+        AssertionError
+            If the width is not d.
+        RuntimeError
+            If there are too few vectors, or some are not finite.
+        """
+        if xq_train is not None:
+            if numeric_type != Float32:
+                raise TypeError("xq_train is only supported for numeric_type Float32")
+            self._vectors(xq_train)
+        self._train(self._vectors(x, numeric_type)[0])
+
+    def _train(self, x: Tensor) -> None:
+        """Most indexes need no training."""
+
+    @threads.applied()
+    def add(self, x: Array, numeric_type: int = Float32) -> None:
+        """Add vectors; they get the ids ntotal, ntotal + 1, ...
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+        numeric_type : int
+            ``Float32``, ``Float16`` or ``Int8``.
+
+        Raises
+        ------
+        AssertionError
+            If the width is not d.
+        RuntimeError
+            If the index is not trained.
+        """
+        vectors, _ = self._vectors(x, numeric_type)
+        self._require_trained()
+        self._add(vectors, None)
+
+    @threads.applied()
+    def add_with_ids(self, x: Array, ids: Array, numeric_type: int = Float32) -> None:
+        """Add vectors with ids of the caller's.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+        ids : array of int64, shape (n,)
+            -1 is what a search returns where there is no result, so better not used.
+        numeric_type : int
+
+        Raises
+        ------
+        AssertionError
+            If there are not as many ids as vectors, or the width is not d.
+        RuntimeError
+            If the index is not trained, or keeps no ids.
+        """
+        vectors, kind = self._vectors(x, numeric_type)
+        kind.require(ids, "ids")
+        if tuple(ids.shape) != (len(vectors),):
+            raise AssertionError(
+                f"not same nb of vectors as ids: {len(vectors)} vectors, ids of shape {tuple(ids.shape)}"
+            )
+        self._require_trained()
+        self._add(vectors, border.integers_in(ids, self.device))
+
+    def _add(self, x: Tensor, ids: Tensor | None) -> None:
+        raise RuntimeError(f"add is not implemented for {type(self).__name__}")
+
+    def reset(self) -> None:
+        """Remove all vectors; the training stays."""
+        self._reset()
+
+    def _reset(self) -> None:
+        raise RuntimeError(f"reset is not implemented for {type(self).__name__}")
+
+    @threads.applied()
+    def remove_ids(self, x: Array | IDSelector) -> int:
+        """Remove vectors.
+
+        Parameters
+        ----------
+        x : 1-d array of ids, or IDSelector
+
+        Returns
+        -------
+        int
+            How many were removed.
+        """
+        return self._remove_ids(selector_of(x))
+
+    def _remove_ids(self, sel: IDSelector) -> int:
+        raise RuntimeError(f"remove_ids is not implemented for {type(self).__name__}")
+
+    # searching
+
+    @threads.applied()
+    def search(
+        self,
+        x: Array,
+        k: int,
+        *,
+        params: SearchParameters | None = None,
+        D: Array | None = None,
+        I: Array | None = None,
+        numeric_type: int = Float32,
+    ) -> tuple[Array, Array]:
+        """Find the k nearest neighbours of vectors.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+        k : int
+        params : SearchParameters, optional
+            Settings of this call.
+        D, I : array, shape (n, k), optional
+            Where to put the results.
+        numeric_type : int
+
+        Returns
+        -------
+        D : array of float32, shape (n, k)
+            Distances, closest first (squared for L2); +FLT_MAX, or -FLT_MAX for a similarity, where there are
+            fewer than k results.
+        I : array of int64, shape (n, k)
+            Ids; -1 where there are fewer than k results.
+
+        Raises
+        ------
+        AssertionError
+            If the width is not d, or k is not positive.
+        """
+        vectors, kind = self._vectors(x, numeric_type)
+        k = self._check_k(k)
+        kind.check_output(D, (len(vectors), k), "D")
+        kind.check_output(I, (len(vectors), k), "I", "int64")
+        distances, labels = self._search(vectors, k, params)
+        return kind.into(distances, D), kind.into(labels, I)
+
+    def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
+        raise RuntimeError(f"search is not implemented for {type(self).__name__}")
+
+    @threads.applied()
+    def range_search(
+        self, x: Array, thresh: float, *, params: SearchParameters | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Find all vectors within a radius.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+        thresh : float
+            Results have distances below it (squared for L2), or above it for a similarity.
+        params : SearchParameters, optional
+
+        Returns
+        -------
+        lims : array of uint64 (int64 for torch), shape (n + 1,)
+            The results of query i are ``[lims[i]:lims[i + 1]]``.
+        D : array of float32, shape (lims[n],)
+        I : array of int64, shape (lims[n],)
+        """
+        vectors, kind = self._vectors(x)
+        return self._ranges_out(kind, *self._range_search(vectors, float(thresh), params))
+
+    def _ranges_out(self, kind: Kind, lims: Tensor, distances: Tensor, labels: Tensor) -> tuple[Array, Array, Array]:
+        given_lims = kind.out(lims)
+        if isinstance(given_lims, np.ndarray):
+            given_lims = given_lims.astype(np.uint64)
+        return given_lims, kind.out(distances), kind.out(labels)
+
+    def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
+        raise RuntimeError(f"range_search is not implemented for {type(self).__name__}")
+
+    @threads.applied()
+    def assign(self, x: Array, k: int = 1, labels: Array | None = None) -> Array:
+        """Return the ids of the k nearest neighbours: `search` without the distances.
+
+        Returns
+        -------
+        array of int64, shape (n, k)
+        """
+        vectors, kind = self._vectors(x)
+        k = self._check_k(k)
+        kind.check_output(labels, (len(vectors), k), "labels", "int64")
+        return kind.into(self._search(vectors, k, None)[1], labels)
+
+    @threads.applied()
+    def search_and_reconstruct(
+        self,
+        x: Array,
+        k: int,
+        *,
+        params: SearchParameters | None = None,
+        D: Array | None = None,
+        I: Array | None = None,
+        R: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """Find the k nearest neighbours and return their vectors too.
+
+        Returns
+        -------
+        D, I : arrays, shape (n, k)
+            As `search`.
+        R : array of float32, shape (n, k, d)
+            NaN where there is no result.
+        """
+        vectors, kind = self._vectors(x)
+        k = self._check_k(k)
+        n = len(vectors)
+        kind.check_output(D, (n, k), "D")
+        kind.check_output(I, (n, k), "I", "int64")
+        kind.check_output(R, (n, k, self.d), "R")
+        distances, labels, recons = self._search_and_reconstruct(vectors, k, params)
+        return kind.into(distances, D), kind.into(labels, I), kind.into(recons, R)
+
+    def _search_and_reconstruct(
+        self, x: Tensor, k: int, params: SearchParameters | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        distances, labels = self._search(x, k, params)
+        recons = x.new_full((*labels.shape, self.d), float("nan"))
+        found = labels >= 0
+        recons[found] = self._reconstruct(labels[found])
+        return distances, labels, recons
+
+    # reading back
+
+    def _numpy_or(self, given: Array | None) -> Kind:
+        """Results without an input array are numpy, or what the output argument is."""
+        return Kind(given)
+
+    def reconstruct(self, key: int, x: Array | None = None) -> Array:
+        """Return one stored vector.
+
+        Parameters
+        ----------
+        key : int
+            Its id.
+        x : array, shape (d,), optional
+            Where to put it.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no vector of that id.
+        """
+        kind = self._numpy_or(x)
+        kind.check_output(x, (self.d,), "x")
+        return kind.into(self._reconstruct(torch.tensor([int(key)], device=self.device))[0], x)
+
+    def reconstruct_batch(self, key: Array, x: Array | None = None) -> Array:
+        """Return stored vectors of several ids: (n,) -> (n, d)."""
+        keys = border.integers_in(key, self.device)
+        if keys.ndim != 1:
+            raise ValueError(f"expected a 1-dimensional array of ids, got shape {tuple(keys.shape)}")
+        kind = Kind(key) if x is None else Kind(x)
+        kind.check_output(x, (len(keys), self.d), "x")
+        return kind.into(self._reconstruct(keys), x)
+
+    def reconstruct_n(self, n0: int = 0, ni: int = -1, x: Array | None = None) -> Array:
+        """Return the stored vectors n0 ... n0 + ni - 1.
+
+        Parameters
+        ----------
+        n0 : int
+        ni : int
+            -1 for all up to ntotal.
+        x : array, shape (ni, d), optional
+
+        Raises
+        ------
+        RuntimeError
+            If the range is not within 0 ... ntotal.
+        """
+        n0, ni = int(n0), int(self.ntotal - n0 if ni == -1 else ni)
+        kind = self._numpy_or(x)
+        if ni < 0 or (ni > 0 and (n0 < 0 or n0 + ni > self.ntotal)):
+            raise RuntimeError(f"reconstruct_n: {ni} vectors from {n0} are not within the {self.ntotal} stored")
+        kind.check_output(x, (ni, self.d), "x")
+        return kind.into(self._reconstruct_n(n0, ni), x)
+
+    def _reconstruct_n(self, n0: int, ni: int) -> Tensor:
+        return self._reconstruct(torch.arange(n0, n0 + ni, device=self.device))
+
+    def _reconstruct(self, keys: Tensor) -> Tensor:
+        raise RuntimeError(f"reconstruct is not implemented for {type(self).__name__}")
+
+    def compute_residual(self, x: Array, residual: Array | None = None, key: int | None = None) -> Array:
+        """Return ``x`` minus the stored vector of an id.
+
+        Called as ``compute_residual(x, residual, key)`` with a pointer or array for the result, as in faiss, or as
+        ``compute_residual(x, key=key)``.
+        """
+        keys = np.array([key], dtype=np.int64)
+        return self._residuals(x, residual, keys, 1)
+
+    def compute_residual_n(self, n: int, xs: Array, residuals: Array, keys: Array) -> Array:
+        """Write ``xs[i]`` minus the stored vector of ``keys[i]`` to ``residuals[i]``; arrays or pointers."""
+        Kind(xs).require(border.at_pointer(keys, n), "keys")
+        return self._residuals(xs, residuals, keys, n)
+
+    def _residuals(self, xs: Any, residuals: Any, keys: Any, n: int) -> Array:
+        kind = Kind(xs)
+        values = border.floats_in(border.at_pointer(xs, n * self.d), self.device).reshape(n, self.d)
+        ids = border.integers_in(border.at_pointer(keys, n), self.device).reshape(n)
+        result = values - self._reconstruct(ids)
+        if residuals is None:
+            return kind.out(result.reshape(xs.shape))
+        target = border.at_pointer(residuals, n * self.d)
+        kind.require(target, "residuals")
+        return kind.into(result.reshape(tuple(target.shape)), target)
+
+    # as a codec
+
+    def sa_code_size(self) -> int:
+        """Return the bytes of one code of `sa_encode`."""
+        raise RuntimeError(f"standalone codec not implemented for {type(self).__name__}")
+
+    @threads.applied()
+    def sa_encode(self, x: Array, codes: Array | None = None) -> Array:
+        """Encode vectors: (n, d) -> uint8, (n, sa_code_size())."""
+        vectors, kind = self._vectors(x)
+        kind.check_output(codes, (len(vectors), self.sa_code_size()), "codes", "uint8")
+        self._require_trained()
+        return kind.into(self._sa_encode(vectors), codes)
+
+    def _sa_encode(self, x: Tensor) -> Tensor:
+        raise RuntimeError(f"standalone codec not implemented for {type(self).__name__}")
+
+    @threads.applied()
+    def sa_decode(self, codes: Array, x: Array | None = None) -> Array:
+        """Decode codes of `sa_encode`: uint8, (n, sa_code_size()) -> (n, d)."""
+        given, kind = border.codes_in(codes, self.sa_code_size(), self.device)
+        kind.check_output(x, (len(given), self.d), "x")
+        return kind.into(self._sa_decode(given), x)
+
+    def _sa_decode(self, codes: Tensor) -> Tensor:
+        raise RuntimeError(f"standalone codec not implemented for {type(self).__name__}")
+
+    @threads.applied()
+    def add_sa_codes(self, codes: Array, ids: Array | None = None) -> None:
+        """Add vectors that are already encoded, with ids or without."""
+        given, kind = border.codes_in(codes, self.sa_code_size(), self.device)
+        labels = None
+        if ids is not None:
+            kind.require(ids, "ids")
+            if tuple(ids.shape) != (len(given),):
+                raise AssertionError(
+                    f"not same nb of codes as ids: {len(given)} codes, ids of shape {tuple(ids.shape)}"
+                )
+            labels = border.integers_in(ids, self.device)
+        self._add_sa_codes(given, labels)
+
+    def _add_sa_codes(self, codes: Tensor, ids: Tensor | None) -> None:
+        raise RuntimeError(f"add_sa_codes is not implemented for {type(self).__name__}")
+
+    # merging
+
+    def check_compatible_for_merge(self, other: Index) -> None:
+        """Raise RuntimeError unless another index can be merged into this one."""
+        raise RuntimeError(f"merge_from is not implemented for {type(self).__name__}")
+
+    def merge_from(self, otherIndex: Index, add_id: int = 0) -> None:
+        """Move all vectors of another index of the same kind to this one.
+
+        Parameters
+        ----------
+        otherIndex : Index
+            It is empty afterwards.
+        add_id : int
+            Added to the ids that come in.
+        """
+        self.check_compatible_for_merge(otherIndex)
+        self._merge_from(otherIndex, int(add_id))
+
+    def _merge_from(self, other: Any, add_id: int) -> None:
+        raise RuntimeError(f"merge_from is not implemented for {type(self).__name__}")

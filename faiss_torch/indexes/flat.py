@@ -1,0 +1,170 @@
+"""IndexFlat: the vectors themselves, searched exactly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ..ops import flat
+from ..ops.nearest import nearest
+from ..ops.screen import Stored
+from ..parts.params import SearchParameters
+from ..parts.row_facts import RowFacts
+from ..pointers import Pointer
+from ..vectors import Int64Vector
+from .flat_codes import IndexFlatCodes
+
+
+class IndexFlat(IndexFlatCodes):
+    """Vectors as they are, searched exactly in any metric.
+
+    Parameters
+    ----------
+    d : int
+    metric : int
+        One of the ``METRIC_*`` numbers.
+    """
+
+    _facts: RowFacts | None
+
+    def __init__(self, d: int = 0, metric: int = METRIC_L2) -> None:
+        super().__init__(4 * int(d), d, metric)
+        self._facts = None
+
+    def get_xb(self) -> Pointer:
+        """Return a pointer to the vectors, ``ntotal * d`` float32 (a copy on an accelerator)."""
+        return Pointer(self._codes.rows.cpu().numpy().reshape(-1).view("float32"))
+
+    def _codes_changed(self) -> None:
+        self._facts = None
+
+    def __getstate__(self) -> dict[str, object]:
+        # what the screen knows is made again when it is needed
+        return {**self.__dict__, "_facts": None}
+
+    @property
+    def _vectors_stored(self) -> Tensor:
+        return self._codes.room.view(torch.float32)
+
+    def _add_sa_codes(self, codes: Tensor, ids: Tensor | None) -> None:
+        begin = self.ntotal
+        super()._add_sa_codes(codes, ids)
+        if self._facts is not None:
+            self._facts.resize(self.ntotal)
+            self._facts.write(slice(begin, self.ntotal), codes.view(torch.float32))
+
+    def _stored(self, params: SearchParameters | None = None) -> Stored:
+        """Return what the engine reads; what it needs to know of the rows is made at the first search."""
+        if self._facts is None or self._facts.metric_type != self.metric_type:
+            self._facts = RowFacts(self.metric_type, self.device)
+            self._facts.resize(self.ntotal)
+            self._facts.write(slice(0, self.ntotal), self._codes.rows.view(torch.float32))
+        hidden = None
+        if params is not None and params.sel is not None:
+            hidden = ~params.sel.mask(torch.arange(len(self._codes.room), device=self.device))
+        return self._facts.stored(self._vectors_stored, hidden)
+
+    def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
+        if k == 1 and self._is_assignment(x, params):
+            distances, labels = nearest(x, self._vectors_stored[: self.ntotal], self.metric_type)
+            return distances[:, None], labels[:, None]
+        return flat.knn(x, self._stored(params), self.ntotal, k, self.metric_type, self.metric_arg)
+
+    def _is_assignment(self, x: Tensor, params: SearchParameters | None) -> bool:
+        """Whether to look for the nearest of few stored vectors for many: k-means, and adding to inverted lists."""
+        product = self.metric_type in (METRIC_L2, METRIC_INNER_PRODUCT)
+        few = 0 < self.ntotal <= 4 * len(x)
+        return product and few and (params is None or params.sel is None) and self._stored().finite
+
+    def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
+        return flat.range_search(x, self._stored(params), self.ntotal, radius, self.metric_type, self.metric_arg)
+
+    def _sa_encode(self, x: Tensor) -> Tensor:
+        return x.view(torch.uint8).reshape(len(x), self.code_size)
+
+    def _sa_decode(self, codes: Tensor) -> Tensor:
+        return codes.contiguous().view(torch.float32).clone()
+
+
+class IndexFlatIP(IndexFlat):
+    """Exact search by largest inner product.
+
+    Parameters
+    ----------
+    d : int
+    """
+
+    def __init__(self, d: int = 0) -> None:
+        super().__init__(d, METRIC_INNER_PRODUCT)
+
+
+class IndexFlatL2(IndexFlat):
+    """Exact search by smallest squared L2 distance.
+
+    Parameters
+    ----------
+    d : int
+    """
+
+    def __init__(self, d: int = 0) -> None:
+        super().__init__(d, METRIC_L2)
+
+
+class IndexFlat1D(IndexFlatL2):
+    """One-dimensional vectors, searched by bisection.
+
+    Distances are ``|x - y|``, not squared, and +inf where there is no result, as in faiss.
+
+    Parameters
+    ----------
+    continuous_update : bool
+        Keep the order up to date at every add; otherwise call `update_permutation` after the last one.
+
+    Attributes
+    ----------
+    continuous_update : bool
+    perm : Int64Vector
+        The order of the values.
+    """
+
+    continuous_update: bool
+    perm: Int64Vector
+
+    def __init__(self, continuous_update: bool = True) -> None:
+        super().__init__(1)
+        self.continuous_update = continuous_update
+        self.perm = Int64Vector()
+
+    def update_permutation(self) -> None:
+        """Sort the stored values."""
+        self.perm = Int64Vector(self._vectors_stored[: self.ntotal, 0].argsort(stable=True).cpu().numpy())
+
+    def _add(self, x: Tensor, ids: Tensor | None) -> None:
+        super()._add(x, ids)
+        if self.continuous_update:
+            self.update_permutation()
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.perm = Int64Vector()
+
+    def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
+        if params is not None:
+            raise RuntimeError("search params are not supported for IndexFlat1D")
+        if len(self.perm) != self.ntotal:
+            raise RuntimeError("call update_permutation() before search: vectors were added since the last one")
+        order = torch.from_numpy(self.perm.array).to(self.device)
+        values = self._vectors_stored[: self.ntotal, 0][order].contiguous()
+        # the k nearest of q are within the k values on either side of its place in the order
+        place = torch.searchsorted(values, x[:, 0].contiguous(), right=True)
+        columns = place[:, None] + torch.arange(-k, k, device=self.device)
+        inside = (columns >= 0) & (columns < self.ntotal)
+        columns = columns.clamp(0, max(0, self.ntotal - 1))
+        if self.ntotal == 0:
+            return x.new_full((len(x), k), float("inf")), place.new_full((len(x), k), -1)
+        keys = (values[columns] - x).abs().masked_fill_(~inside | x.isnan(), float("inf"))
+        distances, nearest_first = keys.sort(dim=1, stable=True)
+        labels = order[columns.gather(1, nearest_first)]
+        distances, labels = distances[:, :k].contiguous(), labels[:, :k].contiguous()
+        return distances, labels.masked_fill_(distances.isinf(), -1)

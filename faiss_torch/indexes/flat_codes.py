@@ -1,0 +1,133 @@
+"""IndexFlatCodes: indexes that store one code per vector, in the order of the ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import border
+from ..constants import METRIC_L2
+from ..parts.growing import GrowingTensor
+from ..parts.selectors import IDSelector
+from ..vectors import MaybeOwnedVectorUInt8
+from .base import Index
+
+
+class IndexFlatCodes(Index):
+    """Base of the indexes whose vectors are a table of codes.
+
+    Parameters
+    ----------
+    code_size : int
+        Bytes of a code.
+    d : int
+    metric : int
+
+    Attributes
+    ----------
+    code_size : int
+    codes : MaybeOwnedVectorUInt8
+        All codes, ``ntotal * code_size`` bytes; over the index's own memory on the CPU, a copy on an accelerator.
+    """
+
+    code_size: int
+    _codes: GrowingTensor
+
+    def __init__(self, code_size: int = 0, d: int = 0, metric: int = METRIC_L2) -> None:
+        super().__init__(d, metric)
+        self.code_size = code_size
+        self._codes = GrowingTensor((code_size,), torch.uint8, self.device)
+
+    @property
+    def codes(self) -> MaybeOwnedVectorUInt8:
+        rows = self._codes.rows.cpu().numpy().reshape(-1)
+        return MaybeOwnedVectorUInt8(rows, on_replace=self._set_codes)
+
+    @codes.setter
+    def codes(self, values: Any) -> None:
+        self._set_codes(getattr(values, "array", values))
+
+    def _set_codes(self, values: np.ndarray) -> None:
+        if values.size % max(1, self.code_size):
+            raise RuntimeError(f"{values.size} bytes are no whole number of codes of {self.code_size} bytes")
+        table = border.tensor_of(values).view(-1, max(1, self.code_size))
+        self._codes = GrowingTensor((self.code_size,), torch.uint8, self.device)
+        self._codes.replace(table.to(self.device))
+        self._codes_changed()
+
+    def _codes_changed(self) -> None:
+        """Forget whatever was derived from the codes."""
+
+    def _to(self, device: torch.device) -> None:
+        super()._to(device)
+        self._codes.to(device)
+        self._codes_changed()
+
+    def _add(self, x: Tensor, ids: Tensor | None) -> None:
+        if ids is not None:
+            raise RuntimeError(f"add_with_ids is not implemented for {type(self).__name__}: wrap it in an IndexIDMap")
+        self._add_sa_codes(self._sa_encode(x), None)
+
+    def _add_sa_codes(self, codes: Tensor, ids: Tensor | None) -> None:
+        self._codes.append(codes)
+        self.ntotal = self._codes.size
+
+    def _reset(self) -> None:
+        self._codes = GrowingTensor((self.code_size,), torch.uint8, self.device)
+        self.ntotal = 0
+        self._codes_changed()
+
+    def _remove_ids(self, sel: IDSelector) -> int:
+        keep = ~sel.mask(torch.arange(self.ntotal, device=self.device))
+        removed = self.ntotal - int(keep.sum())
+        if removed:
+            self._keep_rows(keep)
+        return removed
+
+    def _keep_rows(self, rows: Tensor) -> None:
+        """Keep the chosen rows (a mask, or an order of rows)."""
+        self._codes.replace(self._codes.rows[rows])
+        self.ntotal = self._codes.size
+        self._codes_changed()
+
+    def permute_entries(self, perm: border.Array) -> None:
+        """Reorder the vectors: number i becomes the old number ``perm[i]``."""
+        order = border.integers_in(border.at_pointer(perm, self.ntotal), self.device)
+        if tuple(order.shape) != (self.ntotal,):
+            raise AssertionError(f"expected a permutation of {self.ntotal} entries, got shape {tuple(order.shape)}")
+        self._keep_rows(order)
+
+    def _codes_of(self, keys: Tensor) -> Tensor:
+        if keys.numel() and not (0 <= int(keys.min()) and int(keys.max()) < self.ntotal):
+            wrong = keys[(keys < 0) | (keys >= self.ntotal)]
+            raise RuntimeError(f"id {int(wrong[0])} is outside 0 ... {self.ntotal - 1}")
+        return self._codes.rows[keys]
+
+    def _reconstruct(self, keys: Tensor) -> Tensor:
+        return self._sa_decode(self._codes_of(keys))
+
+    def _reconstruct_n(self, n0: int, ni: int) -> Tensor:
+        return self._sa_decode(self._codes.rows[n0 : n0 + ni])
+
+    def sa_code_size(self) -> int:
+        return self.code_size
+
+    def check_compatible_for_merge(self, other: Index) -> None:
+        if type(other) is not type(self):
+            raise RuntimeError(
+                f"can only merge a {type(self).__name__} with its like, not with a {type(other).__name__}"
+            )
+        if (other.d, other.code_size, other.metric_type) != (self.d, self.code_size, self.metric_type):
+            raise RuntimeError(
+                f"cannot merge an index of d={other.d}, code_size={other.code_size}, metric {other.metric_type} "
+                f"into one of d={self.d}, code_size={self.code_size}, metric {self.metric_type}"
+            )
+
+    def _merge_from(self, other: IndexFlatCodes, add_id: int) -> None:
+        if add_id:
+            raise RuntimeError("cannot set ids in a flat index: add_id must be 0")
+        self._add_sa_codes(other._codes.rows.to(self.device), None)
+        other._reset()

@@ -1,0 +1,152 @@
+"""Level1Quantizer: the coarse quantizer of an IVF index and its training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ..parts.clustering import Clustering, ClusteringParameters
+from ..parts.params import SearchParameters
+from .base import Index
+from .flat import IndexFlatL2
+
+
+class Level1Quantizer:
+    """Assigns vectors to lists.
+
+    Attributes
+    ----------
+    quantizer : Index
+        Holds one vector per list.
+    nlist : int
+    quantizer_trains_alone : int
+        0: k-means with the quantizer as assignment index. 1: ``quantizer.train`` does it all. 2: k-means on a flat
+        index, the centroids are then added to the quantizer.
+    own_fields : bool
+        Without effect: ownership is Python's.
+    cp : ClusteringParameters
+        Of the k-means; 10 iterations unless changed.
+    clustering_index : Index or None
+        Assignment index of the k-means instead of the quantizer.
+    """
+
+    quantizer: Any
+    nlist: int
+    quantizer_trains_alone: int
+    own_fields: bool
+    cp: ClusteringParameters
+    clustering_index: Any
+
+    def _init_level1(self, quantizer: Index | None, nlist: int) -> None:
+        self.quantizer = quantizer
+        self.nlist = int(nlist)
+        self.quantizer_trains_alone = 0
+        self.own_fields = False
+        self.cp = ClusteringParameters()
+        self.cp.niter = 10
+        self.clustering_index = None
+
+    def _require_quantizer(self) -> Index:
+        if self.quantizer is None:
+            raise RuntimeError("the quantizer of the IVF index must not be None")
+        return self.quantizer
+
+    def train_q1(self, x: Tensor, verbose: bool, metric_type: int) -> None:
+        """Train the quantizer, unless it is trained and holds nlist vectors.
+
+        Parameters
+        ----------
+        x : Tensor, float32, shape (n, d)
+        verbose : bool
+        metric_type : int
+            Of the IVF index.
+
+        Raises
+        ------
+        RuntimeError
+            If there are fewer vectors than lists, some are not finite, or the settings do not fit.
+        """
+        quantizer = self._require_quantizer()
+        if quantizer.is_trained and quantizer.ntotal == self.nlist:
+            if verbose:
+                print("IVF quantizer does not need training.")
+        elif self.quantizer_trains_alone == 1:
+            quantizer.verbose = verbose
+            quantizer.train(x)
+            if quantizer.ntotal != self.nlist:
+                raise RuntimeError(
+                    f"nlist is {self.nlist}, but the quantizer trained itself to {quantizer.ntotal} vectors"
+                )
+        elif self.quantizer_trains_alone == 0:
+            self._train_with(x, quantizer if self.clustering_index is None else self.clustering_index)
+            quantizer.is_trained = True
+        elif self.quantizer_trains_alone == 2:
+            if metric_type != METRIC_L2 and not (metric_type == METRIC_INNER_PRODUCT and self.cp.spherical):
+                raise RuntimeError(
+                    "quantizer_trains_alone = 2 needs METRIC_L2, or METRIC_INNER_PRODUCT with cp.spherical, "
+                    f"got metric {metric_type}"
+                )
+            centroids = self._cluster(
+                x, IndexFlatL2(x.shape[1]) if self.clustering_index is None else self.clustering_index
+            )
+            if not quantizer.is_trained:
+                quantizer.train(centroids)
+            quantizer.add(centroids)
+        else:
+            raise RuntimeError(f"quantizer_trains_alone is {self.quantizer_trains_alone}, expected 0, 1 or 2")
+
+    def _train_with(self, x: Tensor, index: Index) -> None:
+        assert self.quantizer is not None
+        self.quantizer.reset()
+        centroids = self._cluster(x, index)
+        if index is not self.quantizer:
+            self.quantizer.add(centroids)
+
+    def _cluster(self, x: Tensor, index: Index) -> Tensor:
+        clustering = Clustering(x.shape[1], self.nlist, self.cp)
+        clustering.train(x, index)
+        return torch.tensor(clustering.centroids.array, device=x.device).view(self.nlist, -1)
+
+    def coarse_code_size(self) -> int:
+        """Return the bytes that a list number takes in a code."""
+        return ((self.nlist - 1).bit_length() + 7) // 8
+
+    def _encode_list_nos(self, list_nos: Tensor) -> Tensor:
+        """List numbers as little-endian bytes: (n,) -> (n, coarse_code_size())."""
+        shifts = 8 * torch.arange(self.coarse_code_size(), device=list_nos.device)
+        return ((list_nos[..., None] >> shifts) & 0xFF).to(torch.uint8)
+
+    def _decode_list_nos(self, codes: Tensor) -> Tensor:
+        """The list numbers in front of codes: (n, at least coarse_code_size()) -> (n,)."""
+        shifts = 8 * torch.arange(self.coarse_code_size(), device=codes.device)
+        list_nos = (codes[:, : self.coarse_code_size()].to(torch.int64) << shifts).sum(1)
+        self._check_list_nos(list_nos)
+        return list_nos
+
+    def _check_list_nos(self, list_nos: Tensor) -> None:
+        if list_nos.numel() and int(list_nos.max()) >= self.nlist:
+            raise RuntimeError(f"list number {int(list_nos.max())} given, there are {self.nlist} lists")
+
+
+class IndexIVFInterface(Level1Quantizer):
+    """What a search of an IVF index needs to know.
+
+    Attributes
+    ----------
+    nprobe : int
+        Lists to look at for a query.
+    max_codes : int
+        Vectors to look at for a query; 0 for no limit.
+    """
+
+    nprobe: int
+    max_codes: int
+
+    def _probe(self, x: Tensor, nprobe: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
+        """Return the distances and numbers of the lists nearest to each query: two of (n, nprobe)."""
+        distances, probes = self._require_quantizer().search(x, nprobe, params=params)
+        self._check_list_nos(probes)
+        return distances, probes

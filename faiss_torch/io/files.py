@@ -1,0 +1,216 @@
+"""Files: reading, mapping, writing, and replacing one at once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from .streams import IOReader, IOWriter
+
+#: What names a file.
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+class MappedFileIOReader(IOReader):
+    """Reads from a file that stands in memory by mapping: pages are loaded when somebody looks at them.
+
+    Whoever writes to such memory gets pages of his own; the file stays as it is.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Raises
+    ------
+    RuntimeError
+        If the file cannot be opened or mapped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = os.fsdecode(path)
+        with _naming_the_path(self.name, "reading"):
+            empty = os.stat(self.name).st_size == 0  # an empty file cannot be mapped
+            self._data = np.empty(0, np.uint8) if empty else np.memmap(self.name, np.uint8, mode="c")
+        self.pos = 0
+
+    def bytes_left(self) -> int:
+        """How many bytes of the file follow."""
+        return self._data.size - self.pos
+
+    def view(self, n: int) -> np.ndarray:
+        """The next `n` bytes, over the file's pages."""
+        self.pos += n
+        return self._data[self.pos - n : self.pos]
+
+    def read_into(self, target: memoryview) -> int:
+        """Copy from the file's pages."""
+        n = min(len(target), self.bytes_left())
+        target[:n] = self.view(n).data
+        return n
+
+
+@contextlib.contextmanager
+def _naming_the_path(path: str, purpose: str) -> Iterator[None]:
+    """Turn the system's errors into RuntimeErrors that name the path and the reason."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RuntimeError(f"could not open {path} for {purpose}: {reason}") from error
+
+
+class FileIOReader(IOReader):
+    """Reads a file.
+
+    Parameters
+    ----------
+    fname : str or path-like
+
+    Raises
+    ------
+    RuntimeError
+        If the file cannot be opened.
+    """
+
+    def __init__(self, fname: Path) -> None:
+        self.name = os.fsdecode(fname)
+        with _naming_the_path(self.name, "reading"):
+            self._file: BinaryIO = open(self.name, "rb")  # noqa: SIM115 - closed with the reader
+        status = os.fstat(self._file.fileno())
+        self._size = status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def bytes_left(self) -> int | None:
+        """How many bytes of a regular file follow; None for a pipe or a device."""
+        return None if self._size is None else max(0, self._size - self._file.tell())
+
+    def read_into(self, target: memoryview) -> int:
+        """Read from the file."""
+        done = 0
+        try:
+            while done < len(target):
+                n = self._file.readinto(target[done:])  # type: ignore[attr-defined]
+                if not n:
+                    break
+                done += n
+        except OSError as error:
+            raise RuntimeError(f"read error in {self.name}: {error.strerror or error}") from error
+        return done
+
+    def tell(self) -> int:
+        """Position of the next byte."""
+        return self._file.tell()
+
+    def seek(self, position: int) -> None:
+        """Go to a byte, counted from the start."""
+        self._file.seek(position)
+
+    def filedescriptor(self) -> int:
+        """The number of the open file."""
+        return self._file.fileno()
+
+    def close(self) -> None:
+        """Close the file; also done when the reader goes away."""
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    __del__ = close
+
+
+class FileIOWriter(IOWriter):
+    """Writes a file, in place and from its start; `write_index` with a path replaces the file at once
+    instead.
+
+    Parameters
+    ----------
+    fname : str or path-like
+
+    Raises
+    ------
+    RuntimeError
+        If the file cannot be opened.
+    """
+
+    def __init__(self, fname: Path) -> None:
+        self.name = os.fsdecode(fname)
+        with _naming_the_path(self.name, "writing"):
+            self._file: BinaryIO = open(self.name, "wb")  # noqa: SIM115 - closed with the writer
+
+    def write_bytes(self, data: bytes | memoryview) -> None:
+        """Write to the file."""
+        with self._naming_the_file():
+            self._file.write(data)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        with self._naming_the_file():
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RuntimeError(f"write error in {self.name}: {error.strerror or error}") from error
+
+    def filedescriptor(self) -> int:
+        """The number of the open file."""
+        return self._file.fileno()
+
+    def close(self) -> None:
+        """Write what is held back and close the file; also done when the writer goes away."""
+        if hasattr(self, "_file"):
+            with self._naming_the_file():
+                self._file.close()
+
+    __del__ = close
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[FileIOWriter]:
+    """A writer whose file takes the place of `path` when the block ends well, and disappears when it does
+    not.
+
+    The new file stands beside the old one until then, so that the old one stays whole whatever happens. What
+    is not a regular file (a pipe, ``/dev/null``) is written directly; a link stays one, and the file keeps
+    its permissions.
+
+    Raises
+    ------
+    RuntimeError
+        If the path cannot be written; the message names it and the reason.
+    """
+    name = os.fsdecode(path)
+    with _naming_the_path(name, "writing"):
+        target = os.path.realpath(name)
+        replaces = os.path.isfile(target)
+        in_place = os.path.exists(target) and not replaces
+        if replaces and not os.access(target, os.W_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        if not os.path.basename(name):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary = os.path.join(os.path.dirname(target), f".faiss_torch_{secrets.token_hex(8)}.tmp")
+        if not in_place:
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    writer = FileIOWriter(name if in_place else temporary)
+    writer.name = name
+    try:
+        yield writer
+        writer.close()
+        if not in_place:
+            with _naming_the_path(name, "writing"):
+                if replaces:
+                    os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+                os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(RuntimeError):
+            writer.close()
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

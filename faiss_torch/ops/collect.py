@@ -1,0 +1,145 @@
+"""Collectors: what happens to the candidates that a scan lets through.
+
+A scan gives every collector the same three columns (pair or query, stored row, score). `top_k_of` keeps the k
+closest of each query; `in_range` keeps all within a radius. Both verify, so what they return is true distances.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..threads import omp_get_max_threads
+from . import chunks, lists, workers
+from .distances import METRICS
+from .screen import Scorer
+from .verify import verified_topk
+
+#: Queries that one task of `top_k_of` finishes.
+QUERIES_A_TASK = 512
+
+#: Bytes of scores and positions that one task of `top_k_of` pads its queries to.
+PADDED_BYTES = 32 << 20
+
+
+class Candidates(NamedTuple):
+    """Candidates of many queries, in any order.
+
+    Attributes
+    ----------
+    keys : Tensor, int64
+        A number that sorts by query: the query, or ``query * nprobe + rank`` of the list it was found in.
+    positions : Tensor, int64
+        Stored rows.
+    scores : Tensor, float32
+        Screened scores.
+    """
+
+    keys: Tensor
+    positions: Tensor
+    scores: Tensor
+
+    @staticmethod
+    def concatenate(parts: list[Candidates], device: torch.device) -> Candidates:
+        """Join the candidates of several tiles or workers."""
+        if not parts:
+            nothing = torch.empty(0, dtype=torch.int64, device=device)
+            return Candidates(nothing, nothing, torch.empty(0, device=device))
+        return Candidates(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def top_k_of(
+    candidates: Candidates, per_query: int, scorer: Scorer, ids: Tensor | None, k: int, metric_type: int
+) -> tuple[Tensor, Tensor]:
+    """Return the k closest candidates of each query.
+
+    Parameters
+    ----------
+    candidates : Candidates
+    per_query : int
+        How many keys a query has: its key divided by this is the query.
+    scorer : Scorer
+    ids : Tensor or None
+        The id of each stored row; None where the row is the id.
+    k : int
+    metric_type : int
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (nq, k)
+    positions : Tensor, int64, shape (nq, k)
+        As in `verify.verified_topk`.
+    """
+    similarity = METRICS[metric_type].similarity
+    nq = scorer.nq
+    queries = torch.div(candidates.keys, per_query, rounding_mode="floor")
+    queries, order = queries.sort(stable=True)
+    counts = torch.bincount(queries, minlength=nq)
+    begins = counts.cumsum(0) - counts
+    ordered = candidates.positions[order]
+    scores = candidates.scores[order]
+    # queries with similar numbers of candidates are padded together, so that one query with many costs no other
+    by_count = counts.argsort()
+    sorted_counts = counts[by_count]
+    distances = scores.new_empty(nq, k)
+    found = ordered.new_empty(nq, k)
+
+    def part(rows: slice) -> None:
+        some = by_count[rows]
+        lengths = sorted_counts[rows]
+        width = max(1, int(lengths[-1]))
+        source = lists.ranges(begins[some], lengths)
+        owner = torch.repeat_interleave(torch.arange(len(some), device=some.device), lengths, output_size=len(source))
+        target = owner * width + lists.rank_in_run(owner, lengths)
+        padded = scores.new_full((len(some) * width,), float("inf"))
+        padded[target] = scores[source]
+        rows_found = ordered.new_zeros(len(some) * width)
+        rows_found[target] = ordered[source]
+        distances[some], found[some] = verified_topk(
+            scorer, some, padded.view(-1, width), rows_found.view(-1, width), ids, k, similarity
+        )
+
+    workers.map_over_workers(part, _tasks(sorted_counts.tolist()), omp_get_max_threads())
+    return distances, found
+
+
+def _tasks(sorted_counts: list[int]) -> list[slice]:
+    """Cut queries, sorted by their number of candidates, so that each padded piece stays within its budget."""
+    tasks = []
+    end = len(sorted_counts)
+    while end > 0:
+        rows = min(QUERIES_A_TASK, chunks.rows_within(12 * max(1, sorted_counts[end - 1]), PADDED_BYTES))
+        tasks.append(slice(max(0, end - rows), end))
+        end -= rows
+    return tasks
+
+
+def in_range(
+    candidates: Candidates, per_query: int, scorer: Scorer, radius: float, metric_type: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all candidates within a radius: below it, or above it for a similarity.
+
+    Returns
+    -------
+    lims : Tensor, int64, shape (nq + 1,)
+        The results of query i are ``[lims[i]:lims[i + 1]]``.
+    distances : Tensor, float32
+    positions : Tensor, int64
+        Stored rows, by key and then ascending.
+    """
+    queries = torch.div(candidates.keys, per_query, rounding_mode="floor")
+    distances = torch.empty_like(candidates.scores)
+
+    def part(rows: slice) -> None:
+        distances[rows] = scorer.distances(queries[rows], candidates.positions[rows, None]).squeeze(1)
+
+    workers.map_over_workers(part, chunks.slices(len(queries), 1 << 16), omp_get_max_threads())
+    inside = distances > radius if METRICS[metric_type].similarity else distances < radius
+    keys, positions, distances = candidates.keys[inside], candidates.positions[inside], distances[inside]
+    order = positions.argsort(stable=True)
+    order = order[keys[order].argsort(stable=True)]
+    lims = torch.zeros(scorer.nq + 1, dtype=torch.int64, device=keys.device)
+    lims[1:] = torch.bincount(queries[inside], minlength=scorer.nq).cumsum(0)
+    return lims, distances[order], positions[order]

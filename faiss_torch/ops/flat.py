@@ -1,0 +1,188 @@
+"""Exact search over all stored rows: k nearest neighbours and range search.
+
+The k nearest: scores by tiles of stored rows, reduced on the fly to the minima of blocks. The k blocks with the
+smallest minima hold k different rows, so no row beyond the k-th smallest minimum can be among the k nearest: only
+the blocks under it (plus the margin of the screen) are looked at again. Nothing of size nq x nb is ever stored.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..threads import omp_get_max_threads
+from . import chunks, lists, topk, workers
+from .collect import Candidates, in_range
+from .distances import METRICS, distance
+from .screen import BLOCK, Scorer, Stored, block_minima, make_scorer, survivors
+from .verify import SLACK, verified_topk
+
+#: Stored rows of one tile, and queries of one task, by device type. On a CPU the tile stays in a core's cache.
+TILE_ROWS = {"cpu": 2048}
+TASK_QUERIES = {"cpu": 256}
+ACCELERATOR_TILE_ROWS = 16384
+ACCELERATOR_TASK_QUERIES = 4096
+
+
+def knn_reference(xq: Tensor, xb: Tensor, k: int, metric_type: int, metric_arg: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The plain version: all distances of one query at a time, sorted; ties to the lowest id.
+
+    Parameters
+    ----------
+    xq : Tensor, shape (nq, d)
+    xb : Tensor, shape (nb, d)
+        Both float32 or float64.
+
+    Returns
+    -------
+    distances : Tensor, shape (nq, k)
+        +-FLT_MAX where there are fewer than k.
+    ids : Tensor, int64, shape (nq, k)
+        -1 where there are fewer.
+    """
+    largest = torch.finfo(torch.float32).max
+    similarity = METRICS[metric_type].similarity
+    distances = xq.new_full((len(xq), k), -largest if similarity else largest)
+    ids = torch.full((len(xq), k), -1, dtype=torch.int64, device=xq.device)
+    for i, q in enumerate(xq):
+        keys = distance(q, xb, metric_type, metric_arg)
+        keys = -keys if similarity else keys
+        keys, order = keys.masked_fill(~(keys < largest), float("inf")).sort(stable=True)
+        n = min(k, int((keys < largest).sum()))
+        distances[i, :n] = -keys[:n] if similarity else keys[:n]
+        ids[i, :n] = order[:n]
+    return distances, ids
+
+
+def knn(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric_arg: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Return the k nearest stored rows of each query.
+
+    Parameters
+    ----------
+    xq : Tensor, float32, shape (nq, d)
+    stored : Stored
+        Its capacity is at least `n` rounded up to a multiple of `BLOCK`.
+    n : int
+        Rows in use.
+    k : int
+        At least 1; may exceed `n`.
+    metric_type, metric_arg
+        The metric.
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (nq, k)
+        Sorted; +-FLT_MAX where there are fewer than k.
+    ids : Tensor, int64, shape (nq, k)
+        -1 where there are fewer.
+    """
+    similarity = METRICS[metric_type].similarity
+    largest = torch.finfo(torch.float32).max
+    if n == 0 or len(xq) == 0:
+        none = torch.full((len(xq), k), -1, dtype=torch.int64, device=xq.device)
+        return xq.new_full((len(xq), k), -largest if similarity else largest), none
+    scorer = make_scorer(xq, stored, metric_type, metric_arg)
+    rows = -(-n // BLOCK) * BLOCK
+    # with few blocks for the k wanted, the detour over minima saves nothing
+    few = rows <= 4 * BLOCK * (k + SLACK)
+
+    def part(queries: slice) -> tuple[Tensor, Tensor]:
+        group = torch.arange(queries.start, queries.stop, device=xq.device)
+        search = _search_all if few else _search_blocks
+        return search(scorer, group, rows, k, similarity)
+
+    parts = _over_queries(part, len(xq), xq.device, few and rows)
+    return torch.cat([D for D, _ in parts]), torch.cat([ids for _, ids in parts])
+
+
+def _over_queries(part, nq: int, device: torch.device, width: int) -> list:  # type: ignore[no-untyped-def]
+    """Run a function over slices of the queries, with worker threads where there are several slices."""
+    threads = omp_get_max_threads()
+    step = TASK_QUERIES.get(device.type, ACCELERATOR_TASK_QUERIES)
+    if width:
+        step = min(step, chunks.rows_within(8 * width))
+    if device.type == "cpu" and threads > 1 and nq >= 8 * threads:
+        step = min(step, -(-nq // threads))
+    return workers.map_over_workers(part, chunks.slices(nq, step), threads)
+
+
+def _search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
+    """Score every row of a small database and select."""
+    buffer = scorer.margin.new_empty(rows * len(group))
+    scores = scorer.block(0, rows, group, buffer).T.contiguous()
+    positions = torch.arange(rows, device=group.device)
+    return verified_topk(scorer, group, scores, positions, None, k, similarity)
+
+
+def _search_blocks(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
+    """Score by tiles, keep the minima of blocks, look again at the blocks that may hold a neighbour."""
+    tile = TILE_ROWS.get(group.device.type, ACCELERATOR_TILE_ROWS)
+    minima = scorer.margin.new_empty(rows // BLOCK, len(group))
+    buffer = scorer.margin.new_empty(min(rows, tile) * len(group))
+    for part in chunks.slices(rows, tile):
+        scores = scorer.block(part.start, part.stop, group, buffer)
+        minima[part.start // BLOCK : part.stop // BLOCK] = block_minima(scores, BLOCK)
+    by_query = minima.T.contiguous()
+    thresholds = topk.smallest(by_query, k)[0].amax(1) + scorer.margin[group]
+    query, block = ((by_query <= thresholds[:, None]) & (by_query < float("inf"))).nonzero(as_tuple=True)
+    counts = torch.bincount(query, minlength=len(group))
+    distances = scorer.margin.new_empty(len(group), k)
+    ids = group.new_empty(len(group), k)
+    width = int(counts.max())
+    begins = counts.cumsum(0) - counts
+    d_bytes = 4 * BLOCK * max(1, width) * (scorer.xq.shape[1] + 4)
+    for some in chunks.slices(len(group), chunks.rows_within(d_bytes, 8 << 20)):
+        pairs = slice(int(begins[some.start]), int(begins[some.stop - 1] + counts[some.stop - 1]))
+        positions, present = _rows_of_blocks(block[pairs], counts[some], rows, tile)
+        scores = scorer.gathered(group[some], positions).masked_fill_(~present, float("inf"))
+        distances[some], ids[some] = verified_topk(scorer, group[some], scores, positions, None, k, similarity)
+    return distances, ids
+
+
+def _rows_of_blocks(blocks: Tensor, counts: Tensor, rows: int, tile: int) -> tuple[Tensor, Tensor]:
+    """Lay out the rows of each query's blocks: (n, width * BLOCK) rows, and which of them there are."""
+    width = max(1, int(counts.max()))
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(blocks))
+    padded = blocks.new_zeros(len(counts), width)
+    present = torch.zeros(len(counts), width, dtype=torch.bool, device=blocks.device)
+    target = (owner, lists.rank_in_run(owner, counts))
+    padded[target] = blocks
+    present[target] = True
+    # block j of a tile with m blocks holds the tile's rows j, j + m, j + 2 m ... (see `block_minima`)
+    begin = padded * BLOCK // tile * tile
+    stride = (rows - begin).clamp_(max=tile) // BLOCK
+    first = padded - begin // BLOCK + begin
+    inner = torch.arange(BLOCK, device=blocks.device)
+    positions = first[..., None] + inner * stride[..., None]
+    return positions.view(len(counts), -1), present[..., None].expand(-1, -1, BLOCK).reshape(len(counts), -1)
+
+
+def range_search(
+    xq: Tensor, stored: Stored, n: int, radius: float, metric_type: int, metric_arg: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all stored rows within a radius of each query.
+
+    Returns
+    -------
+    lims : Tensor, int64, shape (nq + 1,)
+    distances : Tensor, float32, shape (lims[nq],)
+    ids : Tensor, int64, shape (lims[nq],)
+        Ascending within a query.
+    """
+    scorer = make_scorer(xq, stored, metric_type, metric_arg)
+    rows = -(-n // BLOCK) * BLOCK
+    thresholds = scorer.score_of(radius) + scorer.margin
+    tile = TILE_ROWS.get(xq.device.type, ACCELERATOR_TILE_ROWS)
+
+    def part(queries: slice) -> Candidates:
+        group = torch.arange(queries.start, queries.stop, device=xq.device)
+        buffer = xq.new_empty(min(rows, tile) * len(group))
+        found = []
+        for some in chunks.slices(rows, tile):
+            scores = scorer.block(some.start, some.stop, group, buffer)
+            row, column, values = survivors(scores, block_minima(scores, BLOCK), thresholds[group])
+            found.append(Candidates(group[column], row + some.start, values))
+        return Candidates.concatenate(found, xq.device)
+
+    parts = _over_queries(part, len(xq), xq.device, 0)
+    return in_range(Candidates.concatenate(parts, xq.device), 1, scorer, radius, metric_type)

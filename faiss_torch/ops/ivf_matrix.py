@@ -1,0 +1,97 @@
+"""The query-major scan: all rows that one query probes, for few queries at a time.
+
+On the CPU each query reads its lists where they lie, by one matrix-vector product a list. On an accelerator the
+rows of a group of queries are gathered, so that the number of launches does not grow with nprobe.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..threads import omp_get_max_threads
+from . import chunks, lists, workers
+from .collect import Candidates
+from .distances import METRICS
+from .ivf_scan import Lists
+from .screen import Scorer
+from .verify import verified_topk
+
+
+def search(
+    scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, k: int, metric_type: int
+) -> tuple[Tensor, Tensor]:
+    """Return the k closest rows of the probed lists.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    stored_lists : Lists
+    probes, rows : Tensor, int64, shape (nq, nprobe)
+        The lists of each query and how many rows of each count.
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (nq, k)
+    positions : Tensor, int64, shape (nq, k)
+        Stored rows, -1 where there are fewer than k.
+    """
+    similarity = METRICS[metric_type].similarity
+
+    def part(queries: slice) -> tuple[Tensor, Tensor]:
+        group = torch.arange(queries.start, queries.stop, device=probes.device)
+        scores, positions = _scores(scorer, stored_lists, probes[queries], rows[queries], group)
+        return verified_topk(scorer, group, scores, positions, stored_lists.ids, k, similarity)
+
+    parts = workers.map_over_workers(part, _query_slices(rows, scorer), omp_get_max_threads())
+    if not parts:
+        return scorer.xq.new_empty(0, k), probes.new_empty(0, k)
+    return torch.cat([D for D, _ in parts]), torch.cat([positions for _, positions in parts])
+
+
+def candidates(
+    scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, thresholds: Tensor
+) -> list[Candidates]:
+    """Return all rows of the probed lists whose score does not exceed the query's threshold."""
+    nprobe = probes.shape[1]
+
+    def part(queries: slice) -> Candidates:
+        group = torch.arange(queries.start, queries.stop, device=probes.device)
+        scores, positions = _scores(scorer, stored_lists, probes[queries], rows[queries], group)
+        inside = (scores <= thresholds[queries, None]) & (scores < float("inf"))
+        query, column = inside.nonzero(as_tuple=True)
+        rank = (column[:, None] >= rows[queries].cumsum(1)[query]).sum(1)
+        return Candidates(group[query] * nprobe + rank, positions[query, column], scores[query, column])
+
+    return workers.map_over_workers(part, _query_slices(rows, scorer), omp_get_max_threads())
+
+
+def _query_slices(rows: Tensor, scorer: Scorer) -> list[slice]:
+    """Cut the queries to what a gathered group may take; on the CPU one query at a time."""
+    if rows.device.type == "cpu":
+        return list(chunks.slices(len(rows), 1))
+    width = int(rows.sum(1).max()) if len(rows) else 0
+    return list(chunks.slices(len(rows), chunks.rows_within(4 * max(1, width) * (scorer.xq.shape[1] + 4))))
+
+
+def _scores(scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and stored rows of everything a group of queries probes: (n, width), +inf where a query has fewer."""
+    begins = stored_lists.begins.to(probes.device)[probes.clamp(min=0)]
+    if len(group) == 1 and probes.device.type == "cpu":
+        scores = scorer.xq.new_empty(int(rows.sum()))
+        filled = 0
+        for begin, n in zip(begins[0].tolist(), rows[0].tolist(), strict=True):
+            if n:
+                scorer.rows_of(begin, begin + n, int(group[0]), scores[filled : filled + n])
+                filled += n
+        return scores[None], lists.ranges(begins[0], rows[0])[None]
+    lengths = rows.sum(1)
+    width = max(1, int(lengths.max()))
+    flat = lists.ranges(begins.reshape(-1), rows.reshape(-1))
+    owner = torch.repeat_interleave(torch.arange(len(group), device=probes.device), lengths, output_size=len(flat))
+    positions = probes.new_zeros(len(group), width)
+    present = torch.zeros(len(group), width, dtype=torch.bool, device=probes.device)
+    target = (owner, lists.rank_in_run(owner, lengths))
+    positions[target] = flat
+    present[target] = True
+    return scorer.gathered(group, positions).masked_fill_(~present, float("inf")), positions

@@ -1,0 +1,139 @@
+"""The scan of inverted lists: what it reads, the choice of its path, and its plain reference.
+
+Three texts of one concept: ``scan_reference`` here (the oracle), ``ivf_matrix`` (query-major) and ``ivf_csr``
+(list-major). All give the same results.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .distances import METRICS, distance
+from .screen import Stored
+
+#: On the CPU a batch goes list-major when a list has at least this many of its queries on average
+#: (benchmark case ``ivf_paths``: below it the products are too small to pay for the grouping).
+CPU_CSR_GROUP = 6.0
+
+
+class Lists(NamedTuple):
+    """Inverted lists in one storage.
+
+    Attributes
+    ----------
+    stored : Stored
+        The rows of all lists.
+    begins : Tensor, int64, CPU, shape (nlist,)
+        List j holds the rows ``[begins[j], begins[j] + sizes[j])``; its room is a multiple of `screen.BLOCK`.
+    sizes : Tensor, int64, CPU, shape (nlist,)
+    ids : Tensor, int64, shape (capacity,)
+        The id of each row.
+    """
+
+    stored: Stored
+    begins: Tensor
+    sizes: Tensor
+    ids: Tensor
+
+
+class Path(NamedTuple):
+    """The path a scan takes, and why: readable from an index after a search."""
+
+    name: str
+    reason: str
+
+
+def choose_path(mode: str, nq: int, nprobe: int, nlist: int, device_type: str, threshold: float) -> Path:
+    """Choose between the query-major and the list-major path.
+
+    Parameters
+    ----------
+    mode : str
+        "auto", "matrix" or "csr".
+    nq, nprobe, nlist : int
+    device_type : str
+        "cpu", "cuda" ...
+    threshold : float
+        ``auto_search_avg_group_threshold`` of the index, used on accelerators.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    RuntimeError
+        If the mode is none of the three.
+    """
+    if mode not in ("auto", "matrix", "csr"):
+        raise RuntimeError(f"search_mode is {mode!r}, expected 'auto', 'matrix' or 'csr'")
+    if mode != "auto":
+        return Path(mode, f"search_mode is {mode!r}")
+    group = nq * min(nprobe, nlist) / max(1, nlist)
+    if device_type == "cpu":
+        bound = CPU_CSR_GROUP
+        rule = f"average group of {group:.2f} queries a list against {bound:.2f} on the CPU"
+    else:
+        bound = threshold * nlist / 512
+        rule = f"average group of {group:.2f} queries a list against {threshold:g} * nlist / 512 = {bound:.2f}"
+    return Path("csr" if group >= bound else "matrix", rule)
+
+
+def allowed_rows(probes: Tensor, sizes: Tensor, max_codes: int) -> Tensor:
+    """How many rows of each probed list a query may look at.
+
+    Parameters
+    ----------
+    probes : Tensor, int64, shape (nq, nprobe)
+        -1 for no list.
+    sizes : Tensor, int64, shape (nlist,)
+    max_codes : int
+        Rows that a query may look at in all, in the order of its probes; 0 for no limit.
+
+    Returns
+    -------
+    Tensor, int64, shape (nq, nprobe)
+    """
+    rows = sizes.to(probes.device)[probes.clamp(min=0)].masked_fill_(probes < 0, 0)
+    if max_codes:
+        before = rows.cumsum(1) - rows
+        rows = torch.minimum(rows, (max_codes - before).clamp_(min=0))
+    return rows
+
+
+def scan_reference(
+    xq: Tensor, lists: Lists, probes: Tensor, rows: Tensor, k: int, metric_type: int, metric_arg: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The plain version: one query and one list at a time; ties to the lowest id.
+
+    Parameters
+    ----------
+    xq : Tensor, shape (nq, d)
+    lists : Lists
+    probes, rows : Tensor, int64, shape (nq, nprobe)
+        The lists of each query and how many rows of each count.
+
+    Returns
+    -------
+    distances : Tensor, shape (nq, k)
+    ids : Tensor, int64, shape (nq, k)
+    """
+    largest = torch.finfo(torch.float32).max
+    similarity = METRICS[metric_type].similarity
+    distances = xq.new_full((len(xq), k), -largest if similarity else largest)
+    ids = torch.full((len(xq), k), -1, dtype=torch.int64)
+    for i, q in enumerate(xq):
+        found = []
+        for list_no, n in zip(probes[i].tolist(), rows[i].tolist(), strict=True):
+            begin = int(lists.begins[list_no])
+            keys = distance(q, lists.stored.vectors[begin : begin + n].to(q.dtype), metric_type, metric_arg)
+            signed = (-keys if similarity else keys).tolist()
+            usable = lists.stored.bias[begin : begin + n].ne(float("inf")).tolist()
+            row_ids = lists.ids[begin : begin + n].tolist()
+            found += [(key, j) for key, j, use in zip(signed, row_ids, usable, strict=True) if use and key < largest]
+        for j, (key, row_id) in enumerate(sorted(found)[:k]):
+            distances[i, j], ids[i, j] = (-key if similarity else key), row_id
+    return distances, ids

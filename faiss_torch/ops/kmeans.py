@@ -1,0 +1,233 @@
+"""The steps of k-means around the assignment: means, splitting of empty clusters, subsampling, balance.
+
+They follow faiss (``faiss/impl/ClusteringHelpers.cpp``), so that the same data and seed give the same centroids up
+to float rounding.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..threads import omp_get_max_threads
+from . import chunks, workers
+from .random import RandomGenerator, SplitMix64RandomGenerator, rand_perm
+
+#: The relative change that makes two clusters of one: a bit above the machine epsilon of float16.
+_SPLIT_EPSILON = np.float32(1 / 1024)
+
+#: Rows that one task looks at for values that are not finite.
+_CHECKED_ROWS = 16384
+
+
+def actual_seed(seed: int) -> int:
+    """Return the seed to draw with: the one given, or the clock's where it is negative."""
+    return seed if seed >= 0 else time.time_ns()
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether a matrix holds neither NaN nor infinity."""
+    if x.numel() == 0:
+        return True
+
+    def finite(rows: slice) -> bool:
+        smallest, largest = torch.aminmax(x[rows])  # both are NaN where one value is
+        return bool(smallest.isfinite() & largest.isfinite())
+
+    if x.device.type != "cpu":
+        return finite(slice(None))
+    return all(workers.map_over_workers(finite, chunks.slices(len(x), _CHECKED_ROWS), omp_get_max_threads()))
+
+
+def subsample(n: int, wanted: int, seed: int, faster: bool) -> np.ndarray:
+    """Choose training vectors as faiss does.
+
+    Parameters
+    ----------
+    n, wanted : int
+        How many there are, and how many are to be chosen.
+    seed : int
+        Not negative.
+    faster : bool
+        Draw by splitmix64, with repetitions, instead of the beginning of a permutation.
+
+    Returns
+    -------
+    numpy.ndarray, int64, shape (wanted,)
+
+    Raises
+    ------
+    RuntimeError
+        If a permutation would have more than 2**31 - 1 entries.
+    """
+    if faster:
+        draws = SplitMix64RandomGenerator(seed).draw(wanted) & np.uint64(0x7FFFFFFFFFFFFFFF)
+        return (draws % np.uint64(n)).astype(np.int64)
+    if n > 0x7FFFFFFF:
+        raise RuntimeError(f"{n} training vectors are too many to permute: set use_faster_subsampling=True")
+    return rand_perm(n, seed, wanted).astype(np.int64)
+
+
+def compute_centroids(x: Tensor, assign: Tensor, k: int, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sum the vectors of each cluster.
+
+    The vectors are put in the order of their clusters (a stable sort, so the result does not depend on threads),
+    and each cluster is one bag of an embedding sum.
+
+    Parameters
+    ----------
+    x : Tensor, float32, shape (n, d)
+    assign : Tensor, int64, shape (n,)
+        The cluster of each vector; those outside 0 ... k - 1 are left out.
+    k : int
+    weights : Tensor, float32, shape (n,), or None
+        None weighs every vector 1.
+
+    Returns
+    -------
+    sums : Tensor, float32, shape (k, d)
+    hassign : Tensor, float32, shape (k,)
+        Number of vectors of each cluster, or the sum of their weights.
+    """
+    threads = omp_get_max_threads() if x.device.type == "cpu" else 1
+
+    def sort() -> tuple[Tensor, Tensor, Tensor]:
+        known = torch.where((assign >= 0) & (assign < k), assign, k)
+        order = known.argsort(stable=True)
+        counts = torch.bincount(known, minlength=k + 1)
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        if weights is None:
+            return order, offsets, counts[:k].float()
+        return order, offsets, torch.bincount(known, weights=weights, minlength=k + 1)[:k].float()
+
+    order, offsets, hassign = workers.alone(sort, threads)
+
+    def bags(clusters: slice) -> Tensor:
+        begin, end = int(offsets[clusters.start]), int(offsets[clusters.stop])
+        members = order[begin:end]
+        return torch.nn.functional.embedding_bag(
+            members,
+            x,
+            offsets[clusters] - begin,
+            mode="sum",
+            per_sample_weights=None if weights is None else weights[members],
+        )
+
+    parts = chunks.slices(k, -(-k // max(1, 4 * threads)) if threads > 1 else k)
+    return torch.cat(workers.map_over_workers(bags, parts, threads)), hassign
+
+
+def means(sums: Tensor, hassign: Tensor) -> Tensor:
+    """Divide the sums of clusters by their weights; empty clusters keep zeros: shape (k, d)."""
+    return sums * torch.where(hassign == 0, 0.0, 1 / hassign)[:, None]
+
+
+def split_clusters(centroids: np.ndarray, hassign: np.ndarray, n: int) -> int:
+    """Give each empty cluster one half of a large one, as faiss does with its seed 1234.
+
+    A donor is drawn by going round the clusters until a random number is below the cluster's share, or is the
+    largest cluster after 10 k numbers. Both halves get the donor's centroid, moved apart by 1/1024 of each
+    coordinate.
+
+    Parameters
+    ----------
+    centroids : numpy.ndarray, float32, shape (k, d)
+        Changed in place.
+    hassign : numpy.ndarray, float32, shape (k,)
+        The weights of the clusters, changed in place.
+    n : int
+        Number of training vectors, more than k.
+
+    Returns
+    -------
+    int
+        How many clusters were split.
+
+    Raises
+    ------
+    RuntimeError
+        If there are not more vectors than clusters.
+    """
+    k, d = centroids.shape
+    if n <= k:
+        raise RuntimeError(f"splitting clusters needs more training vectors than clusters, got {n} for {k}")
+    up = np.where(np.arange(d) % 2 == 0, 1 + _SPLIT_EPSILON, 1 - _SPLIT_EPSILON).astype(np.float32)
+    down = np.where(np.arange(d) % 2 == 0, 1 - _SPLIT_EPSILON, 1 + _SPLIT_EPSILON).astype(np.float32)
+    stream = _Floats(RandomGenerator(1234))
+    empty = np.flatnonzero(hassign == 0)
+    for ci in empty:
+        shares = ((hassign.astype(np.float64) - 1.0) / np.float64(np.float32(n - k))).astype(np.float32)
+        for _ in range(10):
+            hit = stream.first_below(shares)
+            if hit is not None:
+                cj = hit
+                break
+        else:
+            cj = int(hassign.argmax())
+        centroids[ci] = centroids[cj] * up
+        centroids[cj] *= down
+        hassign[ci] = hassign[cj] / 2
+        hassign[cj] -= hassign[ci]
+    return len(empty)
+
+
+class _Floats:
+    """The stream of ``rand_float`` of a generator, with numbers that were drawn ahead but not used kept."""
+
+    def __init__(self, generator: RandomGenerator) -> None:
+        self._generator = generator
+        self._ahead = np.empty(0, dtype=np.float32)
+
+    def first_below(self, limits: np.ndarray) -> int | None:
+        """Compare the next numbers with limits one by one; return the first position below, using up to there."""
+        k = len(limits)
+        missing = k - len(self._ahead)
+        if missing > 0:
+            drawn = self._generator.draw(max(missing, 1024)).astype(np.float32) / np.float32(0xFFFFFFFF)
+            self._ahead = np.concatenate([self._ahead, drawn])
+        below = np.flatnonzero(self._ahead[:k] < limits)
+        used = int(below[0]) + 1 if len(below) else k
+        self._ahead = self._ahead[used:]
+        return int(below[0]) if len(below) else None
+
+
+def imbalance_factor(hist: Tensor) -> float:
+    """Return how unevenly vectors are spread over lists: 1 if evenly, k if all are in one.
+
+    Parameters
+    ----------
+    hist : Tensor, int64, shape (k,)
+        The number of vectors of each list.
+    """
+    sizes = hist.double()
+    total = float(sizes.sum())
+    return float(sizes.square().sum()) * len(hist) / (total * total) if total else float("nan")
+
+
+def objective(distances: Tensor) -> float:
+    """Add distances up as faiss does: one after the other in float32.
+
+    The rounding of this sum grows with n and is part of the objective that faiss reports and compares to stop.
+    """
+    total = np.float32(0)
+    values = distances.reshape(-1).cpu().numpy()
+    for rows in chunks.slices(len(values), 1 << 20):
+        part = values[rows].copy()
+        part[0] += total
+        total = np.cumsum(part, dtype=np.float32)[-1]
+    return float(total)
+
+
+def renorm_L2(x: Tensor) -> Tensor:
+    """Divide each row by its L2 norm; rows of zeros stay: (n, d) -> (n, d)."""
+    squares = x.square().sum(1, keepdim=True)
+    return x * torch.where(squares > 0, 1 / squares.sqrt(), 1.0)
+
+
+def round_half_away(x: Tensor) -> Tensor:
+    """Round to integers, halves away from zero as C's ``roundf`` does."""
+    whole = x.trunc()
+    return torch.where((x - whole).abs() >= 0.5, whole + x.sign(), whole)

@@ -1,0 +1,345 @@
+"""The closest centroid of each vector: assignment in k-means and in inverted files with a flat quantizer.
+
+A tile of vectors is multiplied with a tile of centroids, and only the best centroid so far is kept, so at most
+[vectors of a tile, centroids of a tile] scores are alive at a time. The score of a pair is <x, c> - |c|^2 / 2 for
+L2 and <x, c> for the inner product: larger is closer in both.
+
+The labels are those of exact arithmetic. Rounding moves a computed score by at most a known bound, so the first
+centroid is certain when the second one is further behind than twice that bound (`_margin`). The few vectors for
+which it is not (a thousandth of normally distributed data, all of them where centroids coincide) are compared again
+in float64, and there ties go to the lowest id.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L2
+from ..threads import omp_get_max_threads
+from . import chunks, workers
+
+#: Centroids in a tile, at most. A tile of 1024 x 1024 scores stays in a core's share of the cache.
+TILE_CENTROIDS = 1024
+
+#: Vectors in a tile on the CPU, at most and at least (small problems are cut finer, to keep all cores busy).
+TILE_VECTORS = 1024
+SMALLEST_TILE_VECTORS = 128
+
+#: Vectors in a tile on other devices.
+DEVICE_TILE_VECTORS = 65536
+
+#: Blocks that the centroids of a tile form; block j holds the centroids j, j + BLOCKS, j + 2 BLOCKS ...
+BLOCKS = 32
+
+#: Bytes of float64 scores alive in the second comparison.
+DOUBLE_BYTES = 16 << 20
+
+
+def nearest_reference(x: Tensor, centroids: Tensor, metric_type: int) -> tuple[Tensor, Tensor]:
+    """Find the closest centroids by the definition, in float64 (the oracle of `nearest`).
+
+    Parameters and returns as in `nearest`; the memory is that of all n * k * d differences.
+    """
+    pairs_x, pairs_c = x.double()[:, None], centroids.double()[None]
+    if metric_type == METRIC_L2:
+        keys = (pairs_x - pairs_c).square().sum(-1)
+    else:
+        keys = -(pairs_x * pairs_c).sum(-1)
+    keys = keys.masked_fill(~(keys < FLT_MAX), FLT_MAX)
+    best = keys.amin(1, keepdim=True)
+    ids = torch.arange(len(centroids), device=x.device)
+    labels = torch.where(keys == best, ids, len(centroids)).amin(1)
+    labels = labels.masked_fill(best[:, 0] >= FLT_MAX, -1)
+    return (best[:, 0] if metric_type == METRIC_L2 else -best[:, 0]).float(), labels
+
+
+def nearest(
+    x: Tensor,
+    centroids: Tensor,
+    metric_type: int,
+    bias: Tensor | None = None,
+    largest_norm: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the closest centroid of each vector.
+
+    Parameters
+    ----------
+    x : Tensor, float32, shape (n, d)
+    centroids : Tensor, float32, shape (k, d)
+        k >= 1, on the device of `x`.
+    metric_type : int
+        METRIC_L2 or METRIC_INNER_PRODUCT.
+    bias : Tensor, float32, shape (k,), optional
+        Half the squared norms of the centroids for L2, zeros for the inner product, where they are known already.
+    largest_norm : float, optional
+        An upper bound of the centroids' norms, where it is known.
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (n,)
+        Squared L2 distances, computed from differences, or inner products. Where nothing is closer than the
+        largest float32 (a vector with NaN): +FLT_MAX for L2, -FLT_MAX for the inner product.
+    labels : Tensor, int64, shape (n,)
+        Ties go to the lowest id; -1 where nothing is closer than the largest float32.
+
+    Raises
+    ------
+    RuntimeError
+        If the metric is another one, or there are no centroids.
+    """
+    if metric_type not in (METRIC_L2, METRIC_INNER_PRODUCT):
+        raise RuntimeError(f"nearest: expected METRIC_L2 or METRIC_INNER_PRODUCT, got metric {metric_type}")
+    if len(centroids) == 0:
+        raise RuntimeError("nearest: expected at least one centroid, got none")
+    n = len(x)
+    on_cpu = x.device.type == "cpu"
+    threads = omp_get_max_threads() if on_cpu else 1
+    tile_vectors = _tile_vectors(n, threads) if on_cpu else DEVICE_TILE_VECTORS
+    distances = torch.empty(n, dtype=torch.float32, device=x.device)
+    labels = torch.empty(n, dtype=torch.int64, device=x.device)
+    uncertain = torch.empty(n, dtype=torch.bool, device=x.device)
+    tiles = workers.alone(lambda: _CentroidTiles.make(centroids, metric_type, bias, largest_norm), threads)
+
+    def assign(rows: slice) -> None:
+        part = x[rows]
+        margin = _margin(part, tiles)
+        best = _best_of_tiles(part, tiles, margin, range(len(tiles.bias)))
+        labels[rows], uncertain[rows] = best.labels[:, 0], best.uncertain[:, 0]
+        distances[rows] = _distances(part, centroids, labels[rows], metric_type)
+
+    def assign_few() -> None:
+        # one tile of vectors: the centroids are shared out instead
+        margin = workers.alone(lambda: _margin(x, tiles), threads)
+        shares = [range(i, len(tiles.bias), threads) for i in range(min(threads, len(tiles.bias)))]
+        parts = workers.map_over_workers(lambda share: _best_of_tiles(x, tiles, margin, share), shares, threads)
+        best = functools.reduce(lambda one, other: one.merged(other, margin), parts)
+        labels.copy_(best.labels[:, 0])
+        uncertain.copy_(best.uncertain[:, 0])
+        distances.copy_(workers.alone(lambda: _distances(x, centroids, labels, metric_type), threads))
+
+    def settle() -> None:
+        again = uncertain.nonzero().view(-1)
+        if len(again):
+            part = x[again]
+            labels[again] = _best_in_double(part, centroids, metric_type)
+            distances[again] = _distances(part, centroids, labels[again], metric_type)
+        worst = FLT_MAX if metric_type == METRIC_L2 else -FLT_MAX
+        missing = ~(distances < worst) if metric_type == METRIC_L2 else ~(distances > worst)
+        distances.masked_fill_(missing, worst)
+        labels.masked_fill_(missing, -1)
+
+    if n <= tile_vectors and len(tiles.bias) > 1:
+        assign_few()
+    elif n <= tile_vectors:
+        workers.alone(lambda: assign(slice(0, n)), threads)
+    else:
+        workers.map_over_workers(assign, _row_tiles(n, tile_vectors), threads)
+    workers.alone(settle, threads)
+    return distances, labels
+
+
+def _tile_vectors(n: int, threads: int) -> int:
+    """Vectors in a tile on the CPU: about eight tiles a worker, in multiples of the smallest tile."""
+    wanted = n // (8 * threads) // SMALLEST_TILE_VECTORS * SMALLEST_TILE_VECTORS
+    return max(SMALLEST_TILE_VECTORS, min(TILE_VECTORS, wanted))
+
+
+def _row_tiles(n: int, size: int) -> list[slice]:
+    """Cut n rows into tiles of one size; the last one begins earlier and repeats some rows, which costs less than
+    a product of another shape (oneDNN compiles one for each)."""
+    tiles = list(chunks.slices(n, size))
+    if n > size:
+        tiles[-1] = slice(n - size, n)
+    return tiles
+
+
+class _CentroidTiles(NamedTuple):
+    """Centroids cut to tiles.
+
+    Attributes
+    ----------
+    vectors : list of Tensor, float32, shape (width, d)
+        All of one width, except the last, which is filled up with zeros to a multiple of `BLOCKS`.
+    bias : list of Tensor, float32, shape (width,)
+        What is added to a product: -|c|^2 / 2 or 0, and -inf for the filling.
+    width : int
+        Centroids of all tiles but the last.
+    largest_norm, largest_bias : float
+        Upper bounds for `_margin`.
+    """
+
+    vectors: list[Tensor]
+    bias: list[Tensor]
+    width: int
+    largest_norm: float
+    largest_bias: float
+
+    @staticmethod
+    def make(centroids: Tensor, metric_type: int, bias: Tensor | None, largest_norm: float | None) -> _CentroidTiles:
+        k = len(centroids)
+        if bias is None:
+            squares = centroids.square().sum(1)
+            bias = squares * 0.5 if metric_type == METRIC_L2 else torch.zeros_like(squares)
+            largest_norm = float(squares.max().sqrt()) * (1 + 1e-5)
+        elif largest_norm is None:
+            largest_norm = float(torch.linalg.vector_norm(centroids, dim=1).max())
+        largest_bias = largest_norm * largest_norm / 2 if metric_type == METRIC_L2 else 0.0
+        width = -(-k // -(-k // TILE_CENTROIDS))
+        if width > 2 * BLOCKS:
+            width = -(-width // BLOCKS) * BLOCKS
+        vectors = list(centroids.split(width))
+        negated = list(bias.neg().split(width))
+        last = len(vectors[-1])
+        if last > 2 * BLOCKS and last % BLOCKS:
+            filling = -last % BLOCKS
+            vectors[-1] = torch.nn.functional.pad(vectors[-1], (0, 0, 0, filling))
+            negated[-1] = torch.nn.functional.pad(negated[-1], (0, filling), value=float("-inf"))
+        return _CentroidTiles(vectors, negated, width, largest_norm, largest_bias)
+
+
+def _unit_roundoff(device: torch.device) -> float:
+    """The relative rounding of a factor in float32 products: the program may have allowed coarser ones."""
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # newer torch refuses to answer where a program set backends one by one
+        precision = "medium"
+    if precision == "medium":
+        return 2.0**-8
+    return 2.0**-24 if precision == "highest" else 2.0**-11
+
+
+def _margin(x: Tensor, tiles: _CentroidTiles) -> Tensor:
+    """How far apart two computed scores of a vector must be for their order to be certain: shape (n, 1).
+
+    |computed - exact| <= gamma * (|x| |c| + |c|^2 / 2) with gamma = (d + 4) u, whatever the order of the sum
+    (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), or 3 u more where the factors themselves
+    are rounded first.
+    """
+    u = _unit_roundoff(x.device)
+    gamma = (x.shape[1] + 4) * 2.0**-24 + (0.0 if u == 2.0**-24 else 3 * u)
+    norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return norms.mul_(tiles.largest_norm).add_(tiles.largest_bias).mul_(2 * gamma)
+
+
+def _scores(x: Tensor, centroids: Tensor, bias: Tensor) -> Tensor:
+    """Return bias + x @ centroids.T, shape (n, width).
+
+    On the CPU by oneDNN where torch has it: on AMD's newer processors it is twice as fast as MKL, and equal elsewhere.
+    """
+    if x.device.type == "cpu" and len(x) >= SMALLEST_TILE_VECTORS and _has_onednn():
+        return torch.ops.mkldnn._linear_pointwise(x, centroids, bias, "none", [], "")
+    return torch.addmm(bias, x, centroids.T)
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class _Best(NamedTuple):
+    """The best computed score of each vector among some centroids: three tensors of shape (n, 1).
+
+    Attributes
+    ----------
+    scores : Tensor, float32
+    labels : Tensor, int64
+    uncertain : Tensor, bool
+        Whether another score is within the margin, or the best one is not finite.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    uncertain: Tensor
+
+    def merged(self, other: _Best, margin: Tensor) -> _Best:
+        """The best among the centroids of both."""
+        better = other.scores > self.scores
+        close = ((other.scores - self.scores).abs() <= margin) | other.scores.isnan()
+        return _Best(
+            torch.maximum(self.scores, other.scores),
+            torch.where(better, other.labels, self.labels),
+            torch.where(better, other.uncertain, self.uncertain) | close,
+        )
+
+
+def _best_of_tiles(x: Tensor, tiles: _CentroidTiles, margin: Tensor, numbers: Sequence[int]) -> _Best:
+    """Find the best among the centroids of some tiles."""
+    best: _Best | None = None
+    for i in numbers:
+        found = _best_of_tile(_scores(x, tiles.vectors[i], tiles.bias[i]), margin, i * tiles.width)
+        best = found if best is None else best.merged(found, margin)
+    assert best is not None
+    return best
+
+
+def _best_of_tile(scores: Tensor, margin: Tensor, first: int) -> _Best:
+    """Find the best score of each row: the best of block maxima, then the best in that block.
+
+    A maximum over an outer axis reads memory in order; finding the position at once costs ten times as much.
+
+    Parameters
+    ----------
+    scores : Tensor, float32, shape (n, width)
+    margin : Tensor, float32, shape (n, 1)
+    first : int
+        The label of the first column.
+    """
+    n, width = scores.shape
+    if width <= 2 * BLOCKS:
+        best, labels = scores.max(1, keepdim=True)
+        close = (scores >= best - margin).sum(1, keepdim=True) > 1
+        return _Best(best, labels + first, close | ~best.isfinite())
+    maxima = scores.view(n, width // BLOCKS, BLOCKS).amax(1)
+    best, block = maxima.max(1, keepdim=True)
+    least = best - margin
+    members = scores.gather(1, block + torch.arange(0, width, BLOCKS, device=scores.device))
+    close = (maxima >= least).sum(1, keepdim=True) + (members >= least).sum(1, keepdim=True) > 2
+    labels = members.argmax(1, keepdim=True) * BLOCKS + block + first
+    return _Best(best, labels, close | ~best.isfinite())
+
+
+def _distances(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -> Tensor:
+    """Return the true distance of each vector to its centroid; NaN stands for label -1: shape (n,).
+
+    A label beyond the centroids, the filling of a tile, is that of an uncertain vector, which comes here again.
+    """
+    own = centroids.index_select(0, labels.clamp(0, len(centroids) - 1))
+    if metric_type == METRIC_L2:
+        distances = own.sub_(x).square_().sum(1)
+    else:
+        distances = own.mul_(x).sum(1)
+    return distances.masked_fill_(labels < 0, float("nan"))
+
+
+def _best_in_double(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor:
+    """Return the labels of the best float64 scores, the lowest id among those that rounding cannot tell apart, and
+    -1 where no score is finite (+inf is good enough for the inner product): shape (n,)."""
+    device = x.device
+    if device.type == "mps":  # has no float64
+        x, centroids = x.cpu(), centroids.cpu()
+    k, d = centroids.shape
+    wide = centroids.double()
+    shift = torch.zeros_like(wide[0])
+    if metric_type == METRIC_L2:  # data far from the origin would lose digits in the products
+        mean = wide.mean(0)
+        shift = mean.masked_fill(~mean.isfinite(), 0.0)
+        wide -= shift
+    halves = wide.square().sum(1).mul_(0.5) if metric_type == METRIC_L2 else torch.zeros_like(wide[:, 0])
+    ids = torch.arange(k, device=x.device)
+    labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    largest, largest_half = torch.linalg.vector_norm(wide, dim=1).nan_to_num().max(), halves.nan_to_num().max()
+    for rows in chunks.slices(len(x), chunks.rows_within(8 * k, DOUBLE_BYTES)):
+        part = x[rows].double() - shift
+        scores = torch.addmm(-halves, part, wide.T)
+        refused = ~scores.isfinite() if metric_type == METRIC_L2 else ~(scores > float("-inf"))
+        scores.masked_fill_(refused, float("-inf"))
+        best = scores.amax(1, keepdim=True)
+        size = torch.linalg.vector_norm(part, dim=1, keepdim=True) * largest + largest_half
+        margin = (size * (2 * (d + 4) * 2.0**-53)).nan_to_num()
+        found = torch.where(scores >= best - margin, ids, k).amin(1)
+        labels[rows] = found.masked_fill(best[:, 0] == float("-inf"), -1)
+    return labels.to(device)

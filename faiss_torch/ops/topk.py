@@ -1,0 +1,53 @@
+"""The k smallest of each row, ties to the lowest id."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def smallest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k smallest scores of each row, in no particular order, and their columns.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (n, width)
+    k : int
+        Where it exceeds the width, all columns come back.
+    """
+    if k >= scores.shape[1]:
+        return scores, torch.arange(scores.shape[1], device=scores.device).expand(scores.shape)
+    return torch.topk(scores, k, dim=1, largest=False, sorted=False)
+
+
+def sort_rows(keys: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Sort each row by key, equal keys by id, and keep the first k.
+
+    Parameters
+    ----------
+    keys : Tensor, shape (n, width)
+    ids : Tensor, int64, shape (n, width)
+    k : int
+        At most the width.
+
+    Returns
+    -------
+    keys : Tensor, shape (n, k)
+    columns : Tensor, int64, shape (n, k)
+        Where each stood.
+    """
+    if keys.shape[1] > 1:
+        by_id = ids.argsort(dim=1)
+        keys, order = keys.gather(1, by_id).sort(dim=1, stable=True)
+        columns = by_id.gather(1, order)
+    else:
+        columns = torch.zeros_like(ids)
+    return keys[:, :k], columns[:, :k]
+
+
+def pad(values: Tensor, k: int, fill: float) -> Tensor:
+    """Widen rows to k columns with a fill value."""
+    missing = k - values.shape[1]
+    if missing <= 0:
+        return values
+    return torch.cat([values, values.new_full((len(values), missing), fill)], dim=1)

@@ -1,0 +1,1 @@
+"""Small faiss-shaped objects that hold trained or stored tensors."""

@@ -1,0 +1,356 @@
+"""Clustering: k-means by turns of assignment, which an index does, and update of the centroids.
+
+The order of the steps, of the random numbers and of the messages is faiss's (``faiss/Clustering.cpp``), so the same
+data, parameters and seed give the same centroids up to float rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import border, threads
+from ..border import Array
+from ..constants import ClusteringInitMethod_RANDOM, is_similarity_metric
+from ..ops import kmeans, kmeans_initialization
+from ..ops.kmeans1d import kmeans1d
+from ..vectors import Float32Vector
+from .clustering_initialization import ClusteringInitialization
+from .clustering_parameters import ClusteringIterationStats, ClusteringIterationStatsVector, ClusteringParameters
+from .training_set import ClusteringIndex, TrainingSet
+
+#: What the seeds of the tries of `nredo` differ by.
+_REDO_SEED_STEP = 15486557
+
+
+class Clustering(ClusteringParameters):
+    """k-means on top of an index.
+
+    Parameters
+    ----------
+    d : int
+        Dimensions.
+    k : int
+        Clusters.
+    cp : ClusteringParameters, optional
+        Settings; each is also an attribute.
+
+    Attributes
+    ----------
+    centroids : Float32Vector
+        k * d values after training. What is in it before (at most k centroids) is where training starts.
+    iteration_stats : ClusteringIterationStatsVector
+        One entry per iteration.
+    """
+
+    def __init__(self, d: int, k: int, cp: ClusteringParameters | None = None) -> None:
+        super().__init__()
+        self._copy_parameters(cp)
+        self.d = int(d)
+        self.k = int(k)
+        self.centroids = Float32Vector()
+        self.iteration_stats = ClusteringIterationStatsVector()
+
+    @threads.applied()
+    def train(self, x: Array, index: ClusteringIndex, weights: Array | None = None) -> None:
+        """Cluster vectors.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+        index : ClusteringIndex
+            Assigns vectors to centroids; it holds the centroids afterwards.
+        weights : array, shape (n,), optional
+            How much each vector counts in its cluster's mean.
+
+        Raises
+        ------
+        AssertionError
+            If the width is not d, or the number of weights not n.
+        RuntimeError
+            If there are fewer vectors than clusters, the index has another dimension, or a vector is not finite.
+        """
+        vectors, kind = border.vectors_in(x, self.d, index.device)
+        self._check_sizes(len(vectors), index)
+        checked_weights = self._weights_in(weights, len(vectors), kind, index.device)
+        if self.check_input_data_for_NaNs and not kmeans.all_finite(vectors):
+            raise RuntimeError("input contains NaN's or Inf's")
+        self._train(TrainingSet(vectors, checked_weights, None, self.decode_block_size, index.device), index)
+
+    @threads.applied()
+    def train_encoded(
+        self, x: Array, codec: ClusteringIndex, index: ClusteringIndex, weights: Array | None = None
+    ) -> None:
+        """Cluster vectors that are encoded; they are decoded block by block.
+
+        Parameters
+        ----------
+        x : array, uint8, shape (n, codec.sa_code_size())
+        codec : ClusteringIndex
+        index, weights
+            As in `train`.
+
+        Raises
+        ------
+        AssertionError, RuntimeError
+            As `train`, and a RuntimeError if the codec has another dimension.
+        """
+        if codec.d != self.d:
+            raise RuntimeError(f"codec has {codec.d} dimensions, expected {self.d}")
+        codes, kind = border.codes_in(x, codec.sa_code_size(), codec.device)
+        self._check_sizes(len(codes), index)
+        checked_weights = self._weights_in(weights, len(codes), kind, index.device)
+        self._train(TrainingSet(codes, checked_weights, codec, self.decode_block_size, index.device), index)
+
+    def post_process_centroids(self) -> None:
+        """Normalise the centroids if `spherical`, then round them if `int_centroids`."""
+        centroids = border.tensor_of(self.centroids.array).reshape(-1, self.d)
+        self.centroids.assign(self._post_processed(centroids).reshape(-1).numpy())
+
+    def _check_sizes(self, n: int, index: ClusteringIndex) -> None:
+        if n < self.k:
+            raise RuntimeError(
+                f"number of training points ({n}) should be at least as large as number of clusters ({self.k})"
+            )
+        if self.k <= 0 or self.max_points_per_centroid <= 0:
+            raise RuntimeError(
+                f"expected at least one cluster and one point per centroid, got k={self.k} and "
+                f"max_points_per_centroid={self.max_points_per_centroid}"
+            )
+        if index.d != self.d:
+            raise RuntimeError(f"index has {index.d} dimensions, expected those of the data, {self.d}")
+        if self.centroids.size() % self.d != 0 or self.centroids.size() > self.k * self.d:
+            raise RuntimeError(
+                f"size of provided input centroids, {self.centroids.size()}, is not a multiple of the dimension "
+                f"{self.d} up to {self.k} centroids"
+            )
+
+    def _weights_in(self, weights: Array | None, n: int, kind: border.Kind, device: torch.device) -> Tensor | None:
+        if weights is None:
+            return None
+        kind.require(weights, "weights")
+        if tuple(weights.shape) != (n,):
+            raise AssertionError(f"weights have shape {tuple(weights.shape)}, expected ({n},)")
+        return border.floats_in(weights, device)
+
+    def _post_processed(self, centroids: Tensor) -> Tensor:
+        if self.spherical:
+            centroids = kmeans.renorm_L2(centroids)
+        if self.int_centroids:
+            centroids = kmeans.round_half_away(centroids)
+        return centroids
+
+    def _say(self, text: str, end: str = "\n") -> None:
+        if self.verbose:
+            print(text, end=end, flush=True)
+
+    def _train(self, given: TrainingSet, index: ClusteringIndex) -> None:
+        start = time.perf_counter()
+        data = self._subsampled(given)
+        if len(data) == self.k:
+            self._say(f"Number of training points ({self.k}) same as number of clusters, just copying")
+            centroids = given.vectors(slice(0, self.k))
+            self.iteration_stats.push_back(ClusteringIterationStats(imbalance_factor=1.0))
+            index.reset()
+            index.add(centroids)
+            self._store(centroids)
+            return
+        self._say(
+            f"Clustering {len(data)} points in {self.d}D to {self.k} clusters, "
+            f"redo {self.nredo} times, {self.niter} iterations"
+        )
+        if data.codec is not None:
+            self._say(f"Input data encoded in {data.codec.sa_code_size()} bytes per vector")
+        given_centroids = border.tensor_of(self.centroids.array.copy()).reshape(-1, self.d).to(index.device)
+        if len(given_centroids):
+            frozen = "" if self.frozen_centroids else "not "
+            self._say(f"  Using {len(given_centroids)} centroids provided as input ({frozen}frozen)")
+        self._say(f"  Preprocessing in {time.perf_counter() - start:.2f} s")
+
+        clock = _Clock()
+        seed = kmeans.actual_seed(self.seed)
+        lower_is_better = not is_similarity_metric(index.metric_type)
+        best: tuple[float, Tensor, list[ClusteringIterationStats]] | None = None
+        # the centroids given are only where the first try starts: each later one starts from what the last one left
+        start_centroids = given_centroids
+        for redo in range(self.nredo):
+            if self.nredo > 1:
+                self._say(f"Outer iteration {redo} / {self.nredo}")
+            centroids = self._initial_centroids(data, start_centroids, seed + 1 + redo * _REDO_SEED_STEP)
+            obj, centroids = self._iterate(data, index, centroids, len(given_centroids), clock)
+            start_centroids = centroids[: len(given_centroids)]
+            if best is None or (obj < best[0] if lower_is_better else obj > best[0]):
+                if self.nredo > 1:
+                    self._say("Objective improved: keep new clusters")
+                best = obj, centroids, list(self.iteration_stats)
+        if best is None:
+            return
+        if self.nredo > 1:
+            self.iteration_stats = ClusteringIterationStatsVector(best[2])
+            index.reset()
+            index.add(best[1])
+        self._store(best[1])
+
+    def _store(self, centroids: Tensor) -> None:
+        self.centroids.assign(centroids.detach().cpu().reshape(-1).numpy())
+
+    def _subsampled(self, data: TrainingSet) -> TrainingSet:
+        n, wanted = len(data), self.k * self.max_points_per_centroid
+        if n > wanted:
+            self._say(f"Sampling a subset of {wanted} / {n} for training")
+            chosen = kmeans.subsample(n, wanted, kmeans.actual_seed(self.seed), self.use_faster_subsampling)
+            return data.subset(torch.from_numpy(chosen).to(data.x.device))
+        if n < self.k * self.min_points_per_centroid:
+            print(
+                f"WARNING clustering {n} points to {self.k} centroids: please provide at least "
+                f"{self.k * self.min_points_per_centroid} training points",
+                file=sys.stderr,
+            )
+        return data
+
+    def _initial_centroids(self, data: TrainingSet, given: Tensor, seed: int) -> Tensor:
+        wanted = self.k - len(given)
+        if wanted == 0:
+            return self._post_processed(given.clone())
+        if self.init_method == ClusteringInitMethod_RANDOM:
+            permutation = kmeans_initialization.init_random(len(data), self.k, seed)
+            chosen = torch.from_numpy(permutation[len(given) :])
+        else:
+            initialization = ClusteringInitialization(self.d, wanted)
+            initialization.method = self.init_method
+            initialization.seed = seed
+            initialization.afkmc2_chain_length = self.afkmc2_chain_length
+            chosen = initialization.choose(data.vectors(), given if len(given) else None)
+        fresh = data.vectors(chosen.to(data.x.device))
+        return self._post_processed(torch.cat([given, fresh]))
+
+    def _iterate(
+        self, data: TrainingSet, index: ClusteringIndex, centroids: Tensor, n_given: int, clock: _Clock
+    ) -> tuple[float, Tensor]:
+        """Run one try: the last objective and the centroids, which are in the index as well."""
+        if index.ntotal != 0:
+            index.reset()
+        if not index.is_trained:
+            index.train(centroids)
+        index.add(centroids)
+        obj = 0.0
+        for i in range(self.niter):
+            previous = obj
+            with clock.searching():
+                distances, assign = _assign(data, index)
+            obj = kmeans.objective(distances)
+            centroids, nsplit = self._updated(data, assign, centroids, n_given if self.frozen_centroids else 0)
+            balance = kmeans.imbalance_factor(torch.bincount(assign, minlength=self.k))
+            stats = ClusteringIterationStats(obj, clock.total(), clock.search, balance, nsplit)
+            self.iteration_stats.push_back(stats)
+            self._say(
+                f"  Iteration {i} ({stats.time:.2f} s, search {stats.time_search:.2f} s): "
+                f"objective={obj:g} imbalance={balance:.3f} nsplit={nsplit}       ",
+                end="\r",
+            )
+            centroids = self._post_processed(centroids)
+            index.reset()
+            if self.update_index:
+                index.train(centroids)
+            index.add(centroids)
+            if i > 0 and previous != 0 and abs(previous - obj) / abs(previous) <= self.early_stop_threshold:
+                self._say(f"\n  Converged at iteration {i}: objective did not change")
+                break
+        self._say("")
+        return obj, centroids
+
+    def _updated(self, data: TrainingSet, assign: Tensor, centroids: Tensor, n_frozen: int) -> tuple[Tensor, int]:
+        """Move each centroid that is not frozen to the mean of its vectors: new centroids, and clusters split."""
+        lowest, highest = torch.aminmax(assign)
+        if lowest < 0 or highest >= self.k:
+            raise RuntimeError(
+                f"invalid cluster assignment: the index gave labels from {int(lowest)} to {int(highest)}, "
+                f"expected 0 to {self.k - 1}"
+            )
+        moving = self.k - n_frozen
+        if moving == 0:
+            return centroids, 0
+        sums = centroids.new_zeros(moving, self.d)
+        hassign = centroids.new_zeros(moving)
+        for rows in data.blocks():
+            weights = None if data.weights is None else data.weights[rows]
+            part, part_hassign = kmeans.compute_centroids(data.vectors(rows), assign[rows] - n_frozen, moving, weights)
+            sums += part
+            hassign += part_hassign
+        moved = kmeans.means(sums, hassign)
+        nsplit = 0
+        if bool((hassign == 0).any()):
+            host, host_hassign = moved.cpu().numpy(), hassign.cpu().numpy()
+            nsplit = kmeans.split_clusters(host, host_hassign, len(data))
+            moved = torch.from_numpy(host).to(centroids.device)
+        return torch.cat([centroids[:n_frozen], moved]), nsplit
+
+
+class _Clock:
+    """Seconds since the start, and how many of them were spent in searches."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.search = 0.0
+
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    @contextlib.contextmanager
+    def searching(self) -> Iterator[None]:
+        """Count the seconds of a block as search."""
+        begin = time.perf_counter()
+        yield
+        self.search += time.perf_counter() - begin
+
+
+def _assign(data: TrainingSet, index: ClusteringIndex) -> tuple[Tensor, Tensor]:
+    """Search the nearest centroid of each training vector: distances and labels, shape (n,) each."""
+    parts = [index.search(data.vectors(rows), 1) for rows in data.blocks()]
+    if len(parts) == 1:
+        return parts[0][0].reshape(-1), parts[0][1].reshape(-1)
+    return torch.cat([D.reshape(-1) for D, _ in parts]), torch.cat([I.reshape(-1) for _, I in parts])
+
+
+class Clustering1D(Clustering):
+    """Exact k-means of numbers; it needs no index.
+
+    Parameters
+    ----------
+    k : int
+    cp : ClusteringParameters, optional
+    """
+
+    def __init__(self, k: int, cp: ClusteringParameters | None = None) -> None:
+        super().__init__(1, k, cp)
+
+    def train_exact(self, x: Array) -> None:
+        """Cluster numbers.
+
+        Parameters
+        ----------
+        x : array, shape (n, 1)
+
+        Raises
+        ------
+        AssertionError
+            If the width is not 1.
+        RuntimeError
+            If there are fewer numbers than clusters, or some are not finite.
+        """
+        numbers = border.vectors_in(x, 1, torch.device("cpu"))[0].reshape(-1).numpy()
+        wanted = self.k * self.max_points_per_centroid
+        if len(numbers) > wanted > 0:
+            self._say(f"Sampling a subset of {wanted} / {len(numbers)} for training")
+            seed = kmeans.actual_seed(self.seed)
+            numbers = numbers[kmeans.subsample(len(numbers), wanted, seed, self.use_faster_subsampling)]
+        centroids, balance = kmeans1d(np.ascontiguousarray(numbers), self.k)
+        self.centroids.assign(centroids)
+        self.iteration_stats.push_back(ClusteringIterationStats(imbalance_factor=balance))

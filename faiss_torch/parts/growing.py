@@ -1,0 +1,70 @@
+"""A tensor that grows at its end at amortised cost."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..ops.screen import BLOCK
+
+
+class GrowingTensor:
+    """Rows of one shape and dtype, with room for more.
+
+    Attributes
+    ----------
+    room : Tensor, shape (capacity, *row_shape)
+        All rows, those not in use too. The capacity is a multiple of `BLOCK`, and rows that were never used are
+        zero, so that a scan may read past the end up to the next multiple.
+    size : int
+        Rows in use.
+    """
+
+    def __init__(self, row_shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self.room = torch.zeros((0, *row_shape), dtype=dtype, device=device)
+        self.size = 0
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows in use: a view."""
+        return self.room[: self.size]
+
+    def resize(self, size: int) -> None:
+        """Change the number of rows in use; new ones hold what their room held.
+
+        A first call takes just what is needed, later ones half as much again, so that a thousand small calls cost
+        about as much as a large one.
+        """
+        if size > len(self.room):
+            wanted = size if len(self.room) == 0 else max(size, len(self.room) * 3 // 2)
+            capacity = -(-wanted // BLOCK) * BLOCK
+            room = torch.zeros((capacity, *self.room.shape[1:]), dtype=self.room.dtype, device=self.room.device)
+            room[: self.size] = self.rows
+            self.room = room
+        self.size = size
+
+    def append(self, values: Tensor) -> None:
+        """Add rows at the end."""
+        begin = self.size
+        self.resize(begin + len(values))
+        self.room[begin : self.size] = values
+
+    def replace(self, values: Tensor) -> None:
+        """Hold these rows and no others. They are not copied where their number is a multiple of `BLOCK`."""
+        if len(values) % BLOCK == 0:
+            self.room, self.size = values, len(values)
+        else:
+            self.room, self.size = values[:0], 0
+            self.append(values)
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device, without the room that is not in use."""
+        self.replace(self.rows.to(device))
+
+    def __getstate__(self) -> dict[str, object]:
+        # a pickle or a copy holds what is in use
+        return {"room": self.rows.clone(), "size": self.size}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.replace(self.room)

@@ -1,0 +1,233 @@
+"""InvertedLists: the codes and ids of each list, with faiss's names."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+
+from ..border import Array, at_pointer, integers_in
+from ..pointers import Pointer
+from .list_storage import ListStorage
+
+
+class InvertedLists:
+    """A table of lists of (id, code).
+
+    Attributes
+    ----------
+    nlist : int
+    code_size : int
+        Bytes of a code.
+    use_iterator : bool
+        False: these lists are read as blocks.
+    """
+
+    INVALID_CODE_SIZE = (1 << 64) - 1
+    SUBSET_TYPE_ID_RANGE = 0
+    SUBSET_TYPE_ID_MOD = 1
+    SUBSET_TYPE_ELEMENT_RANGE = 2
+    SUBSET_TYPE_INVLIST_FRACTION = 3
+    SUBSET_TYPE_INVLIST = 4
+
+    def __init__(self, nlist: int, code_size: int) -> None:
+        self.nlist = nlist
+        self.code_size = code_size
+        self.use_iterator = False
+
+
+class ArrayInvertedLists(ListStorage, InvertedLists):
+    """Inverted lists in memory: see `ListStorage` for how they are kept.
+
+    Parameters
+    ----------
+    nlist : int
+    code_size : int
+    device : torch.device, optional
+        Where codes and ids live; the default is `border.default_device`.
+    """
+
+    def __init__(self, nlist: int, code_size: int, device: torch.device | None = None) -> None:
+        InvertedLists.__init__(self, nlist, code_size)
+        ListStorage.__init__(self, nlist, code_size, device)
+
+    # faiss's interface to single lists
+
+    def list_size(self, list_no: int) -> int:
+        """Return the number of entries of a list."""
+        self._check_list(list_no)
+        return int(self.sizes[list_no])
+
+    def _check_list(self, list_no: int) -> None:
+        if not 0 <= list_no < self.nlist:
+            raise RuntimeError(f"list number {list_no} is outside 0 ... {self.nlist - 1}")
+
+    def is_empty(self, list_no: int) -> bool:
+        """Return whether a list has no entries."""
+        return self.list_size(list_no) == 0
+
+    def get_codes(self, list_no: int) -> Pointer:
+        """Return a pointer to a list's codes, ``list_size * code_size`` bytes (a copy on an accelerator)."""
+        self._check_list(list_no)
+        return Pointer(self.list_codes(list_no).cpu().numpy().reshape(-1))
+
+    def get_ids(self, list_no: int) -> Pointer:
+        """Return a pointer to a list's ids, int64 (a copy on an accelerator)."""
+        self._check_list(list_no)
+        return Pointer(self.list_ids(list_no).cpu().numpy())
+
+    def get_single_id(self, list_no: int, offset: int) -> int:
+        """Return one id."""
+        self._check_offset(list_no, offset)
+        return int(self.list_ids(list_no)[offset])
+
+    def get_single_code(self, list_no: int, offset: int) -> Pointer:
+        """Return a pointer to one code."""
+        self._check_offset(list_no, offset)
+        return Pointer(self.list_codes(list_no)[offset].cpu().numpy())
+
+    def _check_offset(self, list_no: int, offset: int) -> None:
+        if not 0 <= offset < self.list_size(list_no):
+            raise RuntimeError(f"offset {offset} is outside list {list_no} of {self.list_size(list_no)} entries")
+
+    def release_codes(self, list_no: int, codes: Pointer) -> None:
+        """Do nothing: the pointer from `get_codes` needs no release."""
+
+    def release_ids(self, list_no: int, ids: Pointer) -> None:
+        """Do nothing: the pointer from `get_ids` needs no release."""
+
+    def prefetch_lists(self, list_nos: object, n: int) -> None:
+        """Do nothing: the lists are in memory."""
+
+    def add_entry(self, list_no: int, id: int, code: object) -> int:
+        """Append one entry and return its offset; `code` is a Pointer, or a uint8 tensor of code_size."""
+        return self.add_entries(list_no, 1, torch.tensor([id]), code)
+
+    def add_entries(self, list_no: int, n_entry: int, ids: object, codes: object) -> int:
+        """Append entries (pointers as from swig_ptr, or tensors) to a list and return the offset of the first."""
+        self._check_list(list_no)
+        given_ids, given_codes = self._entries(n_entry, ids, codes)
+        list_nos = torch.full((n_entry,), list_no, dtype=torch.int64)
+        first = self.list_size(list_no)
+        self.add_to_lists(list_nos, given_ids, given_codes)
+        return first
+
+    def update_entry(self, list_no: int, offset: int, id: int, code: object) -> None:
+        """Replace one entry."""
+        self.update_entries(list_no, offset, 1, torch.tensor([id]), code)
+
+    def update_entries(self, list_no: int, offset: int, n_entry: int, ids: object, codes: object) -> None:
+        """Replace entries offset ... offset + n_entry - 1 of a list."""
+        if n_entry:
+            self._check_offset(list_no, offset + n_entry - 1)
+        begin = int(self._begins[list_no]) + offset
+        given_ids, given_codes = self._entries(n_entry, ids, codes)
+        self._write(torch.arange(begin, begin + n_entry, device=self.device), given_ids, given_codes)
+
+    def _entries(self, n: int, ids: object, codes: object) -> tuple[Tensor, Tensor]:
+        if isinstance(ids, Pointer):
+            ids = torch.tensor(ids.view(n))
+        if isinstance(codes, Pointer):
+            codes = torch.tensor(codes.view(n * self.code_size))
+        assert isinstance(ids, Tensor)
+        assert isinstance(codes, Tensor)
+        return ids.to(self.device), codes.to(self.device).reshape(n, self.code_size)
+
+    def resize(self, list_no: int, new_size: int) -> None:
+        """Change the number of entries of a list; new entries are zero until they are updated."""
+        self._check_list(list_no)
+        old = self.list_size(list_no)
+        if new_size <= old:
+            self._shrink(list_no, new_size)
+            return
+        n = new_size - old
+        zero_codes = torch.zeros(n, self.code_size, dtype=torch.uint8)
+        self.add_entries(list_no, n, torch.zeros(n, dtype=torch.int64), zero_codes)
+
+    def reset(self) -> None:
+        """Remove all entries."""
+        self._make_empty()
+
+    def permute_invlists(self, map: Array) -> None:
+        """Reorder the lists: list i becomes the old list ``map[i]``; an array, or a pointer to nlist int64."""
+        order = integers_in(at_pointer(map, self.nlist), torch.device("cpu"))
+        self.sizes, self._begins, self._rooms = self.sizes[order], self._begins[order], self._rooms[order]
+
+    # whole tables
+
+    def compute_ntotal(self) -> int:
+        """Return the number of entries of all lists."""
+        return int(self.sizes.sum())
+
+    def imbalance_factor(self) -> float:
+        """Return 1 for lists of equal sizes, more the less equal they are (the cost of a scan against that)."""
+        total = float(self.sizes.sum())
+        return float(self.sizes.double().square().sum()) * self.nlist / (total * total) if total else float("nan")
+
+    def print_stats(self) -> None:
+        """Print how many lists have which number of entries, as powers of two."""
+        top = int(self.sizes.max()) if self.nlist else 0
+        counts = torch.bincount(self.sizes.clamp(min=1).log2().floor().long()[self.sizes > 0])
+        empty = int((self.sizes == 0).sum())
+        print(f"list_sizes: {empty} empty, largest {top}")
+        for power, count in enumerate(counts.tolist()):
+            print(f"list size in [{1 << power}, {2 << power}): {count} instances")
+        sys.stdout.flush()
+
+    def merge_from(self, other: ArrayInvertedLists, add_id: int) -> None:
+        """Move all entries of other lists to the ends of these, with `add_id` added to their ids."""
+        self._check_same_shape(other)
+        ids, places = other.all_ids_and_places()
+        self.add_to_lists(places >> 32, ids.to(self.device) + add_id, other._codes.room[other._rows_in_use()])
+        other.reset()
+
+    def _check_same_shape(self, other: InvertedLists) -> None:
+        if (self.nlist, self.code_size) != (other.nlist, other.code_size):
+            raise RuntimeError(
+                f"inverted lists differ: nlist {other.nlist} and code_size {other.code_size} given, "
+                f"expected {self.nlist} and {self.code_size}"
+            )
+
+    def copy_subset_to(self, other: ArrayInvertedLists, subset_type: int, a1: int, a2: int) -> int:
+        """Append a subset of the entries to other lists.
+
+        Parameters
+        ----------
+        other : ArrayInvertedLists
+        subset_type : int
+            ``SUBSET_TYPE_ID_RANGE``: ids in [a1, a2). ``SUBSET_TYPE_ID_MOD``: ids with ``id % a1 == a2``.
+            ``SUBSET_TYPE_ELEMENT_RANGE``: about the a1-th to the a2-th of all entries, spread evenly over the lists.
+            ``SUBSET_TYPE_INVLIST_FRACTION``: part a2 of a1 equal parts of each list. ``SUBSET_TYPE_INVLIST``: the
+            lists a1 ... a2 - 1.
+
+        Returns
+        -------
+        int
+            How many entries were copied.
+        """
+        self._check_same_shape(other)
+        ids, places = self.all_ids_and_places()
+        list_nos, offsets = places >> 32, places & 0xFFFFFFFF
+        sizes = self.sizes[list_nos]
+        if subset_type == self.SUBSET_TYPE_ID_RANGE:
+            chosen = (ids >= a1) & (ids < a2)
+        elif subset_type == self.SUBSET_TYPE_ID_MOD:
+            chosen = ids.fmod(a1) == a2
+        elif subset_type == self.SUBSET_TYPE_ELEMENT_RANGE:
+            ends = self.sizes.cumsum(0)
+            total = max(1, int(ends[-1]))
+            first = torch.div(ends * a1, total, rounding_mode="floor").diff(prepend=torch.zeros(1, dtype=torch.int64))
+            last = torch.div(ends * a2, total, rounding_mode="floor").diff(prepend=torch.zeros(1, dtype=torch.int64))
+            chosen = (offsets >= first[list_nos]) & (offsets < last[list_nos])
+        elif subset_type == self.SUBSET_TYPE_INVLIST_FRACTION:
+            first = torch.div(sizes * a2, a1, rounding_mode="floor")
+            last = torch.div(sizes * (a2 + 1), a1, rounding_mode="floor")
+            chosen = (offsets >= first) & (offsets < last)
+        elif subset_type == self.SUBSET_TYPE_INVLIST:
+            chosen = (list_nos >= a1) & (list_nos < a2)
+        else:
+            raise RuntimeError(f"subset type {subset_type} is not one of 0 ... 4")
+        rows = self.positions_of(places[chosen]).to(self.device)
+        other.add_to_lists(list_nos[chosen], self._ids.room[rows].to(other.device), self._codes.room[rows])
+        return int(chosen.sum())

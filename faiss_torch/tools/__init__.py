@@ -1,0 +1,1 @@
+"""Tools around indexes: neighbours without an index, k-means, tuning, statistics, small array functions."""

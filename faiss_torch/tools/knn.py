@@ -1,0 +1,272 @@
+"""Neighbours and distances without an index, in faiss's Python form and in its C form with pointers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..border import Array, Kind, default_device, floats_in, tensor_of
+from ..constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
+from ..indexes.base import Index
+from ..indexes.flat import IndexFlat
+from ..ops import chunks, distances
+from ..parts.params import SearchParameters
+from ..parts.selectors import IDSelector
+from ..pointers import Pointer, pointed
+from ..threads import applied
+
+
+def knn(xq: Array, xb: Array, k: int, metric: int = METRIC_L2, metric_arg: float = 0.0) -> tuple[Array, Array]:
+    """The k nearest neighbours of queries among database vectors.
+
+    Parameters
+    ----------
+    xq : array, shape (nq, d)
+    xb : array, shape (nb, d)
+        Both numpy or both torch; cast to float32.
+    k : int
+        Number of neighbours.
+    metric : int
+        One of the ``METRIC_*`` numbers.
+    metric_arg : float
+        The p of METRIC_Lp.
+
+    Returns
+    -------
+    D : array, float32, shape (nq, k)
+        Distances (squared for L2) or similarities, best first; +-FLT_MAX where there are fewer than k.
+    I : array, int64, shape (nq, k)
+        Rows of `xb`; -1 where there are fewer than k.
+
+    Raises
+    ------
+    AssertionError
+        If the widths differ, or k is below 1.
+    RuntimeError
+        If no metric has that number.
+    """
+    return _knn(xq, xb, k, metric, metric_arg, None)
+
+
+def _knn(xq: Array, xb: Array, k: int, metric: int, metric_arg: float, sel: IDSelector | None) -> tuple[Array, Array]:
+    xq, xb = _matrices(xq, xb)
+    index: Index = IndexFlat(xb.shape[1], metric_type_from_int(metric))
+    index.metric_arg = metric_arg
+    if isinstance(xb, Tensor) and xb.device != index.device:
+        index = index.to(xb.device)
+    index.add(xb)
+    return index.search(xq, k, params=None if sel is None else SearchParameters(sel=sel))
+
+
+@applied()
+def pairwise_distances(xq: Array, xb: Array, metric: int = METRIC_L2, metric_arg: float = 0) -> Array:
+    """All distances between queries and database vectors.
+
+    Parameters
+    ----------
+    xq : array, shape (nq, d)
+    xb : array, shape (nb, d)
+        Both numpy or both torch; cast to float32.
+    metric : int
+        One of the ``METRIC_*`` numbers.
+    metric_arg : float
+        The p of METRIC_Lp.
+
+    Returns
+    -------
+    array, float32, shape (nq, nb)
+        Squared distances for L2.
+
+    Raises
+    ------
+    AssertionError
+        If the widths differ.
+    RuntimeError
+        If no metric has that number.
+    """
+    xq, xb = _matrices(xq, xb)
+    kind = Kind(xq)
+    device = default_device() if kind.torch_device is None else kind.torch_device
+    metric = metric_type_from_int(metric)
+    return kind.out(distances.pairwise(floats_in(xq, device), floats_in(xb, device), metric, metric_arg))
+
+
+def _matrices(xq: Array, xb: Array) -> tuple[Array, Array]:
+    """Check that two matrices are of one kind and one width; what is not a tensor becomes an array."""
+    xq, xb = (x if isinstance(x, Tensor) else np.asarray(x) for x in (xq, xb))
+    for name, x in (("xq", xq), ("xb", xb)):
+        if len(x.shape) != 2:
+            raise ValueError(f"{name}: expected shape (n, d), got {tuple(x.shape)}")
+    if xq.shape[1] != xb.shape[1]:
+        raise AssertionError(f"xq has {xq.shape[1]} dimensions and xb {xb.shape[1]}")
+    Kind(xq).require(xb, "xb")
+    return xq, xb
+
+
+def _knn_into(
+    function: str,
+    xq: np.ndarray,
+    xb: np.ndarray,
+    k: int,
+    metric: int,
+    arg: float,
+    D: Pointer,
+    I: Pointer,
+    sel: IDSelector | None = None,
+) -> None:
+    """`knn` of matrices, its results written to pointers."""
+    found = _knn(xq, xb, k, metric, arg, sel)
+    pointed(D, len(xq) * k, "float32", function)[:] = found[0].reshape(-1)
+    pointed(I, len(xq) * k, "int64", function)[:] = found[1].reshape(-1)
+
+
+def knn_L2sqr(x: Pointer, y: Pointer, d: int, nx: int, ny: int, k: int, distances: Pointer, indexes: Pointer) -> None:
+    """`knn` for L2 behind pointers: queries x [nx, d], database y [ny, d], results [nx, k]."""
+    name = "knn_L2sqr"
+    _knn_into(name, _rows(x, nx, d, name), _rows(y, ny, d, name), k, METRIC_L2, 0.0, distances, indexes)
+
+
+def knn_inner_product(
+    x: Pointer, y: Pointer, d: int, nx: int, ny: int, k: int, distances: Pointer, indexes: Pointer
+) -> None:
+    """`knn` for the inner product behind pointers: queries x [nx, d], database y [ny, d], results [nx, k]."""
+    name = "knn_inner_product"
+    _knn_into(name, _rows(x, nx, d, name), _rows(y, ny, d, name), k, METRIC_INNER_PRODUCT, 0.0, distances, indexes)
+
+
+def knn_extra_metrics(
+    x: Pointer,
+    y: Pointer,
+    d: int,
+    nx: int,
+    ny: int,
+    mt: int,
+    metric_arg: float,
+    k: int,
+    distances: Pointer,
+    indexes: Pointer,
+    sel: IDSelector | None = None,
+) -> None:
+    """`knn` for any metric behind pointers: queries x [nx, d], database y [ny, d], results [nx, k].
+
+    A selector restricts the rows of y that can be found.
+    """
+    name = "knn_extra_metrics"
+    _knn_into(name, _rows(x, nx, d, name), _rows(y, ny, d, name), k, mt, metric_arg, distances, indexes, sel)
+
+
+def pairwise_L2sqr(
+    d: int,
+    nq: int,
+    xq: Pointer,
+    nb: int,
+    xb: Pointer,
+    dis: Pointer,
+    ldq: int = -1,
+    ldb: int = -1,
+    ldd: int = -1,
+) -> None:
+    """`pairwise_distances` for L2 behind pointers: xq [nq, d], xb [nb, d], dis [nq, nb].
+
+    Rows stand `ldq`, `ldb` and `ldd` elements apart; -1 for one after the other.
+    """
+    pairwise_extra_distances(d, nq, xq, nb, xb, METRIC_L2, 0.0, dis, ldq, ldb, ldd)
+
+
+def pairwise_extra_distances(
+    d: int,
+    nq: int,
+    xq: Pointer,
+    nb: int,
+    xb: Pointer,
+    mt: int,
+    metric_arg: float,
+    dis: Pointer,
+    ldq: int = -1,
+    ldb: int = -1,
+    ldd: int = -1,
+) -> None:
+    """`pairwise_distances` for any metric behind pointers; parameters as `pairwise_L2sqr`."""
+    name = "pairwise_extra_distances"
+    out = _rows(dis, nq, nb, name, ldd)
+    out[:] = pairwise_distances(_rows(xq, nq, d, name, ldq), _rows(xb, nb, d, name, ldb), mt, metric_arg)
+
+
+def pairwise_indexed_L2sqr(d: int, n: int, x: Pointer, ix: Pointer, y: Pointer, iy: Pointer, dis: Pointer) -> None:
+    """Squared L2 distances [n] of the pairs (x[ix[i]], y[iy[i]]) behind pointers."""
+    _pairwise_indexed("pairwise_indexed_L2sqr", d, n, x, ix, y, iy, dis, METRIC_L2)
+
+
+def pairwise_indexed_inner_product(
+    d: int, n: int, x: Pointer, ix: Pointer, y: Pointer, iy: Pointer, dis: Pointer
+) -> None:
+    """Inner products [n] of the pairs (x[ix[i]], y[iy[i]]) behind pointers."""
+    _pairwise_indexed("pairwise_indexed_inner_product", d, n, x, ix, y, iy, dis, METRIC_INNER_PRODUCT)
+
+
+def _pairwise_indexed(
+    function: str, d: int, n: int, x: Pointer, ix: Pointer, y: Pointer, iy: Pointer, dis: Pointer, metric: int
+) -> None:
+    pairs = []
+    for vectors, positions in ((x, ix), (y, iy)):
+        rows = pointed(positions, n, "int64", function)
+        count = int(rows.max()) + 1 if n else 0
+        pairs.append((_rows(vectors, count, d, function), rows))
+    out = pointed(dis, n, "float32", function)
+    for some in chunks.slices(n, chunks.rows_within(4 * d)):
+        a, b = (tensor_of(vectors[rows[some]]) for vectors, rows in pairs)
+        out[some] = distances.distance(a, b, metric).numpy()
+
+
+def fvec_L2sqr_ny(dis: Pointer, x: Pointer, y: Pointer, d: int, ny: int) -> None:
+    """Write the squared L2 distances [ny] from x [d] to y [ny, d], all behind pointers."""
+    _one_to_many("fvec_L2sqr_ny", dis, x, y, d, ny, METRIC_L2)
+
+
+def fvec_inner_products_ny(ip: Pointer, x: Pointer, y: Pointer, d: int, ny: int) -> None:
+    """Write the inner products [ny] of x [d] with y [ny, d], all behind pointers."""
+    _one_to_many("fvec_inner_products_ny", ip, x, y, d, ny, METRIC_INNER_PRODUCT)
+
+
+def _one_to_many(function: str, dis: Pointer, x: Pointer, y: Pointer, d: int, ny: int, metric: int) -> None:
+    query, rows = tensor_of(_rows(x, 1, d, function)), tensor_of(_rows(y, ny, d, function))
+    out = tensor_of(pointed(dis, ny, "float32", function))
+    for some in chunks.slices(ny, chunks.rows_within(4 * d)):
+        out[some] = distances.distance(query, rows[some], metric)
+
+
+def fvec_L2sqr(x: Pointer, y: Pointer, d: int) -> float:
+    """The squared L2 distance of two vectors of `d` floats behind pointers."""
+    return _one_to_one("fvec_L2sqr", x, y, d, METRIC_L2)
+
+
+def fvec_inner_product(x: Pointer, y: Pointer, d: int) -> float:
+    """The inner product of two vectors of `d` floats behind pointers."""
+    return _one_to_one("fvec_inner_product", x, y, d, METRIC_INNER_PRODUCT)
+
+
+def _one_to_one(function: str, x: Pointer, y: Pointer, d: int, metric: int) -> float:
+    a, b = (tensor_of(pointed(pointer, d, "float32", function)) for pointer in (x, y))
+    return float(distances.distance(a, b, metric))
+
+
+def fvec_madd(n: int, a: Pointer, bf: float, b: Pointer, c: Pointer) -> None:
+    """Write a + bf * b to c, all [n] behind pointers."""
+    left, right, out = (pointed(pointer, n, "float32", "fvec_madd") for pointer in (a, b, c))
+    out[:] = left + np.float32(bf) * right
+
+
+def fvec_madd_and_argmin(n: int, a: Pointer, bf: float, b: Pointer, c: Pointer) -> int:
+    """`fvec_madd`, and the position of the smallest element of c."""
+    fvec_madd(n, a, bf, b, c)
+    return int(torch.argmin(tensor_of(pointed(c, n, "float32", "fvec_madd_and_argmin"))))
+
+
+def _rows(pointer: Pointer, n: int, d: int, function: str, apart: int = -1) -> np.ndarray:
+    """The matrix [n, d] of float32 behind a pointer, its rows `apart` elements apart (-1: d)."""
+    if apart in (-1, d) or n == 0:
+        return pointed(pointer, n * d, "float32", function).reshape(n, d)
+    flat = pointed(pointer, (n - 1) * apart + d, "float32", function)
+    strides = (apart * flat.itemsize, flat.itemsize)
+    return np.lib.stride_tricks.as_strided(flat, (n, d), strides)
