@@ -7,16 +7,16 @@ import pathlib
 import sys
 from typing import Any
 
+from . import run
 from .cases import CASES
-from .run import RECORDS
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- table of records: python -m benchmarks.table --write -->\n", "<!-- end of the table -->\n"
 
 
-def latest(records: pathlib.Path = RECORDS) -> dict[str, dict[str, Any]]:
+def latest() -> dict[str, dict[str, Any]]:
     """Return the last record of each case, in the order of the cases."""
-    lines = records.read_text().splitlines() if records.exists() else []
+    lines = run.RECORDS.read_text().splitlines() if run.RECORDS.exists() else []
     found = {record["case"]: record for record in map(json.loads, lines)}
     return {case.name: found[case.name] for case in CASES if case.name in found}
 
@@ -25,10 +25,11 @@ def table(records: dict[str, dict[str, Any]]) -> str:
     """Return the table in Markdown, with what it was measured on below it."""
     if not records:
         return "No measurement is recorded yet.\n"
-    lines = ["| case | faiss-cpu | faiss_torch | times as fast | recorded |", "|---|---|---|---|---|"]
+    lines = ["| case | faiss-cpu | alone | faiss_torch | times as fast | recorded |", "|---|---|---|---|---|---|"]
     machines = []
     for name, record in records.items():
         theirs, ours = (1e3 * record["median_seconds"][side] for side in ("faiss", "faiss_torch"))
+        alone = 1e3 * record["faiss_alone"]
         where = record["environment"]
         versions = where["versions"]
         machine = (
@@ -38,7 +39,8 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         if machine not in machines:
             machines.append(machine)
         date, commit = where["date"][:10], (where["commit"] or "uncommitted")[:8]
-        lines.append(f"| `{name}` | {theirs:,.1f} ms | {ours:,.1f} ms | {record['ratio']:.2f} | {date}, {commit} |")
+        times = " | ".join(f"{milliseconds:,.1f} ms" for milliseconds in (theirs, alone, ours))
+        lines.append(f"| `{name}` | {times} | {record['ratio']:.2f} | {date}, {commit} |")
     return "\n".join([*lines, "", *(f"Measured on: {machine}." for machine in machines), ""])
 
 

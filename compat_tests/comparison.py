@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -99,3 +100,8 @@ def neighbours(
     D[:, : order.shape[1]] = np.take_along_axis(keys, order, 1)
     I[:, : order.shape[1]] = order
     return D, I
+
+
+def carried_over(index: Any, reference: ModuleType, module: ModuleType) -> Any:
+    """Return an index of one library as an index of another, by its bytes."""
+    return module.deserialize_index(reference.serialize_index(index))

@@ -6,10 +6,11 @@ here and applied inside the library's calls only.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import threading
 
 import torch
+
+_inside = threading.local()
 
 
 class _Limit:
@@ -38,6 +39,9 @@ def omp_set_num_threads(num_threads: int) -> None:
 
 def omp_get_max_threads() -> int:
     """Return the number of threads that this library's calls use."""
+    of_call: int | None = getattr(_inside, "threads", None)
+    if of_call is not None:
+        return of_call
     return torch.get_num_threads() if _Limit.threads is None else _Limit.threads
 
 
@@ -51,16 +55,6 @@ def check_openmp() -> bool:
     return True
 
 
-@contextlib.contextmanager
-def applied() -> Iterator[None]:
-    """Run a block, or as a decorator a function, with the library's number of threads in torch."""
-    wanted = omp_get_max_threads()
-    before = torch.get_num_threads()
-    if wanted == before:
-        yield
-        return
-    torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def inside_call(num_threads: int) -> None:
+    """Say in a thread of the library's own how many threads the call that it works for may use."""
+    _inside.threads = num_threads

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 
 from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
 from faiss_torch.ops import nearest as module
-from faiss_torch.ops import workers
 from faiss_torch.ops.nearest import nearest, nearest_reference
 
 METRICS = [METRIC_L2, METRIC_INNER_PRODUCT]
@@ -89,7 +86,7 @@ def test_every_row_uncertain_gives_the_same_labels(monkeypatch: pytest.MonkeyPat
     """The second comparison, on its own, is right."""
     rng = torch.Generator().manual_seed(4)
     x, centroids = torch.randn(300, 12, generator=rng), torch.randn(90, 12, generator=rng)
-    monkeypatch.setattr(module, "_margin", lambda x, tiles: torch.full((len(x), 1), float("inf")))
+    monkeypatch.setattr(module, "margin_of", lambda x, *bounds: torch.full((len(x),), float("inf")))
     check(x, centroids, METRIC_L2)
 
 
@@ -135,27 +132,3 @@ def test_bad_arguments() -> None:
         nearest(torch.randn(2, 3), torch.randn(2, 3), METRIC_L1)
     with pytest.raises(RuntimeError, match="at least one centroid"):
         nearest(torch.randn(2, 3), torch.randn(0, 3), METRIC_L2)
-
-
-def test_workers_leave_the_threads_of_others_alone() -> None:
-    before = torch.get_num_threads()
-    inside = workers.run([torch.get_num_threads] * 4, 3)
-    assert inside == [1] * 4
-    assert torch.get_num_threads() == before
-    later: list[int] = []
-    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert later == [before]
-
-
-def test_workers_keep_order_and_raise() -> None:
-    assert workers.map_over_workers(lambda i: i * i, range(50), 3) == [i * i for i in range(50)]
-    assert workers.map_over_workers(lambda i: workers.map_over_workers(lambda j: i + j, [1, 2], 3), [0, 10], 3) == [
-        [1, 2],
-        [11, 12],
-    ]
-    with pytest.raises(ZeroDivisionError):
-        workers.map_over_workers(lambda i: 1 // i, [1, 0, 2], 2)
-    assert workers.alone(threading.current_thread, 2) is not threading.current_thread()
-    assert workers.alone(threading.current_thread, 1) is threading.current_thread()

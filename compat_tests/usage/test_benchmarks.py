@@ -27,6 +27,7 @@ def bench(monkeypatch, tmp_path):
     small = tuple(dataclasses.replace(case, workload=case.workload.scaled(0.005), repeats=1) for case in cases.CASES)
     monkeypatch.setattr(run, "CASES", small)
     monkeypatch.setattr(run, "PAUSE", 0)
+    monkeypatch.setattr(run, "seconds_alone", lambda case, threads: 1.0)
     monkeypatch.setattr(run, "RECORDS", tmp_path / "records.jsonl")
     return run
 
@@ -48,6 +49,24 @@ def test_nothing_is_recorded_on_demand(bench, option):
     """Runs to try something out leave no record."""
     assert bench.main(["--case", "ivf_search_nq32", *option]) == 0
     assert not bench.RECORDS.exists()
+
+
+def test_one_implementation_alone(bench, capsys):
+    """The seconds of each run, as another process reads them."""
+    assert bench.main(["--case", "kmeans_20480", "--only", "faiss", "--json", "--repeats", "3"]) == 0
+    assert [len(runs) for runs in json.loads(capsys.readouterr().out).values()] == [3]
+
+
+def test_table(bench):
+    """The latest record of each case, in the order of the cases."""
+    from benchmarks import table
+
+    assert "No measurement" in table.table(table.latest())
+    for case in ("kmeans_20480", "flat_search_nq2048", "kmeans_20480"):
+        assert bench.main(["--case", case]) == 0
+    lines = table.table(table.latest()).splitlines()
+    assert [line.split("`")[1] for line in lines if "`" in line] == ["flat_search_nq2048", "kmeans_20480"]
+    assert lines[-1].startswith("Measured on: ")
 
 
 def test_different_results_are_not_recorded(bench, monkeypatch, capsys):

@@ -359,6 +359,17 @@ def test_search_finds_only_what_the_selector_selects(faiss, case):
     assert_found(case, *index.search(case.xq, 8), 8)
 
 
+@rows(selector=True)
+def test_selectors_after_many_adds(faiss, case):
+    index = case.trained(faiss)
+    for begin in range(0, case.nb, 10):
+        index.add(case.xb[begin : begin + 10])
+        if begin % 40 == 0:
+            index.search(case.xq, 1)
+    params = case.search_parameters(faiss, sel=faiss.IDSelectorRange(20, 120))
+    assert_found(case, *index.search(case.xq, 5, params=params), 5, np.arange(20, 120))
+
+
 @rows(selector=True, range_search=True)
 def test_range_search_finds_only_what_the_selector_selects(faiss, case):
     index = case.filled(faiss)
@@ -703,6 +714,35 @@ def test_flat_codes_and_get_xb(faiss, case):
     codes = faiss.vector_to_array(index.codes)
     assert (codes.dtype, codes.shape) == (np.uint8, (case.nb * index.code_size,))
     np.testing.assert_array_equal(codes.view("float32").reshape(case.nb, case.d), case.xb)
+
+
+@rows(cases=FLAT_CASES[:3])
+@pytest.mark.parametrize("searched_before", [False, True])
+def test_codes_can_be_written(faiss, case, searched_before):
+    xb = np.ascontiguousarray(3 - 2 * case.xb)
+    for n in (case.nb, 64):
+        index = case.filled(faiss)
+        if searched_before:
+            index.search(case.xq, 3)
+        faiss.copy_array_to_vector(xb[:n].copy().view("uint8").ravel(), index.codes)
+        index.ntotal = n
+        np.testing.assert_array_equal(index.reconstruct_n(), xb[:n])
+        assert_same_neighbours(*index.search(case.xq, 3), *neighbours(case.xq, xb[:n], 3, case.metric))
+    index = case.filled(faiss)
+    if searched_before:
+        index.search(case.xq, 3)
+    faiss.rev_swig_ptr(index.get_xb(), case.nb * case.d)[:] = xb.ravel()
+    assert_same_neighbours(*index.search(case.xq, 3), *neighbours(case.xq, xb, 3, case.metric))
+
+
+def test_codes_given_as_an_array_are_copied(ours):
+    case = FLAT_CASES[0]
+    index = case.filled(ours)
+    codes = case.xb[:64].view("uint8").ravel().copy()
+    index.codes = codes
+    index.ntotal = 64
+    codes[:] = 0
+    np.testing.assert_array_equal(index.reconstruct_n(), case.xb[:64])
 
 
 @rows(cases=FLAT_CASES[:1])

@@ -249,9 +249,9 @@ def test_search_parameters_stand_in_for_all_settings(faiss):
 def test_plain_search_parameters_are_refused(faiss):
     index = filled(faiss)
     params = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, 100))
-    with pytest.raises(RuntimeError, match="[Pp]aram"):
+    with pytest.raises(RuntimeError, match=r"[Pp]aram"):
         index.search(XQ, 3, params=params)
-    with pytest.raises(RuntimeError, match="[Pp]aram"):
+    with pytest.raises(RuntimeError, match=r"[Pp]aram"):
         index.range_search(XQ, 3.0, params=params)
     assert_same_neighbours(*index.search(XQ, 3), *expected(3, 3))
 
@@ -368,6 +368,22 @@ def test_search_and_return_codes(faiss, include_listnos):
     assert_same_neighbours(D, I, *neighbours(XQ, XB, 4))
     out = np.empty((NQ, 4, index.code_size), "uint8")
     assert index.search_and_return_codes(XQ, 4, codes=out)[2] is out
+
+
+@pytest.mark.parametrize("list_nos", [[0], [2], [5, 2], [9, 0]])
+def test_list_numbers_of_codes_where_most_lists_are_empty(faiss, list_nos):
+    index = make(faiss)
+    index.nprobe = NLIST
+    for list_no in list_nos:
+        index.add(CENTROIDS[[list_no]])
+    _, I, codes = index.search_and_return_codes(CENTROIDS[list_nos], 3, include_listnos=True)
+    np.testing.assert_array_equal(I[:, 0], np.arange(len(list_nos)))
+    np.testing.assert_array_equal(codes[:, 0, 0], list_nos)
+    np.testing.assert_array_equal(codes[:, len(list_nos) :], 255)
+    index.reset()
+    _, I, codes = index.search_and_return_codes(XQ, 3, include_listnos=True)
+    assert (I == -1).all()
+    np.testing.assert_array_equal(codes, 255)
 
 
 # --- inverted lists ------------------------------------------------------------------------------------------------

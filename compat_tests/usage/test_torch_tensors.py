@@ -85,13 +85,13 @@ def test_verbs_of_ivf_give_tensors(ours, case, device):
     index.add_with_ids(on(device, case.xb), torch.arange(case.nb, device=device) + 10)
     xq = on(device, case.xq)
     Dq, Iq = index.quantizer.search(xq, 2)
-    D, I = index.search_preassigned(xq, 3, Iq, Dq)
+    I = index.search_preassigned(xq, 3, Iq, Dq)[1]
     np.testing.assert_array_equal(I.cpu(), index.search(case.xq, 3)[1])
     assert I.device.type == device.type
-    D, I, codes = index.search_and_return_codes(xq, 3)
+    _, I, codes = index.search_and_return_codes(xq, 3)
     assert (codes.dtype, codes.device.type) == (torch.uint8, device.type)
     np.testing.assert_array_equal(codes.cpu().numpy().view("float32"), case.xb[I.cpu() - 10])
-    lims, D, I = index.range_search_preassigned(xq, 0.4, Iq, Dq)
+    I = index.range_search_preassigned(xq, 0.4, Iq, Dq)[2]
     np.testing.assert_array_equal(I.cpu(), index.range_search(case.xq, 0.4)[2])
     assert index.remove_ids(torch.tensor([10, 11], device=device)) == 2
     assert index.ntotal == case.nb - 2
@@ -243,6 +243,32 @@ def test_less_than_one_thread_is_refused(ours, own_threads):
     with pytest.raises(RuntimeError, match="got 0"):
         ours.omp_set_num_threads(0)
     assert ours.omp_get_max_threads() == own_threads
+
+
+@pytest.mark.parametrize("case", [CASES[0], IVF_CASES[0]], ids=["flat", "ivf_flat"])
+def test_the_first_searches_of_an_index_at_once(ours, own_threads, case):
+    ours.omp_set_num_threads(1)
+    xb = np.random.RandomState(5).rand(60000, case.d).astype("float32")
+    index = case.trained(ours)
+    index.add(xb)
+    expected = ours.clone_index(index).search(case.xq, 5)[1]
+    barrier = threading.Barrier(4)
+    found = []
+
+    def search():
+        barrier.wait()
+        found.append(index.search(case.xq, 5)[1])
+
+    for _ in range(3):
+        index = ours.clone_index(index)
+        threads = [threading.Thread(target=search) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(found) == 12
+    for labels in found:
+        np.testing.assert_array_equal(labels, expected)
 
 
 @pytest.mark.parametrize("case", [CASES[0], IVF_CASES[0]], ids=["flat", "ivf_flat"])

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import border, threads
+from .. import border
 from ..border import Array, Kind
 from ..constants import METRIC_L2, Float32, metric_type_from_int
+from ..ops import workers
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
 
@@ -139,7 +140,7 @@ class Index:
 
     # training and adding
 
-    @threads.applied()
+    @workers.conducted
     def train(self, x: Array, *, numeric_type: int = Float32, xq_train: Array | None = None) -> None:
         """Train on a representative set of vectors.
 
@@ -167,7 +168,7 @@ class Index:
     def _train(self, x: Tensor) -> None:
         """Most indexes need no training."""
 
-    @threads.applied()
+    @workers.conducted
     def add(self, x: Array, numeric_type: int = Float32) -> None:
         """Add vectors; they get the ids ntotal, ntotal + 1, ...
 
@@ -188,7 +189,7 @@ class Index:
         self._require_trained()
         self._add(vectors, None)
 
-    @threads.applied()
+    @workers.conducted
     def add_with_ids(self, x: Array, ids: Array, numeric_type: int = Float32) -> None:
         """Add vectors with ids of the caller's.
 
@@ -225,7 +226,7 @@ class Index:
     def _reset(self) -> None:
         raise RuntimeError(f"reset is not implemented for {type(self).__name__}")
 
-    @threads.applied()
+    @workers.conducted
     def remove_ids(self, x: Array | IDSelector) -> int:
         """Remove vectors.
 
@@ -245,7 +246,7 @@ class Index:
 
     # searching
 
-    @threads.applied()
+    @workers.conducted
     def search(
         self,
         x: Array,
@@ -291,7 +292,7 @@ class Index:
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")
 
-    @threads.applied()
+    @workers.conducted
     def range_search(
         self, x: Array, thresh: float, *, params: SearchParameters | None = None
     ) -> tuple[Array, Array, Array]:
@@ -323,7 +324,7 @@ class Index:
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         raise RuntimeError(f"range_search is not implemented for {type(self).__name__}")
 
-    @threads.applied()
+    @workers.conducted
     def assign(self, x: Array, k: int = 1, labels: Array | None = None) -> Array:
         """Return the ids of the k nearest neighbours: `search` without the distances.
 
@@ -336,7 +337,7 @@ class Index:
         kind.check_output(labels, (len(vectors), k), "labels", "int64")
         return kind.into(self._search(vectors, k, None)[1], labels)
 
-    @threads.applied()
+    @workers.conducted
     def search_and_reconstruct(
         self,
         x: Array,
@@ -467,7 +468,7 @@ class Index:
         """Return the bytes of one code of `sa_encode`."""
         raise RuntimeError(f"standalone codec not implemented for {type(self).__name__}")
 
-    @threads.applied()
+    @workers.conducted
     def sa_encode(self, x: Array, codes: Array | None = None) -> Array:
         """Encode vectors: (n, d) -> uint8, (n, sa_code_size())."""
         vectors, kind = self._vectors(x)
@@ -478,7 +479,7 @@ class Index:
     def _sa_encode(self, x: Tensor) -> Tensor:
         raise RuntimeError(f"standalone codec not implemented for {type(self).__name__}")
 
-    @threads.applied()
+    @workers.conducted
     def sa_decode(self, codes: Array, x: Array | None = None) -> Array:
         """Decode codes of `sa_encode`: uint8, (n, sa_code_size()) -> (n, d)."""
         given, kind = border.codes_in(codes, self.sa_code_size(), self.device)
@@ -488,7 +489,7 @@ class Index:
     def _sa_decode(self, codes: Tensor) -> Tensor:
         raise RuntimeError(f"standalone codec not implemented for {type(self).__name__}")
 
-    @threads.applied()
+    @workers.conducted
     def add_sa_codes(self, codes: Array, ids: Array | None = None) -> None:
         """Add vectors that are already encoded, with ids or without."""
         given, kind = border.codes_in(codes, self.sa_code_size(), self.device)
@@ -521,6 +522,8 @@ class Index:
         add_id : int
             Added to the ids that come in.
         """
+        if otherIndex is self:
+            raise RuntimeError(f"cannot merge an {type(self).__name__} with itself")
         self.check_compatible_for_merge(otherIndex)
         self._merge_from(otherIndex, int(add_id))
 

@@ -34,6 +34,7 @@ class IndexFlat(IndexFlatCodes):
 
     def get_xb(self) -> Pointer:
         """Return a pointer to the vectors, ``ntotal * d`` float32 (a copy on an accelerator)."""
+        self._codes_changed()  # who holds the memory may write to it
         return Pointer(self._codes.rows.cpu().numpy().reshape(-1).view("float32"))
 
     def _codes_changed(self) -> None:
@@ -56,18 +57,21 @@ class IndexFlat(IndexFlatCodes):
 
     def _stored(self, params: SearchParameters | None = None) -> Stored:
         """Return what the engine reads; what it needs to know of the rows is made at the first search."""
-        if self._facts is None or self._facts.metric_type != self.metric_type:
-            self._facts = RowFacts(self.metric_type, self.device)
-            self._facts.resize(self.ntotal)
-            self._facts.write(slice(0, self.ntotal), self._codes.rows.view(torch.float32))
+        facts = self._facts
+        if facts is None or facts.metric_type != self.metric_type:
+            facts = RowFacts(self.metric_type, self.device)
+            facts.resize(self.ntotal)
+            facts.write(slice(0, self.ntotal), self._codes.rows.view(torch.float32))
+            self._facts = facts  # only now, for another thread may search meanwhile
         hidden = None
         if params is not None and params.sel is not None:
             hidden = ~params.sel.mask(torch.arange(len(self._codes.room), device=self.device))
-        return self._facts.stored(self._vectors_stored, hidden)
+        return facts.stored(self._vectors_stored, hidden)
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         if k == 1 and self._is_assignment(x, params):
-            distances, labels = nearest(x, self._vectors_stored[: self.ntotal], self.metric_type)
+            stored, n = self._stored(), self.ntotal
+            distances, labels = nearest(x, stored.vectors[:n], self.metric_type, stored.bias[:n], stored.largest_norm)
             return distances[:, None], labels[:, None]
         return flat.knn(x, self._stored(params), self.ntotal, k, self.metric_type, self.metric_arg)
 

@@ -44,11 +44,13 @@ class IndexFlatCodes(Index):
     @property
     def codes(self) -> MaybeOwnedVectorUInt8:
         rows = self._codes.rows.cpu().numpy().reshape(-1)
+        self._codes_changed()  # who holds the memory may write to it
         return MaybeOwnedVectorUInt8(rows, on_replace=self._set_codes)
 
     @codes.setter
     def codes(self, values: Any) -> None:
-        self._set_codes(getattr(values, "array", values))
+        # an array stays its owner's, a vector's memory is taken over
+        self._set_codes(values.copy() if isinstance(values, np.ndarray) else values.array)
 
     def _set_codes(self, values: np.ndarray) -> None:
         if values.size % max(1, self.code_size):
@@ -98,6 +100,8 @@ class IndexFlatCodes(Index):
         order = border.integers_in(border.at_pointer(perm, self.ntotal), self.device)
         if tuple(order.shape) != (self.ntotal,):
             raise AssertionError(f"expected a permutation of {self.ntotal} entries, got shape {tuple(order.shape)}")
+        if not torch.equal(order.sort().values, torch.arange(self.ntotal, device=self.device)):
+            raise RuntimeError(f"expected a permutation of 0 ... {self.ntotal - 1}: some entries are missing")
         self._keep_rows(order)
 
     def _codes_of(self, keys: Tensor) -> Tensor:

@@ -100,9 +100,9 @@ class Level1Quantizer:
 
     def _train_with(self, x: Tensor, index: Index) -> None:
         assert self.quantizer is not None
-        self.quantizer.reset()
-        centroids = self._cluster(x, index)
+        centroids = self._cluster(x, index)  # which empties its index only after it has checked everything
         if index is not self.quantizer:
+            self.quantizer.reset()
             self.quantizer.add(centroids)
 
     def _cluster(self, x: Tensor, index: Index) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .. import constants
-from . import chunks
+from ..threads import omp_get_max_threads
+from . import chunks, workers
 
 
 def _l2(x: Tensor, y: Tensor, arg: float) -> Tensor:
@@ -149,14 +150,24 @@ def pairwise(xq: Tensor, xb: Tensor, metric_type: int, metric_arg: float = 0.0, 
     """
     if out is None:
         out = xq.new_empty(len(xq), len(xb))
-    if metric_type == constants.METRIC_INNER_PRODUCT:
-        return torch.mm(xq, xb.T, out=out)
-    if metric_type == constants.METRIC_L2:
-        torch.addmm(xb.square().sum(-1), xq, xb.T, alpha=-2, out=out)
-        return out.add_(xq.square().sum(-1, keepdim=True)).clamp_(min=0)
-    columns = min(len(xb), chunks.rows_within(temporary_bytes(xq.shape[1], metric_type)))
-    rows = chunks.rows_within(columns * temporary_bytes(xq.shape[1], metric_type))
-    for q in chunks.slices(len(xq), rows):
-        for b in chunks.slices(len(xb), max(1, columns)):
-            out[q, b] = distance(xq[q, None], xb[None, b], metric_type, metric_arg)
+    if metric_type in (constants.METRIC_INNER_PRODUCT, constants.METRIC_L2):
+        columns, rows = len(xb), len(xq)
+    else:
+        columns = min(len(xb), chunks.rows_within(temporary_bytes(xq.shape[1], metric_type)))
+        rows = chunks.rows_within(columns * temporary_bytes(xq.shape[1], metric_type))
+    norms = xb.square().sum(-1) if metric_type == constants.METRIC_L2 else None
+
+    def part(q: slice) -> None:
+        if metric_type == constants.METRIC_INNER_PRODUCT:
+            torch.mm(xq[q], xb.T, out=out[q])
+        elif norms is not None:
+            torch.addmm(norms, xq[q], xb.T, alpha=-2, out=out[q])
+            out[q].add_(xq[q].square().sum(-1, keepdim=True)).clamp_(min=0)
+        else:
+            for b in chunks.slices(len(xb), max(1, columns)):
+                out[q, b] = distance(xq[q, None], xb[None, b], metric_type, metric_arg)
+
+    threads = omp_get_max_threads() if xq.device.type == "cpu" else 1
+    step = max(1, min(rows, -(-len(xq) // threads)))
+    workers.map_over_workers(part, chunks.slices(len(xq), step), threads)
     return out

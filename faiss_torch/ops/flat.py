@@ -106,10 +106,14 @@ def _over_queries(part, nq: int, device: torch.device, width: int) -> list:  # t
     return workers.map_over_workers(part, chunks.slices(nq, step), threads)
 
 
+def _buffer(device: torch.device, elements: int) -> Tensor:
+    """Return a buffer for one tile of scores."""
+    return workers.workspace(elements) if device.type == "cpu" else torch.empty(elements, device=device)
+
+
 def _search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
     """Score every row of a small database and select."""
-    buffer = scorer.margin.new_empty(rows * len(group))
-    scores = scorer.block(0, rows, group, buffer).T.contiguous()
+    scores = scorer.block(0, rows, group, _buffer(group.device, rows * len(group))).T.contiguous()
     positions = torch.arange(rows, device=group.device)
     return verified_topk(scorer, group, scores, positions, None, k, similarity)
 
@@ -118,10 +122,13 @@ def _search_blocks(scorer: Scorer, group: Tensor, rows: int, k: int, similarity:
     """Score by tiles, keep the minima of blocks, look again at the blocks that may hold a neighbour."""
     tile = TILE_ROWS.get(group.device.type, ACCELERATOR_TILE_ROWS)
     minima = scorer.margin.new_empty(rows // BLOCK, len(group))
-    buffer = scorer.margin.new_empty(min(rows, tile) * len(group))
-    for part in chunks.slices(rows, tile):
-        scores = scorer.block(part.start, part.stop, group, buffer)
+
+    def reduce_tile(part: slice) -> None:
+        scores = scorer.block(part.start, part.stop, group, _buffer(group.device, tile * len(group)))
         minima[part.start // BLOCK : part.stop // BLOCK] = block_minima(scores, BLOCK)
+
+    # inside a task over queries this goes on in its own worker; one task of few queries shares out the rows
+    workers.map_over_workers(reduce_tile, chunks.slices(rows, tile), omp_get_max_threads())
     by_query = minima.T.contiguous()
     thresholds = topk.smallest(by_query, k)[0].amax(1) + scorer.margin[group]
     query, block = ((by_query <= thresholds[:, None]) & (by_query < float("inf"))).nonzero(as_tuple=True)
@@ -176,7 +183,7 @@ def range_search(
 
     def part(queries: slice) -> Candidates:
         group = torch.arange(queries.start, queries.stop, device=xq.device)
-        buffer = xq.new_empty(min(rows, tile) * len(group))
+        buffer = _buffer(xq.device, tile * len(group))
         found = []
         for some in chunks.slices(rows, tile):
             scores = scorer.block(some.start, some.stop, group, buffer)

@@ -6,6 +6,9 @@ rows of a group of queries are gathered, so that the number of launches does not
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
@@ -16,6 +19,8 @@ from .distances import METRICS
 from .ivf_scan import Lists
 from .screen import Scorer
 from .verify import verified_topk
+
+Result = TypeVar("Result")
 
 
 def search(
@@ -43,7 +48,7 @@ def search(
         scores, positions = _scores(scorer, stored_lists, probes[queries], rows[queries], group)
         return verified_topk(scorer, group, scores, positions, stored_lists.ids, k, similarity)
 
-    parts = workers.map_over_workers(part, _query_slices(rows, scorer), omp_get_max_threads())
+    parts = _over_queries(part, rows, scorer)
     if not parts:
         return scorer.xq.new_empty(0, k), probes.new_empty(0, k)
     return torch.cat([D for D, _ in parts]), torch.cat([positions for _, positions in parts])
@@ -60,18 +65,22 @@ def candidates(
         scores, positions = _scores(scorer, stored_lists, probes[queries], rows[queries], group)
         inside = (scores <= thresholds[queries, None]) & (scores < float("inf"))
         query, column = inside.nonzero(as_tuple=True)
-        rank = (column[:, None] >= rows[queries].cumsum(1)[query]).sum(1)
+        # the ends of all lists of all queries of the group, on one axis
+        width = scores.shape[1]
+        ends = (rows[queries].cumsum(1) + (group - queries.start)[:, None] * width).view(-1)
+        rank = torch.searchsorted(ends, query * width + column, right=True) - query * nprobe
         return Candidates(group[query] * nprobe + rank, positions[query, column], scores[query, column])
 
-    return workers.map_over_workers(part, _query_slices(rows, scorer), omp_get_max_threads())
+    return _over_queries(part, rows, scorer)
 
 
-def _query_slices(rows: Tensor, scorer: Scorer) -> list[slice]:
-    """Cut the queries to what a gathered group may take; on the CPU one query at a time."""
-    if rows.device.type == "cpu":
-        return list(chunks.slices(len(rows), 1))
-    width = int(rows.sum(1).max()) if len(rows) else 0
-    return list(chunks.slices(len(rows), chunks.rows_within(4 * max(1, width) * (scorer.xq.shape[1] + 4))))
+def _over_queries(part: Callable[[slice], Result], rows: Tensor, scorer: Scorer) -> list[Result]:
+    """Run a function over slices of the queries: one query a task on the CPU, else what a gathered group may take."""
+    if rows.device.type != "cpu":
+        width = int(rows.sum(1).max()) if len(rows) else 0
+        step = chunks.rows_within(4 * max(1, width) * (scorer.xq.shape[1] + 4))
+        return [part(queries) for queries in chunks.slices(len(rows), step)]
+    return workers.map_over_workers(part, chunks.slices(len(rows), 1), omp_get_max_threads())
 
 
 def _scores(scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,16 +94,13 @@ def compute_centroids(x: Tensor, assign: Tensor, k: int, weights: Tensor | None)
     """
     threads = omp_get_max_threads() if x.device.type == "cpu" else 1
 
-    def sort() -> tuple[Tensor, Tensor, Tensor]:
-        known = torch.where((assign >= 0) & (assign < k), assign, k)
-        order = known.argsort(stable=True)
-        counts = torch.bincount(known, minlength=k + 1)
-        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        if weights is None:
-            return order, offsets, counts[:k].float()
-        return order, offsets, torch.bincount(known, weights=weights, minlength=k + 1)[:k].float()
-
-    order, offsets, hassign = workers.alone(sort, threads)
+    known = torch.where((assign >= 0) & (assign < k), assign, k)
+    order = known.argsort(stable=True)
+    counts = torch.bincount(known, minlength=k + 1)
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    hassign = counts[:k].float()
+    if weights is not None:
+        hassign = torch.bincount(known, weights=weights, minlength=k + 1)[:k].float()
 
     def bags(clusters: slice) -> Tensor:
         begin, end = int(offsets[clusters.start]), int(offsets[clusters.stop])

@@ -75,23 +75,19 @@ def init_afkmc2(x: Tensor, k: int, seed: int, existing: Tensor | None, chain_len
     total = float(np.cumsum(distances)[-1])
     q = (0.5 * distances / total if total > 0 else np.zeros(n)) + 0.5 / n
 
-    def chains() -> None:
-        centroids = x.new_empty((0 if existing is None else len(existing)) + k, x.shape[1])
-        taken = 0
-        if existing is not None:
-            centroids[: len(existing)] = existing
-            taken = len(existing)
-        for i in chosen:
-            centroids[taken] = x[i]
-            taken += 1
-        cumulated = np.cumsum(q)
-        while len(chosen) < k:
-            chosen.append(_run_chain(x, centroids[:taken], q, cumulated, rng, set(chosen), chain_length))
-            centroids[taken] = x[chosen[-1]]
-            taken += 1
-
-    # many small steps: not worth more than one thread
-    workers.alone(chains, omp_get_max_threads() if x.device.type == "cpu" else 1)
+    centroids = x.new_empty((0 if existing is None else len(existing)) + k, x.shape[1])
+    taken = 0
+    if existing is not None:
+        centroids[: len(existing)] = existing
+        taken = len(existing)
+    for i in chosen:
+        centroids[taken] = x[i]
+        taken += 1
+    cumulated = np.cumsum(q)
+    while len(chosen) < k:
+        chosen.append(_run_chain(x, centroids[:taken], q, cumulated, rng, set(chosen), chain_length))
+        centroids[taken] = x[chosen[-1]]
+        taken += 1
     return np.array(chosen, dtype=np.int64)
 
 

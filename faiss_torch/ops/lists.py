@@ -56,10 +56,16 @@ def ranges(begins: Tensor, lengths: Tensor) -> Tensor:
     >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3])).tolist()
     [5, 6, 0, 1, 2]
     """
+    there = lengths > 0
+    begins, lengths = begins[there], lengths[there]
+    if not len(begins):
+        return begins
     ends = lengths.cumsum(0)
-    shift = begins - (ends - lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return torch.repeat_interleave(shift, lengths, output_size=total) + torch.arange(total, device=begins.device)
+    # each step is 1 but at the start of a range, where it jumps from the end of the one before
+    steps = torch.ones(int(ends[-1]), dtype=torch.int64, device=begins.device)
+    steps[0] = begins[0]
+    steps[ends[:-1]] = begins[1:] - (begins[:-1] + lengths[:-1] - 1)
+    return steps.cumsum_(0)
 
 
 def rank_in_run(sorted_keys: Tensor, counts: Tensor) -> Tensor:

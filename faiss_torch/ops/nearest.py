@@ -5,9 +5,9 @@ A tile of vectors is multiplied with a tile of centroids, and only the best cent
 L2 and <x, c> for the inner product: larger is closer in both.
 
 The labels are those of exact arithmetic. Rounding moves a computed score by at most a known bound, so the first
-centroid is certain when the second one is further behind than twice that bound (`_margin`). The few vectors for
-which it is not (a thousandth of normally distributed data, all of them where centroids coincide) are compared again
-in float64, and there ties go to the lowest id.
+centroid is certain when the second one is further behind than twice that bound (`screen.margin_of`). The few
+vectors for which it is not (a thousandth of normally distributed data, all of them where centroids coincide) are
+compared again in float64, and there ties go to the lowest id.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 from ..constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L2
 from ..threads import omp_get_max_threads
 from . import chunks, workers
+from .screen import margin_of
 
 #: Centroids in a tile, at most. A tile of 1024 x 1024 scores stays in a core's share of the cache.
 TILE_CENTROIDS = 1024
@@ -103,24 +104,24 @@ def nearest(
     distances = torch.empty(n, dtype=torch.float32, device=x.device)
     labels = torch.empty(n, dtype=torch.int64, device=x.device)
     uncertain = torch.empty(n, dtype=torch.bool, device=x.device)
-    tiles = workers.alone(lambda: _CentroidTiles.make(centroids, metric_type, bias, largest_norm), threads)
+    tiles = _CentroidTiles.make(centroids, metric_type, bias, largest_norm)
 
     def assign(rows: slice) -> None:
         part = x[rows]
-        margin = _margin(part, tiles)
+        margin = tiles.margin(part)
         best = _best_of_tiles(part, tiles, margin, range(len(tiles.bias)))
         labels[rows], uncertain[rows] = best.labels[:, 0], best.uncertain[:, 0]
         distances[rows] = _distances(part, centroids, labels[rows], metric_type)
 
     def assign_few() -> None:
         # one tile of vectors: the centroids are shared out instead
-        margin = workers.alone(lambda: _margin(x, tiles), threads)
+        margin = tiles.margin(x)
         shares = [range(i, len(tiles.bias), threads) for i in range(min(threads, len(tiles.bias)))]
         parts = workers.map_over_workers(lambda share: _best_of_tiles(x, tiles, margin, share), shares, threads)
         best = functools.reduce(lambda one, other: one.merged(other, margin), parts)
         labels.copy_(best.labels[:, 0])
         uncertain.copy_(best.uncertain[:, 0])
-        distances.copy_(workers.alone(lambda: _distances(x, centroids, labels, metric_type), threads))
+        distances.copy_(_distances(x, centroids, labels, metric_type))
 
     def settle() -> None:
         again = uncertain.nonzero().view(-1)
@@ -136,10 +137,10 @@ def nearest(
     if n <= tile_vectors and len(tiles.bias) > 1:
         assign_few()
     elif n <= tile_vectors:
-        workers.alone(lambda: assign(slice(0, n)), threads)
+        assign(slice(0, n))
     else:
         workers.map_over_workers(assign, _row_tiles(n, tile_vectors), threads)
-    workers.alone(settle, threads)
+    settle()
     return distances, labels
 
 
@@ -170,7 +171,7 @@ class _CentroidTiles(NamedTuple):
     width : int
         Centroids of all tiles but the last.
     largest_norm, largest_bias : float
-        Upper bounds for `_margin`.
+        Upper bounds for `screen.margin_of`.
     """
 
     vectors: list[Tensor]
@@ -201,29 +202,9 @@ class _CentroidTiles(NamedTuple):
             negated[-1] = torch.nn.functional.pad(negated[-1], (0, filling), value=float("-inf"))
         return _CentroidTiles(vectors, negated, width, largest_norm, largest_bias)
 
-
-def _unit_roundoff(device: torch.device) -> float:
-    """The relative rounding of a factor in float32 products: the program may have allowed coarser ones."""
-    try:
-        precision = torch.get_float32_matmul_precision()
-    except RuntimeError:  # newer torch refuses to answer where a program set backends one by one
-        precision = "medium"
-    if precision == "medium":
-        return 2.0**-8
-    return 2.0**-24 if precision == "highest" else 2.0**-11
-
-
-def _margin(x: Tensor, tiles: _CentroidTiles) -> Tensor:
-    """How far apart two computed scores of a vector must be for their order to be certain: shape (n, 1).
-
-    |computed - exact| <= gamma * (|x| |c| + |c|^2 / 2) with gamma = (d + 4) u, whatever the order of the sum
-    (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), or 3 u more where the factors themselves
-    are rounded first.
-    """
-    u = _unit_roundoff(x.device)
-    gamma = (x.shape[1] + 4) * 2.0**-24 + (0.0 if u == 2.0**-24 else 3 * u)
-    norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return norms.mul_(tiles.largest_norm).add_(tiles.largest_bias).mul_(2 * gamma)
+    def margin(self, x: Tensor) -> Tensor:
+        """The margin of each vector's scores: shape (n, 1)."""
+        return margin_of(x, self.largest_norm, self.largest_bias)[:, None]
 
 
 def _scores(x: Tensor, centroids: Tensor, bias: Tensor) -> Tensor:

@@ -21,9 +21,6 @@ from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from . import chunks
 from .distances import METRICS, distance, temporary_bytes
 
-#: The unit roundoff of float32.
-UNIT_ROUNDOFF = 2.0**-24
-
 #: Rows of a stored list come in multiples of this (the last ones unused), so that its blocks have one shape.
 BLOCK = 16
 
@@ -57,6 +54,39 @@ def bias_of(vectors: Tensor, metric_type: int) -> Tensor:
     if metric_type == METRIC_L2:
         return vectors.square().sum(-1).mul_(0.5)
     return vectors.new_zeros(len(vectors))
+
+
+def _unit_roundoff() -> float:
+    """Return the relative rounding of a factor in float32 products: the program may have allowed coarser ones."""
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # newer torch refuses to answer where a program set backends one by one
+        precision = "medium"
+    if precision == "medium":
+        return 2.0**-8
+    return 2.0**-24 if precision == "highest" else 2.0**-11
+
+
+def margin_of(x: Tensor, largest_norm: float, largest_bias: float) -> Tensor:
+    """How far apart two computed scores of a vector must be for their order to be that of the exact scores.
+
+    |computed - exact| <= gamma * (|q| |x| + bias) with gamma = (d + 4) u, whatever the order of the sum (Higham,
+    Accuracy and Stability of Numerical Algorithms, section 3.1), or 3 u more where the factors themselves are
+    rounded first; the margin is twice that.
+
+    Parameters
+    ----------
+    x : Tensor, float32, shape (n, d)
+    largest_norm, largest_bias : float
+        Upper bounds of what they are compared with.
+
+    Returns
+    -------
+    Tensor, float32, shape (n,)
+    """
+    u = _unit_roundoff()
+    gamma = (x.shape[1] + 4) * 2.0**-24 + (0.0 if u == 2.0**-24 else 3 * u)
+    return torch.linalg.vector_norm(x, dim=1).mul_(largest_norm).add_(largest_bias).mul_(2 * gamma)
 
 
 class Scorer(Protocol):
@@ -93,12 +123,6 @@ class ProductScorer:
         Finite.
     metric_type : int
         METRIC_L2 or METRIC_INNER_PRODUCT.
-
-    Notes
-    -----
-    For float32 products, |computed - exact| <= gamma * (|q| |x| + bias) with gamma = (d + 4) u, whatever the order
-    of the sum (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). Two scores further apart than
-    twice that, the `margin`, have the order of the exact scores.
     """
 
     def __init__(self, xq: Tensor, stored: Stored, metric_type: int) -> None:
@@ -106,14 +130,15 @@ class ProductScorer:
         self.nq = len(xq)
         self.vectors, self.bias = stored.vectors, stored.bias
         self.metric_type = metric_type
-        gamma = (xq.shape[1] + 4) * UNIT_ROUNDOFF
         largest = stored.largest_norm
-        bias = largest * largest / 2 if metric_type == METRIC_L2 else 0.0
-        self.margin = torch.linalg.vector_norm(xq, dim=-1).mul_(largest).add_(bias).mul_(2 * gamma)
+        self.margin = margin_of(xq, largest, largest * largest / 2 if metric_type == METRIC_L2 else 0.0)
 
     def block(self, begin: int, end: int, queries: Tensor, buffer: Tensor) -> Tensor:
         rows = end - begin
         out = buffer[: rows * len(queries)].view(rows, len(queries))
+        if len(queries) == 1:
+            self.rows_of(begin, end, int(queries[0]), out[:, 0])
+            return out
         group = self.xq.index_select(0, queries)
         return torch.addmm(self.bias[begin:end, None], self.vectors[begin:end], group.T, alpha=-1, out=out)
 

@@ -1,39 +1,49 @@
-"""Worker threads for loops over tiles, lists or blocks on the CPU.
+"""Threads of the CPU: one conductor for each call, and workers for its loops over tiles, lists or blocks.
 
 One worker per core with single-threaded torch operations inside is faster than a parallel region in every small
 operation, and it degrades gently when another process wants the cores (a parallel region waits for its slowest
-thread in every operation). torch keeps its number of intra-operation threads in two places: OpenMP's and MKL's
-values of the calling thread, and one process-wide number that a thread copies when it first computes. A worker
-sets all of them to one; the process-wide number is put back at once, so that neither the caller nor any thread
-that the program starts later sees a change.
+thread in every operation, and its idle threads spin for milliseconds on cores that the workers want). So every
+public call on the CPU runs on a conductor, a thread in which torch has one thread, and its loops are shared out to
+workers, which are the same. A call from inside a call goes on in the thread that it is in.
 
-The calling thread should not run parallel regions between two loops over workers: OpenMP's other threads then spin
-for some milliseconds and take the cores from the workers. `alone` runs such a step on one worker.
+torch keeps its number of intra-operation threads in two places: OpenMP's and MKL's values of the calling thread,
+and one process-wide number that a thread copies when it first computes. The threads here set all of them to one;
+the process-wide number is put back at once, so that neither the caller nor any thread that the program starts later
+sees a change.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+
+from .. import threads as call_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+#: Elements of a workspace that a thread keeps.
+LARGEST_WORKSPACE = 1 << 22
+
 _inside = threading.local()
 _lock = threading.Lock()
 _pools: dict[int, _Pool] = {}
+_idle_conductors: list[_Pool] = []
 
 
 class _Pool:
     """A fixed number of threads that run jobs from one queue, each with torch set to a single thread."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, role: str) -> None:
         self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.role = role
         starter = threading.Thread(target=self._start, args=(threads,), name="faiss_torch starter")
         starter.start()
         starter.join()
@@ -44,8 +54,8 @@ class _Pool:
         process_wide = torch.get_num_threads()
         ready = threading.Barrier(threads + 1)
         for i in range(threads):
-            worker = threading.Thread(target=self._work, args=(ready,), name=f"faiss_torch worker {i}", daemon=True)
-            worker.start()
+            name = f"faiss_torch {self.role} {i}"
+            threading.Thread(target=self._work, args=(ready,), name=name, daemon=True).start()
         ready.wait()
         torch.set_num_threads(process_wide)
 
@@ -53,7 +63,7 @@ class _Pool:
         torch.get_num_threads()  # the thread takes the process-wide number over now, and not after the next line
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)  # a value of this thread
-        _inside.worker = True
+        _inside.role = self.role
         ready.wait()
         while True:
             self.jobs.get()()
@@ -62,7 +72,7 @@ class _Pool:
 def _pool(threads: int) -> _Pool:
     with _lock:
         if threads not in _pools:
-            _pools[threads] = _Pool(threads)
+            _pools[threads] = _Pool(threads, "worker")
         return _pools[threads]
 
 
@@ -71,10 +81,74 @@ def _forget_pools() -> None:
     global _lock
     _lock = threading.Lock()
     _pools.clear()
+    _idle_conductors.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pools)
+
+
+def conduct(task: Callable[[], Result], device: torch.device) -> Result:
+    """Run one function on a conductor: its own torch operations have one thread, its loops may use workers.
+
+    Parameters
+    ----------
+    task : callable
+        A function without arguments. Inside a call, or where a call may use one thread only and torch has one, it
+        runs in the calling thread.
+    device : torch.device
+        Where it computes. On an accelerator, whose streams belong to the calling thread, it runs there too.
+
+    Returns
+    -------
+    object
+        What the function returned.
+
+    Raises
+    ------
+    BaseException
+        What the function raised. An interrupt of the waiting caller is raised once the function has ended, so that
+        what it works on is whole.
+    """
+    threads = call_threads.omp_get_max_threads()
+    if device.type != "cpu" or hasattr(_inside, "role") or (threads <= 1 and torch.get_num_threads() == 1):
+        return task()
+    try:
+        conductor = _idle_conductors.pop()
+    except IndexError:
+        conductor = _Pool(1, "conductor")
+
+    def with_threads() -> Result:
+        call_threads.inside_call(threads)
+        return task()
+
+    try:
+        return _run_on(conductor, [with_threads], 1)[0]
+    finally:
+        _idle_conductors.append(conductor)
+
+
+def conducted(verb: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method of an object that has a device: on the CPU it runs on a conductor."""
+
+    @functools.wraps(verb)
+    def on_conductor(self: Any, *args: Any, **kwargs: Any) -> Result:
+        return conduct(lambda: verb(self, *args, **kwargs), self.device)
+
+    return on_conductor
+
+
+def workspace(elements: int) -> Tensor:
+    """Return this thread's float32 buffer of at least that many elements.
+
+    Fresh large buffers cost page faults in every call. The buffer is the caller's until this thread asks again.
+    """
+    buffer: Tensor | None = getattr(_inside, "buffer", None)
+    if buffer is None or len(buffer) < elements:
+        buffer = torch.empty(elements, dtype=torch.float32)
+        if elements <= LARGEST_WORKSPACE:
+            _inside.buffer = buffer
+    return buffer
 
 
 def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
@@ -87,7 +161,7 @@ def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
         worker that is free first.
     threads : int
         The number of workers. With one worker, or one task, or inside a task that is being run here, the
-        functions run one after the other in the calling thread, under its own torch settings.
+        functions run one after the other in the calling thread.
 
     Returns
     -------
@@ -99,30 +173,9 @@ def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     BaseException
         The first exception that a task raised; tasks that had not been started by then are not run.
     """
-    if min(threads, len(tasks)) <= 1 or getattr(_inside, "worker", False):
+    if min(threads, len(tasks)) <= 1 or getattr(_inside, "role", None) == "worker":
         return [task() for task in tasks]
     return _run_on(_pool(threads), tasks, min(threads, len(tasks)))
-
-
-def alone(task: Callable[[], Result], threads: int) -> Result:
-    """Run one function on a worker thread, so that OpenMP's threads stay asleep.
-
-    Parameters
-    ----------
-    task : callable
-        A function without arguments.
-    threads : int
-        The number of workers that the steps around it use. With one, or inside a worker, the function runs in the
-        calling thread.
-
-    Returns
-    -------
-    object
-        What the function returned.
-    """
-    if threads <= 1 or getattr(_inside, "worker", False):
-        return task()
-    return _run_on(_pool(threads), [task], 1)[0]
 
 
 def _run_on(pool: _Pool, tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
@@ -149,12 +202,17 @@ def _run_on(pool: _Pool, tasks: Sequence[Callable[[], Result]], threads: int) ->
 
     for _ in range(threads):
         pool.jobs.put(job)
-    try:
-        for _ in range(threads):
-            done.acquire()
-    except BaseException:
-        stopped.set()  # an interrupt of the caller: no new task starts
-        raise
+    interrupt: BaseException | None = None
+    for _ in range(threads):
+        while True:
+            try:
+                done.acquire()
+                break
+            except BaseException as error:
+                interrupt = error
+                stopped.set()  # no new task starts; those that run end first, so that what they work on is whole
+    if interrupt is not None:
+        raise interrupt
     if errors:
         raise errors[0]
     return results  # type: ignore[return-value]

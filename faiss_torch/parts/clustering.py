@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import border, threads
+from .. import border
 from ..border import Array
 from ..constants import ClusteringInitMethod_RANDOM, is_similarity_metric
-from ..ops import kmeans, kmeans_initialization
+from ..ops import kmeans, kmeans_initialization, workers
 from ..ops.kmeans1d import kmeans1d
 from ..vectors import Float32Vector
 from .clustering_initialization import ClusteringInitialization
@@ -57,7 +57,6 @@ class Clustering(ClusteringParameters):
         self.centroids = Float32Vector()
         self.iteration_stats = ClusteringIterationStatsVector()
 
-    @threads.applied()
     def train(self, x: Array, index: ClusteringIndex, weights: Array | None = None) -> None:
         """Cluster vectors.
 
@@ -76,6 +75,9 @@ class Clustering(ClusteringParameters):
         RuntimeError
             If there are fewer vectors than clusters, the index has another dimension, or a vector is not finite.
         """
+        workers.conduct(lambda: self._train_on(x, index, weights), index.device)
+
+    def _train_on(self, x: Array, index: ClusteringIndex, weights: Array | None) -> None:
         vectors, kind = border.vectors_in(x, self.d, index.device)
         self._check_sizes(len(vectors), index)
         checked_weights = self._weights_in(weights, len(vectors), kind, index.device)
@@ -83,7 +85,6 @@ class Clustering(ClusteringParameters):
             raise RuntimeError("input contains NaN's or Inf's")
         self._train(TrainingSet(vectors, checked_weights, None, self.decode_block_size, index.device), index)
 
-    @threads.applied()
     def train_encoded(
         self, x: Array, codec: ClusteringIndex, index: ClusteringIndex, weights: Array | None = None
     ) -> None:
@@ -101,6 +102,11 @@ class Clustering(ClusteringParameters):
         AssertionError, RuntimeError
             As `train`, and a RuntimeError if the codec has another dimension.
         """
+        workers.conduct(lambda: self._train_encoded_on(x, codec, index, weights), index.device)
+
+    def _train_encoded_on(
+        self, x: Array, codec: ClusteringIndex, index: ClusteringIndex, weights: Array | None
+    ) -> None:
         if codec.d != self.d:
             raise RuntimeError(f"codec has {codec.d} dimensions, expected {self.d}")
         codes, kind = border.codes_in(x, codec.sa_code_size(), codec.device)

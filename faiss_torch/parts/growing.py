@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..ops.screen import BLOCK
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros; on the CPU memory that the system hands out zeroed when it is touched (torch writes them all)."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(shape, dtype=torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 class GrowingTensor:
@@ -38,7 +46,7 @@ class GrowingTensor:
         if size > len(self.room):
             wanted = size if len(self.room) == 0 else max(size, len(self.room) * 3 // 2)
             capacity = -(-wanted // BLOCK) * BLOCK
-            room = torch.zeros((capacity, *self.room.shape[1:]), dtype=self.room.dtype, device=self.room.device)
+            room = _zeros((capacity, *self.room.shape[1:]), self.room.dtype, self.room.device)
             room[: self.size] = self.rows
             self.room = room
         self.size = size

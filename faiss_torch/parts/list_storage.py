@@ -81,15 +81,17 @@ class ListStorage:
             Only ids that it selects are to be found.
         """
         vectors = self._codes.room.view(torch.float32)
-        if self._facts is None or self._facts.metric_type != metric_type:
-            self._facts = RowFacts(metric_type, self.device)
-            self._facts.resize(self._codes.size)
+        facts = self._facts
+        if facts is None or facts.metric_type != metric_type:
+            facts = RowFacts(metric_type, self.device)
+            facts.resize(self._codes.size)
             rows = self._rows_in_use()
-            self._facts.write(rows, vectors[rows])
+            facts.write(rows, vectors[rows])
+            self._facts = facts  # only now, for another thread may search meanwhile
         hidden = None
         if sel is not None:
             hidden = ~sel.mask(self._ids.room)
-        return ivf_scan.Lists(self._facts.stored(vectors, hidden), self._begins, self.sizes, self._ids.room)
+        return ivf_scan.Lists(facts.stored(vectors, hidden), self._begins, self.sizes, self._ids.room)
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Return the ids of storage rows, -1 for row -1."""
@@ -98,14 +100,16 @@ class ListStorage:
         return self._ids.room[positions.clamp(min=0)].masked_fill_(positions < 0, -1)
 
     def codes_at(self, positions: Tensor) -> Tensor:
-        """Return the codes of storage rows: (...) -> (..., code_size); row -1 gives any code."""
-        return self._codes.room[positions.clamp(min=0)]
+        """Return the codes of storage rows: (...) -> (..., code_size)."""
+        return self._codes.room[positions]
 
     def list_nos_at(self, positions: Tensor) -> Tensor:
         """Return the list that each storage row belongs to."""
-        begins, order = self._begins.sort(stable=True)
-        # empty lists share their begin with the list after them, which is the last in order
-        return order.to(positions.device)[torch.searchsorted(begins.to(positions.device), positions, right=True) - 1]
+        # lists without room hold nothing, and may share their begin with any other
+        held = self._rooms.nonzero().view(-1)
+        begins, order = self._begins[held].sort()
+        place = torch.searchsorted(begins.to(positions.device), positions, right=True) - 1
+        return held[order].to(positions.device)[place]
 
     def positions_of(self, places: Tensor) -> Tensor:
         """Return the storage rows of places ``list_no << 32 | offset``.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .. import border, threads
+from .. import border
 from ..ops.rotations import pca
 from ..vectors import Float32Vector
 from .clustering import Clustering
@@ -65,7 +65,6 @@ class ProgressiveDimClustering(ProgressiveDimClusteringParameters):
         self.centroids = Float32Vector()
         self.iteration_stats = ClusteringIterationStatsVector()
 
-    @threads.applied()
     def train(self, n: int, x: Any, factory: Callable[[int], ClusteringIndex]) -> None:
         """Cluster vectors.
 

@@ -66,5 +66,6 @@ class RowFacts:
         """
         bias = self.bias.room[: len(vectors)]
         if hidden is not None:
-            bias = bias.masked_fill(hidden, float("inf"))
+            # the vectors may have been given more room than their facts
+            bias = bias.masked_fill(hidden[: len(bias)], float("inf"))
         return Stored(vectors, bias, self.largest_norm, self.finite)

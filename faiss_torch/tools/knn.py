@@ -10,11 +10,10 @@ from ..border import Array, Kind, default_device, floats_in, tensor_of
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
 from ..indexes.base import Index
 from ..indexes.flat import IndexFlat
-from ..ops import chunks, distances
+from ..ops import chunks, distances, workers
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
 from ..pointers import Pointer, pointed
-from ..threads import applied
 
 
 def knn(xq: Array, xb: Array, k: int, metric: int = METRIC_L2, metric_arg: float = 0.0) -> tuple[Array, Array]:
@@ -59,7 +58,6 @@ def _knn(xq: Array, xb: Array, k: int, metric: int, metric_arg: float, sel: IDSe
     return index.search(xq, k, params=None if sel is None else SearchParameters(sel=sel))
 
 
-@applied()
 def pairwise_distances(xq: Array, xb: Array, metric: int = METRIC_L2, metric_arg: float = 0) -> Array:
     """All distances between queries and database vectors.
 
@@ -89,7 +87,8 @@ def pairwise_distances(xq: Array, xb: Array, metric: int = METRIC_L2, metric_arg
     kind = Kind(xq)
     device = default_device() if kind.torch_device is None else kind.torch_device
     metric = metric_type_from_int(metric)
-    return kind.out(distances.pairwise(floats_in(xq, device), floats_in(xb, device), metric, metric_arg))
+    queries, vectors = floats_in(xq, device), floats_in(xb, device)
+    return kind.out(workers.conduct(lambda: distances.pairwise(queries, vectors, metric, metric_arg), device))
 
 
 def _matrices(xq: Array, xb: Array) -> tuple[Array, Array]:

@@ -1,0 +1,299 @@
+"""How an IVF index searches: settings, probes, the path, and the verbs.
+
+A codec gives ``_lists(storage, sel)`` (the stored lists as the engine reads them), ``_scorer(x, lists)``, ``_decode``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import border
+from ..border import Array
+from ..constants import FLT_MAX, METRIC_L2
+from ..ops import chunks, collect, ivf_csr, ivf_matrix, ivf_scan, workers
+from ..ops.distances import METRICS
+from ..ops.screen import Scorer
+from ..parts.inverted_lists import ArrayInvertedLists
+from ..parts.list_storage import ListStorage
+from ..parts.params import SearchParameters, SearchParametersIVF
+from ..parts.selectors import IDSelector
+from .base import Index
+from .ivf_stats import indexIVF_stats
+from .level1_quantizer import IndexIVFInterface
+
+#: Pairs of a query and a list that are searched at a time.
+PAIRS_A_SEARCH = 1 << 20
+
+
+class _Settings(NamedTuple):
+    """The settings of one search: those of the call, or those of the index."""
+
+    nprobe: int
+    max_codes: int
+    sel: IDSelector | None
+    quantizer_params: SearchParameters | None
+    ensure_topk_full: bool
+
+
+class _IVFSearch(Index, IndexIVFInterface):
+    """The searching half of `IndexIVF`, which describes the attributes."""
+
+    PARALLEL_MODE_NO_HEAP_INIT = 1024
+
+    invlists: Any
+    own_invlists: bool
+    code_size: int
+    parallel_mode: int
+    search_mode: str
+    auto_search_avg_group_threshold: float
+    last_path: ivf_scan.Path | None
+
+    def __init__(self, quantizer: Index | None, d: int, nlist: int, code_size: int, metric: int = METRIC_L2) -> None:
+        super().__init__(d, metric)
+        self._init_level1(quantizer, nlist)
+        self.nprobe = 1
+        self.max_codes = 0
+        self.code_size = int(code_size)
+        self.invlists = None
+        self.own_invlists = False
+        self.parallel_mode = 0
+        self.search_mode = "auto"
+        self.auto_search_avg_group_threshold = 8.0
+        self.last_path = None
+
+    def _require_lists(self) -> ArrayInvertedLists:
+        if self.invlists is None:
+            raise RuntimeError("the IVF index has no inverted lists")
+        return self.invlists
+
+    def _lists(self, storage: ListStorage, sel: IDSelector | None) -> ivf_scan.Lists:
+        raise RuntimeError(f"search is not implemented for {type(self).__name__}")
+
+    def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
+        """Vectors of codes: float32, (n, d)."""
+        raise RuntimeError(f"{type(self).__name__} has no codec")
+
+    def _scorer(self, x: Tensor, lists: ivf_scan.Lists) -> Scorer:
+        raise RuntimeError(f"search is not implemented for {type(self).__name__}")
+
+    def _settings(self, params: SearchParameters | None) -> _Settings:
+        if params is None:
+            settings = _Settings(self.nprobe, self.max_codes, None, None, False)
+        elif isinstance(params, SearchParametersIVF):
+            if params.max_empty_result_buckets:
+                raise RuntimeError("max_empty_result_buckets is not offered")
+            settings = _Settings(
+                params.nprobe, params.max_codes, params.sel, params.quantizer_params, params.ensure_topk_full
+            )
+        else:
+            raise RuntimeError(f"IVF search takes SearchParametersIVF, got {type(params).__name__}")
+        if settings.nprobe <= 0:
+            raise RuntimeError(f"nprobe must be positive, got {settings.nprobe}")
+        mode = self.parallel_mode & ~self.PARALLEL_MODE_NO_HEAP_INIT
+        if mode not in (0, 1, 2, 3):
+            raise RuntimeError(f"parallel_mode {self.parallel_mode} is not supported, expected 0, 1, 2 or 3")
+        if settings.max_codes and mode not in (0, 3):
+            raise RuntimeError(f"max_codes is supported for parallel_mode 0 or 3, got {self.parallel_mode}")
+        return settings._replace(nprobe=min(settings.nprobe, self.nlist))
+
+    def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
+        distances, positions, storage = self._search_positions(x, k, params)
+        return distances, storage.ids_at(positions)
+
+    def _search_positions(
+        self, x: Tensor, k: int, params: SearchParameters | None
+    ) -> tuple[Tensor, Tensor, ListStorage]:
+        """Search, and return where in the storage of the lists the results stand instead of their ids."""
+        self._require_trained()
+        settings = self._settings(params)
+        start = time.perf_counter()
+        _, probes = self._probe(x, settings.nprobe, settings.quantizer_params)
+        indexIVF_stats.quantization_time += 1e3 * (time.perf_counter() - start)
+        return self._scan(x, probes, k, settings)
+
+    def _scan(self, x: Tensor, probes: Tensor, k: int, settings: _Settings) -> tuple[Tensor, Tensor, ListStorage]:
+        """Return the k nearest rows of the lists to be probed: distances and positions, (n, k), and their storage."""
+        start = time.perf_counter()
+        storage = self._require_lists().loaded(probes)
+        lists = self._lists(storage, settings.sel)
+        path = self._choose_path(len(x), settings.nprobe)
+        scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
+        step = max(1, PAIRS_A_SEARCH // settings.nprobe)
+        distances, positions = x.new_empty(len(x), k), probes.new_empty(len(x), k)
+        if not bool(lists.sizes.any()):  # there is no storage to read
+            missing = -FLT_MAX if METRICS[self.metric_type].similarity else FLT_MAX
+            return distances.fill_(missing), positions.fill_(-1), storage
+        for some in chunks.slices(len(x), step):
+            rows = self._rows_to_scan(probes[some], lists, settings, k)
+            scorer = self._scorer(x[some], lists)
+            distances[some], positions[some] = scan(scorer, lists, probes[some], rows, k, self.metric_type)
+        indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
+        return distances, positions, storage
+
+    def _choose_path(self, nq: int, nprobe: int) -> ivf_scan.Path:
+        self.last_path = ivf_scan.choose_path(
+            self.search_mode, nq, nprobe, self.nlist, self.device.type, self.auto_search_avg_group_threshold
+        )
+        return self.last_path
+
+    def _rows_to_scan(self, probes: Tensor, lists: ivf_scan.Lists, settings: _Settings, k: int) -> Tensor:
+        if settings.ensure_topk_full:
+            rows = ivf_scan.allowed_rows(probes, lists.sizes, 0)
+            if settings.max_codes:
+                before = rows.cumsum(1) - rows
+                rows = rows.masked_fill(before >= max(settings.max_codes, k), 0)
+        else:
+            rows = ivf_scan.allowed_rows(probes, lists.sizes, settings.max_codes)
+        indexIVF_stats.nq += len(probes)
+        indexIVF_stats.nlist += int((rows > 0).sum())
+        indexIVF_stats.ndis += int(rows.sum())
+        return rows
+
+    def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
+        self._require_trained()
+        settings = self._settings(params)
+        _, probes = self._probe(x, settings.nprobe, settings.quantizer_params)
+        return self._range_scan(x, probes, radius, settings)
+
+    def _range_scan(
+        self, x: Tensor, probes: Tensor, radius: float, settings: _Settings
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        storage = self._require_lists().loaded(probes)
+        lists = self._lists(storage, settings.sel)
+        path = self._choose_path(len(x), settings.nprobe)
+        scan = ivf_csr.candidates if path.name == "csr" else ivf_matrix.candidates
+        lims, distances, positions = [torch.zeros(1, dtype=torch.int64, device=x.device)], [], []
+        for some in chunks.slices(len(x), max(1, PAIRS_A_SEARCH // settings.nprobe)):
+            # as in faiss, max_codes does not bound a range search
+            rows = self._rows_to_scan(probes[some], lists, settings._replace(max_codes=0), 0)
+            scorer = self._scorer(x[some], lists)
+            thresholds = scorer.score_of(radius) + scorer.margin
+            found = collect.Candidates.concatenate(scan(scorer, lists, probes[some], rows, thresholds), x.device)
+            part = collect.in_range(found, settings.nprobe, scorer, radius, self.metric_type)
+            lims.append(part[0][1:] + lims[-1][-1])
+            distances.append(part[1])
+            positions.append(part[2])
+        if not distances:
+            return lims[0], x.new_empty(0), probes.new_empty(0)
+        return torch.cat(lims), torch.cat(distances), storage.ids_at(torch.cat(positions))
+
+    def _given_probes(self, Iq: Array, n: int) -> Tensor:
+        probes = border.integers_in(Iq, self.device)
+        if tuple(probes.shape) != (n, self.nprobe):
+            raise AssertionError(f"Iq has shape {tuple(probes.shape)}, expected (n, nprobe) = {(n, self.nprobe)}")
+        self._check_list_nos(probes)
+        return probes
+
+    def _check_coarse(self, Dq: Array | None, probes: Tensor) -> None:
+        if Dq is not None and tuple(Dq.shape) != tuple(probes.shape):
+            raise AssertionError(f"Dq has shape {tuple(Dq.shape)}, expected that of Iq, {tuple(probes.shape)}")
+
+    @workers.conducted
+    def search_preassigned(
+        self,
+        x: Array,
+        k: int,
+        Iq: Array,
+        Dq: Array | None,
+        *,
+        params: SearchParameters | None = None,
+        D: Array | None = None,
+        I: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """Search lists that the caller chose.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+        k : int
+        Iq : array of int64, shape (n, nprobe)
+            The lists of each query; -1 for none.
+        Dq : array of float32, shape (n, nprobe), or None
+            Distances to their centroids.
+        params
+            Must be None, as in faiss.
+
+        Returns
+        -------
+        D, I : arrays, shape (n, k)
+            As `search`.
+        """
+        vectors, kind = self._vectors(x)
+        k = self._check_k(k)
+        kind.check_output(D, (len(vectors), k), "D")
+        kind.check_output(I, (len(vectors), k), "I", "int64")
+        if params is not None:
+            raise AssertionError("params not supported")
+        self._require_trained()
+        kind.require(Iq, "Iq")
+        probes = self._given_probes(Iq, len(vectors))
+        self._check_coarse(Dq, probes)
+        distances, positions, storage = self._scan(vectors, probes, k, self._settings(None))
+        return kind.into(distances, D), kind.into(storage.ids_at(positions), I)
+
+    @workers.conducted
+    def range_search_preassigned(
+        self, x: Array, thresh: float, Iq: Array, Dq: Array | None, *, params: SearchParameters | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Range search in lists that the caller chose: see `search_preassigned` and `range_search`."""
+        vectors, kind = self._vectors(x)
+        if params is not None:
+            raise AssertionError("params not supported")
+        self._require_trained()
+        kind.require(Iq, "Iq")
+        probes = self._given_probes(Iq, len(vectors))
+        self._check_coarse(Dq, probes)
+        return self._ranges_out(kind, *self._range_scan(vectors, probes, float(thresh), self._settings(None)))
+
+    @workers.conducted
+    def search_and_return_codes(
+        self,
+        x: Array,
+        k: int,
+        *,
+        include_listnos: bool = False,
+        params: SearchParameters | None = None,
+        D: Array | None = None,
+        I: Array | None = None,
+        codes: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """Search, and return the stored codes of the results too.
+
+        Returns
+        -------
+        D, I : arrays, shape (n, k)
+            As `search`.
+        codes : array of uint8, shape (n, k, code_size)
+            With `include_listnos` the list number stands in front, coarse_code_size() bytes; 255 in all bytes where
+            there is no result.
+        """
+        vectors, kind = self._vectors(x)
+        k = self._check_k(k)
+        width = self.code_size + (self.coarse_code_size() if include_listnos else 0)
+        n = len(vectors)
+        kind.check_output(D, (n, k), "D")
+        kind.check_output(I, (n, k), "I", "int64")
+        kind.check_output(codes, (n, k, width), "codes", "uint8")
+        distances, positions, storage = self._search_positions(vectors, k, params)
+        there = positions >= 0
+        rows = positions[there]
+        parts = [self._encode_list_nos(storage.list_nos_at(rows))] if include_listnos else []
+        found = torch.full((n, k, width), 255, dtype=torch.uint8, device=self.device)
+        found[there] = torch.cat([*parts, storage.codes_at(rows)], dim=-1)
+        return kind.into(distances, D), kind.into(storage.ids_at(positions), I), kind.into(found, codes)
+
+    def _search_and_reconstruct(
+        self, x: Tensor, k: int, params: SearchParameters | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        distances, positions, storage = self._search_positions(x, k, params)
+        recons = x.new_full((*positions.shape, self.d), float("nan"))
+        found = positions >= 0
+        recons[found] = self._decode_rows(storage, positions[found])
+        return distances, storage.ids_at(positions), recons
+
+    def _decode_rows(self, storage: ListStorage, positions: Tensor) -> Tensor:
+        return self._decode(storage.codes_at(positions), storage.list_nos_at(positions))
