@@ -29,8 +29,7 @@ def stored_rows(xb, metric_type, hidden=None):
     table = GrowingTensor((xb.shape[1],), torch.float32, torch.device("cpu"))
     table.append(xb)
     facts = RowFacts(metric_type, torch.device("cpu"))
-    facts.resize(len(xb))
-    facts.write(slice(0, len(xb)), xb)
+    facts.append(0, xb)
     return facts.stored(table.room, hidden)
 
 

@@ -28,11 +28,11 @@ def threads_of_a_new_thread() -> int:
 
 
 def test_workers_leave_the_threads_of_others_alone():
-    before = torch.get_num_threads()
+    before, before_in_new_thread = torch.get_num_threads(), threads_of_a_new_thread()
     assert workers.run([torch.get_num_threads] * 4, 3) == [1] * 4
     assert workers.conduct(torch.get_num_threads, CPU) == 1
     assert torch.get_num_threads() == before
-    assert threads_of_a_new_thread() == before
+    assert threads_of_a_new_thread() == before_in_new_thread
 
 
 def test_results_keep_the_order_of_the_tasks():

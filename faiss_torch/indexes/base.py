@@ -335,7 +335,10 @@ class Index:
         vectors, kind = self._vectors(x)
         k = self._check_k(k)
         kind.check_output(labels, (len(vectors), k), "labels", "int64")
-        return kind.into(self._search(vectors, k, None)[1], labels)
+        return kind.into(self._assign(vectors, k), labels)
+
+    def _assign(self, x: Tensor, k: int) -> Tensor:
+        return self._search(x, k, None)[1]
 
     @workers.conducted
     def search_and_reconstruct(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import flat
-from ..ops.nearest import nearest
+from ..ops.nearest import nearest, nearest_labels
 from ..ops.screen import Stored
 from ..parts.params import SearchParameters
 from ..parts.row_facts import RowFacts
@@ -52,34 +52,42 @@ class IndexFlat(IndexFlatCodes):
         begin = self.ntotal
         super()._add_sa_codes(codes, ids)
         if self._facts is not None:
-            self._facts.resize(self.ntotal)
-            self._facts.write(slice(begin, self.ntotal), codes.view(torch.float32))
+            self._facts.append(begin, codes.view(torch.float32))
 
     def _stored(self, params: SearchParameters | None = None) -> Stored:
         """Return what the engine reads; what it needs to know of the rows is made at the first search."""
         facts = self._facts
         if facts is None or facts.metric_type != self.metric_type:
             facts = RowFacts(self.metric_type, self.device)
-            facts.resize(self.ntotal)
-            facts.write(slice(0, self.ntotal), self._codes.rows.view(torch.float32))
+            facts.append(0, self._codes.rows.view(torch.float32))
             self._facts = facts  # only now, for another thread may search meanwhile
         hidden = None
         if params is not None and params.sel is not None:
-            hidden = ~params.sel.mask(torch.arange(len(self._codes.room), device=self.device))
+            rows = torch.arange(facts.bias.size, device=self.device)
+            hidden = ~params.sel.mask(rows) | (rows >= self.ntotal)
         return facts.stored(self._vectors_stored, hidden)
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         if k == 1 and self._is_assignment(x, params):
-            stored, n = self._stored(), self.ntotal
-            distances, labels = nearest(x, stored.vectors[:n], self.metric_type, stored.bias[:n], stored.largest_norm)
+            distances, labels = nearest(x, *self._centroids())
             return distances[:, None], labels[:, None]
         return flat.knn(x, self._stored(params), self.ntotal, k, self.metric_type, self.metric_arg)
+
+    def _assign(self, x: Tensor, k: int) -> Tensor:
+        if k == 1 and self._is_assignment(x, None):
+            return nearest_labels(x, *self._centroids())[:, None]
+        return super()._assign(x, k)
 
     def _is_assignment(self, x: Tensor, params: SearchParameters | None) -> bool:
         """Whether to look for the nearest of few stored vectors for many: k-means, and adding to inverted lists."""
         product = self.metric_type in (METRIC_L2, METRIC_INNER_PRODUCT)
         few = 0 < self.ntotal <= 4 * len(x)
         return product and few and (params is None or params.sel is None) and self._stored().finite
+
+    def _centroids(self) -> tuple[Tensor, int, Tensor, float]:
+        """What `nearest` takes of stored vectors."""
+        stored, n = self._stored(), self.ntotal
+        return stored.vectors[:n], self.metric_type, stored.bias[:n], stored.largest_norm
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         return flat.range_search(x, self._stored(params), self.ntotal, radius, self.metric_type, self.metric_arg)

@@ -107,7 +107,9 @@ class IndexIVF(_IVFSearch):
         self.is_trained = True
 
     def _assign_lists(self, x: Tensor) -> Tensor:
-        return self._probe(x, 1, None)[1].view(-1)
+        list_nos = self._require_quantizer().assign(x, 1).view(-1)
+        self._check_list_nos(list_nos)
+        return list_nos
 
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         self._require_lists()

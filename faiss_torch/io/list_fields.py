@@ -95,8 +95,8 @@ class ListViews:
         self._mapped = isinstance(lists, MappedInvertedLists) and lists.in_file
         self._lists = lists
         if not self._mapped:
-            self._codes = lists._codes.room.cpu().numpy()
-            self._ids = lists._ids.room.cpu().numpy()
+            self._codes = lists._codes.cpu().numpy()
+            self._ids = lists._ids.cpu().numpy()
             self._begins = lists._begins.tolist()
             self._sizes = lists.sizes.tolist()
 

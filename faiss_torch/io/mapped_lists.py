@@ -10,9 +10,7 @@ from torch import Tensor
 
 from ..border import default_device, tensor_of
 from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
-
-#: What an `ArrayInvertedLists` keeps its entries in, made here at the first use that needs all of them.
-_STORAGE = ("_codes", "_ids", "_begins", "_rooms", "_facts")
+from ..parts.list_storage import STORAGE_ATTRIBUTES
 
 
 class MappedInvertedLists(ArrayInvertedLists):
@@ -39,10 +37,10 @@ class MappedInvertedLists(ArrayInvertedLists):
         self._starts = ((sizes.cumsum(0) - sizes) * (code_size + 8)).tolist()
 
     def __getattr__(self, name: str) -> Any:
-        if name not in _STORAGE:
+        if name not in STORAGE_ATTRIBUTES:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         whole = self.loaded(torch.arange(self.nlist))
-        self.__dict__.update({part: whole.__dict__[part] for part in _STORAGE})
+        self.__dict__.update({part: whole.__dict__[part] for part in STORAGE_ATTRIBUTES})
         self._data = np.empty(0, np.uint8)
         return self.__dict__[name]
 

@@ -37,6 +37,9 @@ DEVICE_TILE_VECTORS = 65536
 #: Blocks that the centroids of a tile form; block j holds the centroids j, j + BLOCKS, j + 2 BLOCKS ...
 BLOCKS = 32
 
+#: Up to this score the distance is finite as well.
+LARGEST_SCORE = 1e37
+
 #: Bytes of float64 scores alive in the second comparison.
 DOUBLE_BYTES = 16 << 20
 
@@ -66,7 +69,7 @@ def nearest(
     bias: Tensor | None = None,
     largest_norm: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Find the closest centroid of each vector.
+    """Find the closest centroid of each vector, and how close it is.
 
     Parameters
     ----------
@@ -86,12 +89,39 @@ def nearest(
         Squared L2 distances, computed from differences, or inner products. Where nothing is closer than the
         largest float32 (a vector with NaN): +FLT_MAX for L2, -FLT_MAX for the inner product.
     labels : Tensor, int64, shape (n,)
-        Ties go to the lowest id; -1 where nothing is closer than the largest float32.
+        As in `nearest_labels`.
 
     Raises
     ------
     RuntimeError
         If the metric is another one, or there are no centroids.
+    """
+    labels = nearest_labels(x, centroids, metric_type, bias, largest_norm)
+    distances = torch.empty(len(x), dtype=torch.float32, device=x.device)
+
+    def compute(rows: slice) -> None:
+        distances[rows] = _distances(x[rows], centroids, labels[rows], metric_type)
+
+    step = TILE_VECTORS if x.device.type == "cpu" else DEVICE_TILE_VECTORS
+    workers.map_over_workers(compute, chunks.slices(len(x), step), omp_get_max_threads())
+    return distances.masked_fill_(labels < 0, FLT_MAX if metric_type == METRIC_L2 else -FLT_MAX), labels
+
+
+def nearest_labels(
+    x: Tensor,
+    centroids: Tensor,
+    metric_type: int,
+    bias: Tensor | None = None,
+    largest_norm: float | None = None,
+) -> Tensor:
+    """Find the closest centroid of each vector.
+
+    Parameters and errors as in `nearest`.
+
+    Returns
+    -------
+    Tensor, int64, shape (n,)
+        Ties go to the lowest id; -1 where nothing is closer than the largest float32.
     """
     if metric_type not in (METRIC_L2, METRIC_INNER_PRODUCT):
         raise RuntimeError(f"nearest: expected METRIC_L2 or METRIC_INNER_PRODUCT, got metric {metric_type}")
@@ -101,17 +131,14 @@ def nearest(
     on_cpu = x.device.type == "cpu"
     threads = omp_get_max_threads() if on_cpu else 1
     tile_vectors = _tile_vectors(n, threads) if on_cpu else DEVICE_TILE_VECTORS
-    distances = torch.empty(n, dtype=torch.float32, device=x.device)
     labels = torch.empty(n, dtype=torch.int64, device=x.device)
     uncertain = torch.empty(n, dtype=torch.bool, device=x.device)
     tiles = _CentroidTiles.make(centroids, metric_type, bias, largest_norm)
 
     def assign(rows: slice) -> None:
         part = x[rows]
-        margin = tiles.margin(part)
-        best = _best_of_tiles(part, tiles, margin, range(len(tiles.bias)))
+        best = _best_of_tiles(part, tiles, tiles.margin(part), range(len(tiles.bias)))
         labels[rows], uncertain[rows] = best.labels[:, 0], best.uncertain[:, 0]
-        distances[rows] = _distances(part, centroids, labels[rows], metric_type)
 
     def assign_few() -> None:
         # one tile of vectors: the centroids are shared out instead
@@ -121,18 +148,6 @@ def nearest(
         best = functools.reduce(lambda one, other: one.merged(other, margin), parts)
         labels.copy_(best.labels[:, 0])
         uncertain.copy_(best.uncertain[:, 0])
-        distances.copy_(_distances(x, centroids, labels, metric_type))
-
-    def settle() -> None:
-        again = uncertain.nonzero().view(-1)
-        if len(again):
-            part = x[again]
-            labels[again] = _best_in_double(part, centroids, metric_type)
-            distances[again] = _distances(part, centroids, labels[again], metric_type)
-        worst = FLT_MAX if metric_type == METRIC_L2 else -FLT_MAX
-        missing = ~(distances < worst) if metric_type == METRIC_L2 else ~(distances > worst)
-        distances.masked_fill_(missing, worst)
-        labels.masked_fill_(missing, -1)
 
     if n <= tile_vectors and len(tiles.bias) > 1:
         assign_few()
@@ -140,14 +155,20 @@ def nearest(
         assign(slice(0, n))
     else:
         workers.map_over_workers(assign, _row_tiles(n, tile_vectors), threads)
-    settle()
-    return distances, labels
+    again = uncertain.nonzero().view(-1)
+    if len(again):
+        part = x[again]
+        settled = _best_in_double(part, centroids, metric_type)
+        distances = _distances(part, centroids, settled, metric_type)
+        known = distances < FLT_MAX if metric_type == METRIC_L2 else distances > -FLT_MAX
+        labels[again] = settled.masked_fill_(~known, -1)
+    return labels
 
 
 def _tile_vectors(n: int, threads: int) -> int:
-    """Vectors in a tile on the CPU: about eight tiles a worker, in multiples of the smallest tile."""
-    wanted = n // (8 * threads) // SMALLEST_TILE_VECTORS * SMALLEST_TILE_VECTORS
-    return max(SMALLEST_TILE_VECTORS, min(TILE_VECTORS, wanted))
+    """Vectors in a tile on the CPU: large ones, since each costs some twenty small operations, but one a worker."""
+    share = -(-n // threads)
+    return min(TILE_VECTORS, -(-share // SMALLEST_TILE_VECTORS) * SMALLEST_TILE_VECTORS)
 
 
 def _row_tiles(n: int, size: int) -> list[slice]:
@@ -229,7 +250,7 @@ class _Best(NamedTuple):
     scores : Tensor, float32
     labels : Tensor, int64
     uncertain : Tensor, bool
-        Whether another score is within the margin, or the best one is not finite.
+        Whether another score is within the margin, or the best one is too large to say that its distance is finite.
     """
 
     scores: Tensor
@@ -273,14 +294,14 @@ def _best_of_tile(scores: Tensor, margin: Tensor, first: int) -> _Best:
     if width <= 2 * BLOCKS:
         best, labels = scores.max(1, keepdim=True)
         close = (scores >= best - margin).sum(1, keepdim=True) > 1
-        return _Best(best, labels + first, close | ~best.isfinite())
+        return _Best(best, labels + first, close | ~(best.abs() < LARGEST_SCORE))
     maxima = scores.view(n, width // BLOCKS, BLOCKS).amax(1)
     best, block = maxima.max(1, keepdim=True)
     least = best - margin
     members = scores.gather(1, block + torch.arange(0, width, BLOCKS, device=scores.device))
     close = (maxima >= least).sum(1, keepdim=True) + (members >= least).sum(1, keepdim=True) > 2
     labels = members.argmax(1, keepdim=True) * BLOCKS + block + first
-    return _Best(best, labels, close | ~best.isfinite())
+    return _Best(best, labels, close | ~(best.abs() < LARGEST_SCORE))
 
 
 def _distances(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -> Tensor:

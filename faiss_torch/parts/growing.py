@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+import mmap
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..ops.screen import BLOCK
 
+#: How much more room a second allocation takes than is needed. On the CPU, room that is not in use is address space
+#: and no memory; on an accelerator it is memory.
+CPU_GROWTH = 4.0
+ACCELERATOR_GROWTH = 1.5
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return zeros; on the CPU memory that the system hands out zeroed when it is touched (torch writes them all)."""
-    if device.type != "cpu":
+
+#: A process that is forked off has its own pages, and address space alone is not counted as memory.
+_PRIVATE: dict[str, Any] = (
+    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)}
+    if hasattr(mmap, "MAP_PRIVATE")
+    else {}
+)
+
+
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros; on the CPU in pages that the system hands out, zeroed, when they are first written.
+
+    ``torch.zeros`` writes every page, and numpy asks for huge ones, of which one touched byte takes 2 MiB.
+    """
+    elements = math.prod(shape)
+    if device.type != "cpu" or elements == 0:
         return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(shape, dtype=torch.empty(0, dtype=dtype).numpy().dtype))
+    pages = mmap.mmap(-1, elements * dtype.itemsize, **_PRIVATE)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)  # keeps the map alive
 
 
 class GrowingTensor:
@@ -40,13 +61,14 @@ class GrowingTensor:
     def resize(self, size: int) -> None:
         """Change the number of rows in use; new ones hold what their room held.
 
-        A first call takes just what is needed, later ones half as much again, so that a thousand small calls cost
-        about as much as a large one.
+        A first call takes just what is needed, later ones `CPU_GROWTH` times as much as before, so that a thousand
+        small calls cost about as much as a large one.
         """
         if size > len(self.room):
-            wanted = size if len(self.room) == 0 else max(size, len(self.room) * 3 // 2)
+            growth = CPU_GROWTH if self.room.device.type == "cpu" else ACCELERATOR_GROWTH
+            wanted = size if len(self.room) == 0 else max(size, int(len(self.room) * growth))
             capacity = -(-wanted // BLOCK) * BLOCK
-            room = _zeros((capacity, *self.room.shape[1:]), self.room.dtype, self.room.device)
+            room = zeros((capacity, *self.room.shape[1:]), self.room.dtype, self.room.device)
             room[: self.size] = self.rows
             self.room = room
         self.size = size

@@ -179,7 +179,7 @@ class ArrayInvertedLists(ListStorage, InvertedLists):
         """Move all entries of other lists to the ends of these, with `add_id` added to their ids."""
         self._check_same_shape(other)
         ids, places = other.all_ids_and_places()
-        self.add_to_lists(places >> 32, ids.to(self.device) + add_id, other._codes.room[other._rows_in_use()])
+        self.add_to_lists(places >> 32, ids.to(self.device) + add_id, other._codes[other._rows_in_use()])
         other.reset()
 
     def _check_same_shape(self, other: InvertedLists) -> None:
@@ -229,5 +229,5 @@ class ArrayInvertedLists(ListStorage, InvertedLists):
         else:
             raise RuntimeError(f"subset type {subset_type} is not one of 0 ... 4")
         rows = self.positions_of(places[chosen]).to(self.device)
-        other.add_to_lists(list_nos[chosen], self._ids.room[rows].to(other.device), self._codes.room[rows])
+        other.add_to_lists(list_nos[chosen], self._ids[rows].to(other.device), self._codes[rows])
         return int(chosen.sum())

@@ -1,26 +1,40 @@
-"""ListStorage: the entries of all inverted lists in one growing storage.
+"""ListStorage: the entries of all inverted lists in one storage.
 
-A list has a contiguous piece of the storage with some room; a list that outgrows its room moves to the end of the
-storage with twice the room, and when more than half of the storage is left behind by such moves, it is laid out
-anew. Adding so costs a few vectorised operations a call and amortised constant time a vector, and each list can be
-read as one block::
+A list has a contiguous piece of the storage with some room, so that it can be read as one block. A list that outgrows
+its room moves to the free end of the storage, with a multiple of the room that it needs; when the end is used up,
+all lists move to a new storage in which each has that much room and the end is free again::
 
-    storage   |list 0 ....|list 1 ..|   left behind   |list 2 ........|
-    begins     0           48        (was list 2)      160
+    storage   |list 0 ....|list 1 ..|   left behind   |list 2 ........|    free    |
+    begins     0           48        (was list 2)      160             288 = end
+
+So adding costs a few vectorised operations a call, and each vector is moved a constant number of times, whether the
+calls are few or many. On the CPU, room that is not in use is address space and no memory. Lists that were filled by
+one call, or read from a file, have no more room than they need.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..border import default_device
-from ..ops import ivf_scan
+from ..ops import chunks, ivf_scan
 from ..ops.lists import ranges, rank_in_run
 from ..ops.screen import BLOCK
-from .growing import GrowingTensor
+from .growing import zeros
 from .row_facts import RowFacts
 from .selectors import IDSelector
+
+#: Room of a list that has grown, as a multiple of what it needs, and of the storage as a multiple of all rooms: on the
+#: CPU, where what is not in use is no memory, and on accelerators.
+CPU_ROOM_GROWTH, CPU_FREE_END = 4.0, 1.5
+ACCELERATOR_ROOM_GROWTH, ACCELERATOR_FREE_END = 1.25, 1.25
+
+
+#: The attributes that hold the entries.
+STORAGE_ATTRIBUTES = ("_codes", "_ids", "_begins", "_rooms", "_end", "_facts")
 
 
 def _room_for(sizes: Tensor) -> Tensor:
@@ -55,8 +69,9 @@ class ListStorage:
         self.sizes = torch.zeros(self.nlist, dtype=torch.int64)
         self._begins = torch.zeros(self.nlist, dtype=torch.int64)
         self._rooms = torch.zeros(self.nlist, dtype=torch.int64)
-        self._codes = GrowingTensor((self.code_size,), torch.uint8, self.device)
-        self._ids = GrowingTensor((), torch.int64, self.device)
+        self._end = 0
+        self._codes = zeros((0, self.code_size), torch.uint8, self.device)
+        self._ids = zeros((0,), torch.int64, self.device)
         self._facts: RowFacts | None = None
 
     # what a search reads
@@ -80,28 +95,31 @@ class ListStorage:
         sel : IDSelector, optional
             Only ids that it selects are to be found.
         """
-        vectors = self._codes.room.view(torch.float32)
+        vectors = self._codes.view(torch.float32)
         facts = self._facts
         if facts is None or facts.metric_type != metric_type:
             facts = RowFacts(metric_type, self.device)
-            facts.resize(self._codes.size)
+            facts.resize(len(vectors))
             rows = self._rows_in_use()
             facts.write(rows, vectors[rows])
+            facts.remove(self._rows_behind())
             self._facts = facts  # only now, for another thread may search meanwhile
         hidden = None
         if sel is not None:
-            hidden = ~sel.mask(self._ids.room)
-        return ivf_scan.Lists(facts.stored(vectors, hidden), self._begins, self.sizes, self._ids.room)
+            rows = self._rows_in_use()
+            hidden = torch.ones(len(self._ids), dtype=torch.bool, device=self.device)
+            hidden[rows] = ~sel.mask(self._ids[rows])
+        return ivf_scan.Lists(facts.stored(vectors, hidden), self._begins, self.sizes, self._ids)
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Return the ids of storage rows, -1 for row -1."""
-        if not len(self._ids.room):
+        if not len(self._ids):
             return positions
-        return self._ids.room[positions.clamp(min=0)].masked_fill_(positions < 0, -1)
+        return self._ids[positions.clamp(min=0)].masked_fill_(positions < 0, -1)
 
     def codes_at(self, positions: Tensor) -> Tensor:
         """Return the codes of storage rows: (...) -> (..., code_size)."""
-        return self._codes.room[positions]
+        return self._codes[positions]
 
     def list_nos_at(self, positions: Tensor) -> Tensor:
         """Return the list that each storage row belongs to."""
@@ -128,10 +146,14 @@ class ListStorage:
         """Return every id, list by list, and its place ``list_no << 32 | offset``: CPU, int64."""
         list_nos = torch.repeat_interleave(torch.arange(self.nlist), self.sizes)
         places = (list_nos << 32) | rank_in_run(list_nos, self.sizes)
-        return self._ids.room[self._rows_in_use()].cpu(), places
+        return self._ids[self._rows_in_use()].cpu(), places
 
     def _rows_in_use(self) -> Tensor:
         return ranges(self._begins, self.sizes).to(self.device)
+
+    def _rows_behind(self) -> Tensor:
+        """The rows behind each list's last entry that a scan reads with it: those of its last block."""
+        return ranges(self._begins + self.sizes, _room_for(self.sizes) - self.sizes).to(self.device)
 
     # adding
 
@@ -159,13 +181,15 @@ class ListStorage:
         rows = (self._begins[list_nos] + offsets).to(self.device)
         self._write(rows, ids, codes)
         self.sizes += counts
+        if self._facts is not None:
+            self._facts.remove(self._rows_behind())
         return offsets
 
     def _write(self, rows: Tensor, ids: Tensor, codes: Tensor) -> None:
         # wide elements copy faster than bytes
         wide = torch.float32 if self.code_size % 4 == 0 else torch.uint8
-        self._codes.room.view(wide).index_copy_(0, rows, codes.view(wide))
-        self._ids.room.index_copy_(0, rows, ids)
+        self._codes.view(wide).index_copy_(0, rows, codes.view(wide))
+        self._ids.index_copy_(0, rows, ids)
         if self._facts is not None:
             self._facts.write(rows, codes.view(torch.float32))
 
@@ -174,34 +198,35 @@ class ListStorage:
         short = (wanted > self._rooms).nonzero().view(-1)
         if not len(short):
             return
-        # a list's first room is what it needs, later ones twice as much as before
-        rooms = _room_for(torch.maximum(wanted[short], 2 * self._rooms[short]))
-        new_rooms = self._rooms.clone()
-        new_rooms[short] = rooms
-        if self._codes.size + int(rooms.sum()) > 2 * int(new_rooms.sum()):
-            self._lay_out(new_rooms)
+        on_cpu = self.device.type == "cpu"
+        growth = CPU_ROOM_GROWTH if on_cpu else ACCELERATOR_ROOM_GROWTH
+        # a first room is what it needs to be
+        rooms = _room_for(torch.where(self._rooms[short] == 0, wanted[short], (wanted[short] * growth).long()))
+        end = self._end + int(rooms.sum())
+        if end > len(self._codes):
+            self._move_all(wanted, growth, CPU_FREE_END if on_cpu else ACCELERATOR_FREE_END)
             return
-        begins = self._codes.size + rooms.cumsum(0) - rooms
         source = ranges(self._begins[short], self.sizes[short]).to(self.device)
-        target = ranges(begins, self.sizes[short]).to(self.device)
-        end = self._codes.size + int(rooms.sum())
-        self._codes.resize(end)
-        self._ids.resize(end)
-        if self._facts is not None:
-            self._facts.resize(end)
-        self._begins[short], self._rooms[short] = begins, rooms
+        self._begins[short] = self._end + rooms.cumsum(0) - rooms
+        self._rooms[short] = rooms
+        self._end = end
         if len(source):
-            self._write(target, self._ids.room[source], self._codes.room[source])
+            target = ranges(self._begins[short], self.sizes[short]).to(self.device)
+            self._write(target, self._ids[source], self._codes[source])
 
-    def _lay_out(self, rooms: Tensor) -> None:
-        """Move all lists to a new storage in which each has the given room."""
+    def _move_all(self, wanted: Tensor, growth: float, free_end: float) -> None:
+        """Move all lists to a new storage with room for at least this many entries."""
+        old_ids, old_codes, sizes, old_rows = self._ids, self._codes, self.sizes, self._rows_in_use()
+        if len(old_rows):
+            rooms = _room_for((wanted * growth).long())
+            self.reserve(sizes, rooms, int(float(rooms.sum()) * free_end))
+        else:
+            self.reserve(sizes, _room_for(wanted))
         rows = self._rows_in_use()
-        ids, codes, sizes = self._ids.room[rows], self._codes.room[rows], self.sizes
-        self.reserve(sizes, rooms)
-        rows = self._rows_in_use()
-        self._write(rows, ids, codes)
+        for part in chunks.slices(len(rows), chunks.rows_within(self.code_size + 8)):
+            self._write(rows[part], old_ids[old_rows[part]], old_codes[old_rows[part]])
 
-    def reserve(self, sizes: Tensor, rooms: Tensor | None = None) -> None:
+    def reserve(self, sizes: Tensor, rooms: Tensor | None = None, capacity: int = 0) -> None:
         """Start anew with lists of these sizes, whose entries are zero until they are written.
 
         Parameters
@@ -209,24 +234,27 @@ class ListStorage:
         sizes : Tensor, int64, CPU, shape (nlist,)
         rooms : Tensor, int64, CPU, shape (nlist,), optional
             Room of each list; the default is what its size needs.
+        capacity : int
+            Rows of the storage, if more than the rooms take.
         """
-        self._make_empty()
+        self.sizes = sizes.clone()
         self._rooms = _room_for(sizes) if rooms is None else rooms
         self._begins = self._rooms.cumsum(0) - self._rooms
-        self.sizes = sizes.clone()
-        total = int(self._rooms.sum())
-        self._codes.resize(total)
-        self._ids.resize(total)
+        self._end = int(self._rooms.sum())
+        capacity = max(capacity, self._end)
+        self._codes = zeros((capacity, self.code_size), torch.uint8, self.device)
+        self._ids = zeros((capacity,), torch.int64, self.device)
+        self._facts = None
 
     def list_codes(self, list_no: int) -> Tensor:
         """Return a list's codes: a view, uint8, shape (list_size, code_size)."""
         begin = int(self._begins[list_no])
-        return self._codes.room[begin : begin + int(self.sizes[list_no])]
+        return self._codes[begin : begin + int(self.sizes[list_no])]
 
     def list_ids(self, list_no: int) -> Tensor:
         """Return a list's ids: a view, int64, shape (list_size,)."""
         begin = int(self._begins[list_no])
-        return self._ids.room[begin : begin + int(self.sizes[list_no])]
+        return self._ids[begin : begin + int(self.sizes[list_no])]
 
     # removing
 
@@ -239,7 +267,7 @@ class ListStorage:
             How many entries were removed.
         """
         rows = self._rows_in_use()
-        selected = sel.mask(self._ids.room[rows]).cpu()
+        selected = sel.mask(self._ids[rows]).cpu()
         list_nos = torch.repeat_interleave(torch.arange(self.nlist), self.sizes)
         removed = torch.bincount(list_nos[selected], minlength=self.nlist)
         for list_no in removed.nonzero().view(-1).tolist():
@@ -273,7 +301,7 @@ class ListStorage:
         """Give entries other ids: {old id: new id}."""
         rows = self._rows_in_use()
         for old, new in new_ids.items():
-            self._ids.room[rows[self._ids.room[rows] == old]] = new
+            self._ids[rows[self._ids[rows] == old]] = new
 
     def remove_entry(self, list_no: int, offset: int) -> int | None:
         """Remove one entry; the list's last entry takes its place.
@@ -294,12 +322,20 @@ class ListStorage:
         return moved
 
     def to(self, device: torch.device) -> None:
-        """Move the lists to a device."""
+        """Move the lists to a device, without the room that is not in use."""
+        if device == self.device:
+            return
+        self.__dict__.update(self._compact(device))
         self.device = device
-        self._codes.to(device)
-        self._ids.to(device)
-        self._facts = None
+
+    def _compact(self, device: torch.device) -> dict[str, Any]:
+        """What holds the entries, on a device and with just the room that they need."""
+        same = ListStorage(self.nlist, self.code_size, device)
+        same.reserve(self.sizes)
+        rows, old_rows = same._rows_in_use(), self._rows_in_use()
+        same._write(rows, self._ids[old_rows].to(device), self._codes[old_rows].to(device))
+        return {name: same.__dict__[name] for name in STORAGE_ATTRIBUTES}
 
     def __getstate__(self) -> dict[str, object]:
         # what the screen knows is made again when it is needed
-        return {**self.__dict__, "_facts": None}
+        return {**self.__dict__, **self._compact(self.device)}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..constants import FLT_MAX
-from ..ops.screen import Stored, bias_of
+from ..ops.screen import BLOCK, Stored, bias_of
 from .growing import GrowingTensor
 
 
@@ -27,10 +27,8 @@ class RowFacts:
         self.finite = True
 
     def resize(self, size: int) -> None:
-        """Follow the storage's size; new rows are not to be found until they are written."""
-        old = self.bias.size
+        """Follow the storage's size. What a scan reads of new rows must be written, or removed, before it does."""
         self.bias.resize(size)
-        self.bias.room[min(old, size) :] = float("inf")
 
     def write(self, rows: Tensor | slice, vectors: Tensor) -> None:
         """Take note of vectors written to rows.
@@ -51,6 +49,14 @@ class RowFacts:
             largest = float("inf")
         self.largest_norm = max(self.largest_norm, largest)
 
+    def append(self, begin: int, vectors: Tensor) -> None:
+        """Take note of vectors stored from row `begin` on, behind which nothing is stored."""
+        end = begin + len(vectors)
+        scanned = -(-end // BLOCK) * BLOCK
+        self.resize(scanned)
+        self.write(slice(begin, end), vectors)
+        self.remove(slice(end, scanned))
+
     def remove(self, rows: Tensor | slice) -> None:
         """Take rows out of what can be found."""
         self.bias.room[rows] = float("inf")
@@ -61,11 +67,10 @@ class RowFacts:
         Parameters
         ----------
         vectors : Tensor, float32, shape (capacity, d)
-        hidden : Tensor, bool, shape (capacity,), optional
-            Rows that this search must not find.
+        hidden : Tensor, bool, optional
+            Rows that this search must not find; it covers every row that a scan may read.
         """
-        bias = self.bias.room[: len(vectors)]
+        bias = self.bias.room
         if hidden is not None:
-            # the vectors may have been given more room than their facts
-            bias = bias.masked_fill(hidden[: len(bias)], float("inf"))
+            bias = bias[: len(hidden)].masked_fill(hidden, float("inf"))
         return Stored(vectors, bias, self.largest_norm, self.finite)
