@@ -110,6 +110,21 @@ def ivf_build(faiss: Any, workload: Workload, device: str) -> Task:
     return build
 
 
+def ivf_add(faiss: Any, workload: Workload, device: str, calls: int) -> Task:
+    """Add the database, in so many calls, to an index whose centroids are the same for both implementations."""
+    index = faiss.deserialize_index(index_bytes(workload.nb, workload.d, workload.nlist))
+    index = on_device(faiss, index, device)
+    parts = np.array_split(database(workload), calls)
+
+    def add() -> tuple[Array]:
+        index.reset()
+        for part in parts:
+            index.add(part)
+        return (np.array([index.invlists.list_size(i) for i in range(index.nlist)]),)
+
+    return add
+
+
 def kmeans(faiss: Any, workload: Workload, device: str) -> Task:
     """Cluster the database."""
     xb = database(workload)
@@ -147,6 +162,14 @@ def same_centroids(theirs: tuple, ours: tuple) -> str | None:
     return None
 
 
+def same_sizes(theirs: tuple, ours: tuple) -> str | None:
+    """Compare list sizes, in which rounding may put a vector between two centroids with the other one."""
+    differing = np.abs(theirs[0] - ours[0]).sum() / 2
+    if theirs[0].sum() != ours[0].sum() or differing > 1e-4 * theirs[0].sum():
+        return f"{differing:g} vectors are in other lists"
+    return None
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A name, what is done, on which workload, and how results are compared."""
@@ -169,6 +192,8 @@ SMALL = dataclasses.replace(S, nb=20_480, niter=10)
 
 CASES = (
     Case("ivf_build", ivf_build, same_centroids, S),
+    Case("ivf_add_one_call", functools.partial(ivf_add, calls=1), same_sizes, S, repeats=7),
+    Case("ivf_add_1000_calls", functools.partial(ivf_add, calls=1000), same_sizes, S),
     Case("ivf_search_nq19600", ivf_search, same_neighbours, dataclasses.replace(S, nq=19_600)),
     Case("ivf_search_nq2048", ivf_search, same_neighbours, S, repeats=9),
     Case("ivf_search_nq512", ivf_search, same_neighbours, dataclasses.replace(S, nq=512), repeats=15),

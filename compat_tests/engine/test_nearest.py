@@ -94,12 +94,12 @@ def test_coarse_products_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that allows bfloat16 products gets the same labels."""
     rng = torch.Generator().manual_seed(5)
     x, centroids = torch.randn(500, 40, generator=rng), torch.randn(300, 40, generator=rng)
-    exact = module._scores
+    exact = module.products
 
     def coarse(x: torch.Tensor, centroids: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return exact(x.bfloat16().float(), centroids.bfloat16().float(), bias)
 
-    monkeypatch.setattr(module, "_scores", coarse)
+    monkeypatch.setattr(module, "products", coarse)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
@@ -112,18 +112,18 @@ def test_coarse_products_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_is_that_of_tiles() -> None:
     """Nothing of size n * k is made: the largest tensor is a tile's scores."""
     sizes: list[int] = []
-    exact = module._scores
+    exact = module.products
 
     def watched(x: torch.Tensor, centroids: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         scores = exact(x, centroids, bias)
         sizes.append(scores.numel())
         return scores
 
-    module._scores = watched
+    module.products = watched
     try:
         nearest(torch.randn(5000, 4), torch.randn(3000, 4), METRIC_L2)
     finally:
-        module._scores = exact
+        module.products = exact
     assert max(sizes) <= module.TILE_VECTORS * module.TILE_CENTROIDS
 
 

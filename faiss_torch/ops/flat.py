@@ -113,7 +113,7 @@ def _buffer(device: torch.device, elements: int) -> Tensor:
 
 def _search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
     """Score every row of a small database and select."""
-    scores = scorer.block(0, rows, group, _buffer(group.device, rows * len(group))).T.contiguous()
+    scores = scorer.tile(0, rows, group).contiguous()
     positions = torch.arange(rows, device=group.device)
     return verified_topk(scorer, group, scores, positions, None, k, similarity)
 
@@ -121,17 +121,18 @@ def _search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bo
 def _search_blocks(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
     """Score by tiles, keep the minima of blocks, look again at the blocks that may hold a neighbour."""
     tile = TILE_ROWS.get(group.device.type, ACCELERATOR_TILE_ROWS)
-    minima = scorer.margin.new_empty(rows // BLOCK, len(group))
+    minima = scorer.margin.new_empty(len(group), rows // BLOCK)
 
     def reduce_tile(part: slice) -> None:
-        scores = scorer.block(part.start, part.stop, group, _buffer(group.device, tile * len(group)))
-        minima[part.start // BLOCK : part.stop // BLOCK] = block_minima(scores, BLOCK)
+        scores = scorer.tile(part.start, part.stop, group)
+        # block j of a tile with m blocks holds its rows j, j + m, j + 2 m ... (see `screen.block_minima`)
+        blocks = scores.reshape(len(group), BLOCK, (part.stop - part.start) // BLOCK)
+        torch.amin(blocks, 1, out=minima[:, part.start // BLOCK : part.stop // BLOCK])
 
     # inside a task over queries this goes on in its own worker; one task of few queries shares out the rows
     workers.map_over_workers(reduce_tile, chunks.slices(rows, tile), omp_get_max_threads())
-    by_query = minima.T.contiguous()
-    thresholds = topk.smallest(by_query, k)[0].amax(1) + scorer.margin[group]
-    query, block = ((by_query <= thresholds[:, None]) & (by_query < float("inf"))).nonzero(as_tuple=True)
+    thresholds = topk.smallest(minima, k)[0].amax(1) + scorer.margin[group]
+    query, block = ((minima <= thresholds[:, None]) & (minima < float("inf"))).nonzero(as_tuple=True)
     counts = torch.bincount(query, minlength=len(group))
     distances = scorer.margin.new_empty(len(group), k)
     ids = group.new_empty(len(group), k)
@@ -155,7 +156,6 @@ def _rows_of_blocks(blocks: Tensor, counts: Tensor, rows: int, tile: int) -> tup
     target = (owner, lists.rank_in_run(owner, counts))
     padded[target] = blocks
     present[target] = True
-    # block j of a tile with m blocks holds the tile's rows j, j + m, j + 2 m ... (see `block_minima`)
     begin = padded * BLOCK // tile * tile
     stride = (rows - begin).clamp_(max=tile) // BLOCK
     first = padded - begin // BLOCK + begin

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L2
 from ..threads import omp_get_max_threads
 from . import chunks, workers
-from .screen import margin_of
+from .screen import margin_of, products
 
 #: Centroids in a tile, at most. A tile of 1024 x 1024 scores stays in a core's share of the cache.
 TILE_CENTROIDS = 1024
@@ -228,20 +228,6 @@ class _CentroidTiles(NamedTuple):
         return margin_of(x, self.largest_norm, self.largest_bias)[:, None]
 
 
-def _scores(x: Tensor, centroids: Tensor, bias: Tensor) -> Tensor:
-    """Return bias + x @ centroids.T, shape (n, width).
-
-    On the CPU by oneDNN where torch has it: on AMD's newer processors it is twice as fast as MKL, and equal elsewhere.
-    """
-    if x.device.type == "cpu" and len(x) >= SMALLEST_TILE_VECTORS and _has_onednn():
-        return torch.ops.mkldnn._linear_pointwise(x, centroids, bias, "none", [], "")
-    return torch.addmm(bias, x, centroids.T)
-
-
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
 class _Best(NamedTuple):
     """The best computed score of each vector among some centroids: three tensors of shape (n, 1).
 
@@ -272,7 +258,7 @@ def _best_of_tiles(x: Tensor, tiles: _CentroidTiles, margin: Tensor, numbers: Se
     """Find the best among the centroids of some tiles."""
     best: _Best | None = None
     for i in numbers:
-        found = _best_of_tile(_scores(x, tiles.vectors[i], tiles.bias[i]), margin, i * tiles.width)
+        found = _best_of_tile(products(x, tiles.vectors[i], tiles.bias[i]), margin, i * tiles.width)
         best = found if best is None else best.merged(found, margin)
     assert best is not None
     return best

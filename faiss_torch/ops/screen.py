@@ -24,6 +24,9 @@ from .distances import METRICS, distance, temporary_bytes
 #: Rows of a stored list come in multiples of this (the last ones unused), so that its blocks have one shape.
 BLOCK = 16
 
+#: From this many rows on, oneDNN's products are worth their set-up.
+ONEDNN_ROWS = 128
+
 #: Bytes of the candidates that are gathered at once for their true distances: what stays in a core's cache.
 GATHER_BYTES = 2 << 20
 
@@ -89,6 +92,31 @@ def margin_of(x: Tensor, largest_norm: float, largest_bias: float) -> Tensor:
     return torch.linalg.vector_norm(x, dim=1).mul_(largest_norm).add_(largest_bias).mul_(2 * gamma)
 
 
+def products(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    """Return ``bias + x @ rows.T``.
+
+    On the CPU by oneDNN where torch has it: on AMD's newer processors it is twice as fast as MKL, and equal elsewhere.
+    It compiles one primitive for every shape and keeps about a thousand, so this is for tiles of few shapes.
+
+    Parameters
+    ----------
+    x : Tensor, float32, shape (n, d)
+    rows : Tensor, float32, shape (m, d)
+    bias : Tensor, float32, shape (m,)
+
+    Returns
+    -------
+    Tensor, float32, shape (n, m)
+    """
+    if x.device.type == "cpu" and len(x) >= ONEDNN_ROWS and _has_onednn():
+        return torch.ops.mkldnn._linear_pointwise(x, rows, bias, "none", [], "")
+    return torch.addmm(bias, x, rows.T)
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
 class Scorer(Protocol):
     """The queries of one search against stored vectors."""
 
@@ -98,6 +126,9 @@ class Scorer(Protocol):
 
     def block(self, begin: int, end: int, queries: Tensor, buffer: Tensor) -> Tensor:
         """Scores of stored rows [begin, end) for a group of queries: a view of `buffer`, shape (rows, group)."""
+
+    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
+        """Scores of stored rows [begin, end) for a group of queries, shape (group, rows): for tiles of few shapes."""
 
     def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
         """Scores of stored rows [begin, end) for one query, written to `out`, shape (rows,)."""
@@ -141,6 +172,13 @@ class ProductScorer:
             return out
         group = self.xq.index_select(0, queries)
         return torch.addmm(self.bias[begin:end, None], self.vectors[begin:end], group.T, alpha=-1, out=out)
+
+    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
+        if len(queries) == 1:
+            out = self.xq.new_empty(1, end - begin)
+            self.rows_of(begin, end, int(queries[0]), out[0])
+            return out
+        return products(self.xq.index_select(0, queries).neg_(), self.vectors[begin:end], self.bias[begin:end])
 
     def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
         torch.addmv(self.bias[begin:end], self.vectors[begin:end], self.xq[query], alpha=-1, out=out)
@@ -193,6 +231,9 @@ class MetricScorer:
             bias = self.bias[begin + part.start : begin + part.stop, None]
             out[part] = self._score(distance(group[None], x, self.metric_type, self.metric_arg), bias)
         return out
+
+    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
+        return self.block(begin, end, queries, self.xq.new_empty((end - begin) * len(queries))).T
 
     def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
         for part in chunks.slices(end - begin, chunks.rows_within(self._pair_bytes, GATHER_BYTES)):
