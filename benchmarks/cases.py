@@ -188,12 +188,13 @@ class Case:
 
 
 S = Workload()
+MILLION = dataclasses.replace(S, nb=1_000_000)
 SMALL = dataclasses.replace(S, nb=20_480, niter=10)
 
 CASES = (
     Case("ivf_build", ivf_build, same_centroids, S),
-    Case("ivf_add_one_call", functools.partial(ivf_add, calls=1), same_sizes, S, repeats=7),
-    Case("ivf_add_1000_calls", functools.partial(ivf_add, calls=1000), same_sizes, S),
+    Case("ivf_add_one_call", functools.partial(ivf_add, calls=1), same_sizes, MILLION),
+    Case("ivf_add_1000_calls", functools.partial(ivf_add, calls=1000), same_sizes, MILLION),
     Case("ivf_search_nq19600", ivf_search, same_neighbours, dataclasses.replace(S, nq=19_600)),
     Case("ivf_search_nq2048", ivf_search, same_neighbours, S, repeats=9),
     Case("ivf_search_nq512", ivf_search, same_neighbours, dataclasses.replace(S, nq=512), repeats=15),

@@ -16,6 +16,10 @@ from ..vectors import Int64Vector
 from .flat_codes import IndexFlatCodes
 
 
+#: Up to this many stored vectors, one query for the nearest is worth the set-up of `nearest`.
+FEW_STORED = 8192
+
+
 class IndexFlat(IndexFlatCodes):
     """Vectors as they are, searched exactly in any metric.
 
@@ -81,7 +85,7 @@ class IndexFlat(IndexFlatCodes):
     def _is_assignment(self, x: Tensor, params: SearchParameters | None) -> bool:
         """Whether to look for the nearest of few stored vectors for many: k-means, and adding to inverted lists."""
         product = self.metric_type in (METRIC_L2, METRIC_INNER_PRODUCT)
-        few = 0 < self.ntotal <= 4 * len(x)
+        few = 0 < self.ntotal <= max(FEW_STORED, 4 * len(x))
         return product and few and (params is None or params.sel is None) and self._stored().finite
 
     def _centroids(self) -> tuple[Tensor, int, Tensor, float]:

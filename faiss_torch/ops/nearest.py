@@ -27,9 +27,14 @@ from .screen import margin_of, products
 #: Centroids in a tile, at most. A tile of 1024 x 1024 scores stays in a core's share of the cache.
 TILE_CENTROIDS = 1024
 
-#: Vectors in a tile on the CPU, at most and at least (small problems are cut finer, to keep all cores busy).
+#: Vectors in a tile on the CPU, at most and at least, and what their number is a multiple of (of few shapes, oneDNN
+#: compiles few products).
 TILE_VECTORS = 1024
 SMALLEST_TILE_VECTORS = 128
+TILE_STEP = 32
+
+#: Products of factors that are not worth waking a second thread for.
+ALONE_PRODUCTS = 1 << 25
 
 #: Vectors in a tile on other devices.
 DEVICE_TILE_VECTORS = 65536
@@ -130,7 +135,7 @@ def nearest_labels(
     n = len(x)
     on_cpu = x.device.type == "cpu"
     threads = omp_get_max_threads() if on_cpu else 1
-    tile_vectors = _tile_vectors(n, threads) if on_cpu else DEVICE_TILE_VECTORS
+    tile_vectors = _tile_vectors(n, centroids, threads) if on_cpu else DEVICE_TILE_VECTORS
     labels = torch.empty(n, dtype=torch.int64, device=x.device)
     uncertain = torch.empty(n, dtype=torch.bool, device=x.device)
     tiles = _CentroidTiles.make(centroids, metric_type, bias, largest_norm)
@@ -165,10 +170,12 @@ def nearest_labels(
     return labels
 
 
-def _tile_vectors(n: int, threads: int) -> int:
+def _tile_vectors(n: int, centroids: Tensor, threads: int) -> int:
     """Vectors in a tile on the CPU: large ones, since each costs some twenty small operations, but one a worker."""
+    if n * centroids.numel() <= ALONE_PRODUCTS:
+        return n
     share = -(-n // threads)
-    return min(TILE_VECTORS, -(-share // SMALLEST_TILE_VECTORS) * SMALLEST_TILE_VECTORS)
+    return max(SMALLEST_TILE_VECTORS, min(TILE_VECTORS, -(-share // TILE_STEP) * TILE_STEP))
 
 
 def _row_tiles(n: int, size: int) -> list[slice]:
