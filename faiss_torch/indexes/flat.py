@@ -15,7 +15,6 @@ from ..pointers import Pointer
 from ..vectors import Int64Vector
 from .flat_codes import IndexFlatCodes
 
-
 #: Up to this many stored vectors, one query for the nearest is worth the set-up of `nearest`.
 FEW_STORED = 8192
 

@@ -3,8 +3,8 @@
 One worker per core with single-threaded torch operations inside is faster than a parallel region in every small
 operation, and it degrades gently when another process wants the cores (a parallel region waits for its slowest
 thread in every operation, and its idle threads spin for milliseconds on cores that the workers want). So every
-public call on the CPU runs on a conductor, a thread in which torch has one thread, and its loops are shared out to
-workers, which are the same. A call from inside a call goes on in the thread that it is in.
+public call on the CPU runs on a conductor, a thread in which torch has one thread, and its loops are shared out
+between it and workers, which are the same. A call from inside a call goes on in the thread that it is in.
 
 torch keeps its number of intra-operation threads in two places: OpenMP's and MKL's values of the calling thread,
 and one process-wide number that a thread copies when it first computes. The threads here set all of them to one;
@@ -154,6 +154,8 @@ def workspace(elements: int) -> Tensor:
 def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     """Run functions on worker threads, each of which computes with one thread of its own.
 
+    A conductor works along: it is awake already, and one worker fewer has to be woken.
+
     Parameters
     ----------
     tasks : sequence of callables
@@ -173,12 +175,21 @@ def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     BaseException
         The first exception that a task raised; tasks that had not been started by then are not run.
     """
-    if min(threads, len(tasks)) <= 1 or getattr(_inside, "role", None) == "worker":
+    threads = min(threads, len(tasks))
+    role = getattr(_inside, "role", None)
+    if threads <= 1 or role == "worker":
         return [task() for task in tasks]
-    return _run_on(_pool(threads), tasks, min(threads, len(tasks)))
+    if role is None:
+        return _run_on(_pool(threads), tasks, threads)
+    _inside.role = "worker"
+    try:
+        return _run_on(_pool(threads - 1), tasks, threads - 1, take_part=True)
+    finally:
+        _inside.role = role
 
 
-def _run_on(pool: _Pool, tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
+def _run_on(pool: _Pool, tasks: Sequence[Callable[[], Result]], threads: int, take_part: bool = False) -> list[Result]:
+    """Run functions on threads of a pool, and on the calling one too where it is to take part."""
     results: list[Result | None] = [None] * len(tasks)
     errors: list[BaseException] = []
     following = iter(range(len(tasks)))
@@ -186,7 +197,7 @@ def _run_on(pool: _Pool, tasks: Sequence[Callable[[], Result]], threads: int) ->
     done = threading.Semaphore(0)
     stopped = threading.Event()
 
-    def job() -> None:
+    def work() -> None:
         try:
             while not stopped.is_set():
                 with taking:
@@ -197,11 +208,15 @@ def _run_on(pool: _Pool, tasks: Sequence[Callable[[], Result]], threads: int) ->
         except BaseException as error:
             errors.append(error)
             stopped.set()
-        finally:
-            done.release()
+
+    def job() -> None:
+        work()
+        done.release()
 
     for _ in range(threads):
         pool.jobs.put(job)
+    if take_part:
+        work()
     interrupt: BaseException | None = None
     for _ in range(threads):
         while True:
