@@ -90,6 +90,21 @@ def test_every_row_uncertain_gives_the_same_labels(monkeypatch: pytest.MonkeyPat
     check(x, centroids, METRIC_L2)
 
 
+@pytest.mark.parametrize("metric_type", [METRIC_L2, METRIC_INNER_PRODUCT])
+def test_both_forms_of_the_second_comparison_agree(monkeypatch: pytest.MonkeyPatch, metric_type: int) -> None:
+    """All differences at once, for few vectors, and products, for many: with duplicates, ties and NaN."""
+    rng = torch.Generator().manual_seed(7)
+    centroids = torch.randint(-2, 3, (40, 3), generator=rng).float()
+    x = torch.cat([torch.randint(-2, 3, (60, 3), generator=rng).float(), torch.full((2, 3), float("nan"))])
+    labels = []
+    for most in (1 << 30, 0):
+        monkeypatch.setattr(module, "FEW_DIFFERENCES", most)
+        labels.append(module._best_in_double(x, centroids, metric_type))
+    assert torch.equal(labels[0], labels[1])
+    assert labels[0][-2:].tolist() == [-1, -1]
+    assert torch.equal(labels[0], nearest_reference(x, centroids, metric_type)[1])
+
+
 def test_coarse_products_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that allows bfloat16 products gets the same labels."""
     rng = torch.Generator().manual_seed(5)

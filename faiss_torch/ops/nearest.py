@@ -45,6 +45,9 @@ BLOCKS = 32
 #: Up to this score the distance is finite as well.
 LARGEST_SCORE = 1e37
 
+#: Up to this many differences, the second comparison takes all of them at once.
+FEW_DIFFERENCES = 1 << 18
+
 #: Bytes of float64 scores alive in the second comparison.
 DOUBLE_BYTES = 16 << 20
 
@@ -310,6 +313,21 @@ def _distances(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -
     return distances.masked_fill_(labels < 0, float("nan"))
 
 
+def _best_by_definition(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor:
+    """Do what `_best_in_double` does from all differences, or products, in float64: for very few vectors."""
+    k, d = centroids.shape
+    wide = x.double()[:, None]
+    keys = (wide - centroids).square_().sum(-1) if metric_type == METRIC_L2 else -(wide * centroids).sum(-1)
+    refused = ~keys.isfinite() if metric_type == METRIC_L2 else ~(keys < float("inf"))
+    keys = keys.masked_fill_(refused, float("inf"))
+    best = keys.amin(1, keepdim=True)
+    # of products, the terms may be larger than their sum
+    size = best if metric_type == METRIC_L2 else (wide * centroids).abs_().sum(-1).amax(1, keepdim=True)
+    margin = (size * (2 * (d + 4) * 2.0**-53)).nan_to_num_(posinf=0.0)
+    found = torch.where(keys <= best + margin, torch.arange(k, device=x.device), k).amin(1)
+    return found.masked_fill(best[:, 0] == float("inf"), -1)
+
+
 def _best_in_double(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor:
     """Return the labels of the best float64 scores, the lowest id among those that rounding cannot tell apart, and
     -1 where no score is finite (+inf is good enough for the inner product): shape (n,)."""
@@ -317,6 +335,8 @@ def _best_in_double(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor:
     if device.type == "mps":  # has no float64
         x, centroids = x.cpu(), centroids.cpu()
     k, d = centroids.shape
+    if x.numel() * k <= FEW_DIFFERENCES:
+        return _best_by_definition(x, centroids, metric_type).to(device)
     wide = centroids.double()
     shift = torch.zeros_like(wide[0])
     if metric_type == METRIC_L2:  # data far from the origin would lose digits in the products

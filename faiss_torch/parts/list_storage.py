@@ -29,7 +29,7 @@ from .selectors import IDSelector
 
 #: Room of a list that has grown, as a multiple of what it needs, and of the storage as a multiple of all rooms: on the
 #: CPU, where what is not in use is no memory, and on accelerators.
-CPU_ROOM_GROWTH, CPU_FREE_END = 4.0, 1.5
+CPU_ROOM_GROWTH, CPU_FREE_END = 8.0, 1.5
 ACCELERATOR_ROOM_GROWTH, ACCELERATOR_FREE_END = 1.25, 1.25
 
 
