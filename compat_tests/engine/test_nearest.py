@@ -137,6 +137,7 @@ def test_memory_is_that_of_tiles() -> None:
     module.products = watched
     try:
         nearest(torch.randn(5000, 4), torch.randn(3000, 4), METRIC_L2)
+        nearest(torch.randn(20000, 1), torch.randn(1500, 1), METRIC_L2)
     finally:
         module.products = exact
     assert max(sizes) <= module.TILE_VECTORS * module.TILE_CENTROIDS

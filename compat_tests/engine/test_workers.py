@@ -63,6 +63,14 @@ def test_an_accelerator_is_served_by_the_calling_thread():
     assert workers.conduct(threading.current_thread, torch.device("cuda")) is threading.current_thread()
 
 
+def test_the_loops_of_an_accelerators_call_stay_in_its_thread():
+    def threads_of_a_loop() -> set[threading.Thread]:
+        return set(workers.map_over_workers(lambda _: threading.current_thread(), range(4), 2))
+
+    assert workers.conduct(threads_of_a_loop, torch.device("cuda")) == {threading.current_thread()}
+    assert workers.conduct(threading.current_thread, CPU) is not threading.current_thread()
+
+
 def test_a_conductor_knows_the_number_of_threads_of_its_call():
     for threads in (2, 3):
         faiss_torch.omp_set_num_threads(threads)
@@ -85,9 +93,9 @@ def test_several_threads_call_at_once():
 
 def test_a_workspace_is_kept_and_grows():
     def sizes_and_sharing() -> tuple[bool, bool, bool]:
-        first = workers.workspace(100)
-        again = workers.workspace(50)
-        larger = workers.workspace(len(first) + 1)
+        first = workers.workspace(100, CPU)
+        again = workers.workspace(50, CPU)
+        larger = workers.workspace(len(first) + 1, CPU)
         return first.data_ptr() == again.data_ptr(), len(first) >= 100, len(larger) > len(first)
 
     assert workers.conduct(sizes_and_sharing, CPU) == (True, True, True)

@@ -181,16 +181,21 @@ class _IVFSearch(Index, IndexIVFInterface):
             return lims[0], x.new_empty(0), probes.new_empty(0)
         return torch.cat(lims), torch.cat(distances), storage.ids_at(torch.cat(positions))
 
-    def _given_probes(self, Iq: Array, n: int) -> Tensor:
+    def _given_probes(
+        self, kind: border.Kind, n: int, Iq: Array, Dq: Array | None, params: SearchParameters | None
+    ) -> Tensor:
+        """Check what the caller of a preassigned search gave beside the queries, and return the lists: (n, nprobe)."""
+        if params is not None:
+            raise AssertionError("params not supported")
+        self._require_trained()
+        kind.require(Iq, "Iq")
         probes = border.integers_in(Iq, self.device)
         if tuple(probes.shape) != (n, self.nprobe):
             raise AssertionError(f"Iq has shape {tuple(probes.shape)}, expected (n, nprobe) = {(n, self.nprobe)}")
         self._check_list_nos(probes)
-        return probes
-
-    def _check_coarse(self, Dq: Array | None, probes: Tensor) -> None:
         if Dq is not None and tuple(Dq.shape) != tuple(probes.shape):
             raise AssertionError(f"Dq has shape {tuple(Dq.shape)}, expected that of Iq, {tuple(probes.shape)}")
+        return probes
 
     @workers.conducted
     def search_preassigned(
@@ -226,12 +231,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         k = self._check_k(k)
         kind.check_output(D, (len(vectors), k), "D")
         kind.check_output(I, (len(vectors), k), "I", "int64")
-        if params is not None:
-            raise AssertionError("params not supported")
-        self._require_trained()
-        kind.require(Iq, "Iq")
-        probes = self._given_probes(Iq, len(vectors))
-        self._check_coarse(Dq, probes)
+        probes = self._given_probes(kind, len(vectors), Iq, Dq, params)
         distances, positions, storage = self._scan(vectors, probes, k, self._settings(None))
         return kind.into(distances, D), kind.into(storage.ids_at(positions), I)
 
@@ -241,12 +241,7 @@ class _IVFSearch(Index, IndexIVFInterface):
     ) -> tuple[Array, Array, Array]:
         """Range search in lists that the caller chose: see `search_preassigned` and `range_search`."""
         vectors, kind = self._vectors(x)
-        if params is not None:
-            raise AssertionError("params not supported")
-        self._require_trained()
-        kind.require(Iq, "Iq")
-        probes = self._given_probes(Iq, len(vectors))
-        self._check_coarse(Dq, probes)
+        probes = self._given_probes(kind, len(vectors), Iq, Dq, params)
         return self._ranges_out(kind, *self._range_scan(vectors, probes, float(thresh), self._settings(None)))
 
     @workers.conducted

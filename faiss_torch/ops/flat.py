@@ -106,11 +106,6 @@ def _over_queries(part, nq: int, device: torch.device, width: int) -> list:  # t
     return workers.map_over_workers(part, chunks.slices(nq, step), threads)
 
 
-def _buffer(device: torch.device, elements: int) -> Tensor:
-    """Return a buffer for one tile of scores."""
-    return workers.workspace(elements) if device.type == "cpu" else torch.empty(elements, device=device)
-
-
 def _search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
     """Score every row of a small database and select."""
     scores = scorer.tile(0, rows, group).contiguous()
@@ -183,7 +178,7 @@ def range_search(
 
     def part(queries: slice) -> Candidates:
         group = torch.arange(queries.start, queries.stop, device=xq.device)
-        buffer = _buffer(xq.device, tile * len(group))
+        buffer = workers.workspace(tile * len(group), xq.device)
         found = []
         for some in chunks.slices(rows, tile):
             scores = scorer.block(some.start, some.stop, group, buffer)

@@ -155,7 +155,7 @@ def _over_lists(look: Callable[[_Visit, Tensor], None], lists: Lists, probes: Te
     following = iter(visits)  # a list's iterator gives each item to one thread only
 
     def work() -> None:
-        buffer = workers.workspace(largest) if on_cpu else torch.empty(largest, device=probes.device)
+        buffer = workers.workspace(largest, probes.device)
         for visit in following:
             look(visit, buffer)
 

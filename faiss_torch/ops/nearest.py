@@ -175,7 +175,7 @@ def nearest_labels(
 
 def _tile_vectors(n: int, centroids: Tensor, threads: int) -> int:
     """Vectors in a tile on the CPU: large ones, since each costs some twenty small operations, but one a worker."""
-    if n * centroids.numel() <= ALONE_PRODUCTS:
+    if n <= TILE_VECTORS and n * centroids.numel() <= ALONE_PRODUCTS:
         return n
     share = -(-n // threads)
     return max(SMALLEST_TILE_VECTORS, min(TILE_VECTORS, -(-share // TILE_STEP) * TILE_STEP))

@@ -111,8 +111,14 @@ def conduct(task: Callable[[], Result], device: torch.device) -> Result:
         what it works on is whole.
     """
     threads = call_threads.omp_get_max_threads()
-    if device.type != "cpu" or hasattr(_inside, "role") or (threads <= 1 and torch.get_num_threads() == 1):
+    if hasattr(_inside, "role") or (threads <= 1 and torch.get_num_threads() == 1):
         return task()
+    if device.type != "cpu":
+        _inside.role = "worker"  # its loops stay in this thread too
+        try:
+            return task()
+        finally:
+            del _inside.role
     try:
         conductor = _idle_conductors.pop()
     except IndexError:
@@ -138,11 +144,13 @@ def conducted(verb: Callable[..., Result]) -> Callable[..., Result]:
     return on_conductor
 
 
-def workspace(elements: int) -> Tensor:
-    """Return this thread's float32 buffer of at least that many elements.
+def workspace(elements: int, device: torch.device) -> Tensor:
+    """Return a float32 buffer of at least that many elements: on the CPU one that this thread keeps.
 
     Fresh large buffers cost page faults in every call. The buffer is the caller's until this thread asks again.
     """
+    if device.type != "cpu":
+        return torch.empty(elements, device=device)
     buffer: Tensor | None = getattr(_inside, "buffer", None)
     if buffer is None or len(buffer) < elements:
         buffer = torch.empty(elements, dtype=torch.float32)
