@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 import faiss_torch
 from faiss_torch.constants import METRIC_L2
 from faiss_torch.parts.growing import CPU_GROWTH, GrowingTensor
-from faiss_torch.parts.list_storage import CPU_FREE_END, CPU_ROOM_GROWTH, ListStorage
+from faiss_torch.parts.list_storage import CPU_FIRST_ROOM_GROWTH, CPU_FREE_END, ListStorage
 from faiss_torch.parts.row_facts import RowFacts
 
 CALLS, EACH, D, NLIST = 1000, 20, 16, 8
@@ -138,7 +138,7 @@ def test_lists_take_a_small_multiple_of_what_they_hold():
     index = by_small_calls(ivf_flat())
     assert index.invlists.compute_ntotal() == len(XB)
     # the room of grown lists, and the free end: address space, of which only what is used is memory
-    assert len(index.invlists._codes) <= CPU_ROOM_GROWTH * CPU_FREE_END * (len(XB) + 16 * NLIST)
+    assert len(index.invlists._codes) <= CPU_FIRST_ROOM_GROWTH * CPU_FREE_END * (len(XB) + 16 * NLIST)
     compact = pickle.loads(pickle.dumps(index))
     assert len(compact.invlists._codes) <= len(XB) + 16 * NLIST
     np.testing.assert_array_equal(compact.search(XQ, 5)[1], index.search(XQ, 5)[1])
@@ -151,7 +151,7 @@ def test_removing_and_adding_for_long_does_not_grow():
         assert index.remove_ids(np.arange(i * 5, i * 5 + 5)) == 5
         index.add_with_ids(XB[500 + i * 5 : 505 + i * 5], np.arange(500 + i * 5, 505 + i * 5))
     assert index.ntotal == 500
-    assert len(index.invlists._codes) <= CPU_ROOM_GROWTH * CPU_FREE_END * 1000
+    assert len(index.invlists._codes) <= CPU_FIRST_ROOM_GROWTH * CPU_FREE_END * 1000
     index.nprobe = NLIST
     exact = faiss_torch.IndexFlatL2(D)
     exact.add(XB[1000:1500])

@@ -19,6 +19,34 @@ from .flat_codes import IndexFlatCodes
 FEW_STORED = 8192
 
 
+class FlatAssignment:
+    """Finds the nearest of the vectors that a flat index held at one time, whatever it holds later.
+
+    Attributes
+    ----------
+    products : int
+        Factors that are multiplied to find the nearest one.
+    """
+
+    def __init__(self, facts: RowFacts, centroids: tuple[Tensor, int, Tensor, float]) -> None:
+        self._facts, self._centroids = facts, centroids
+        self.products = centroids[0].numel()
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """Return the labels of codes: uint8, (n, 4 * d) -> int64, (n,)."""
+        return nearest_labels(codes.view(torch.float32), *self._centroids)
+
+    def __eq__(self, other: object) -> bool:
+        # the facts are made anew when vectors change, and grow with them when some are added
+        return (
+            isinstance(other, FlatAssignment)
+            and self._facts is other._facts
+            and len(self._centroids[0]) == len(other._centroids[0])
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class IndexFlat(IndexFlatCodes):
     """Vectors as they are, searched exactly in any metric.
 
@@ -86,6 +114,16 @@ class IndexFlat(IndexFlatCodes):
         product = self.metric_type in (METRIC_L2, METRIC_INNER_PRODUCT)
         few = 0 < self.ntotal <= max(FEW_STORED, 4 * len(x))
         return product and few and (params is None or params.sel is None) and self._stored().finite
+
+    def assignment(self) -> FlatAssignment | None:
+        """Return what finds the nearest of the vectors stored now, or None where only a search does.
+
+        It does not notice what is later written to the memory behind `get_xb`.
+        """
+        if self.metric_type not in (METRIC_L2, METRIC_INNER_PRODUCT) or not self.ntotal or not self._stored().finite:
+            return None
+        assert self._facts is not None
+        return FlatAssignment(self._facts, self._centroids())
 
     def _centroids(self) -> tuple[Tensor, int, Tensor, float]:
         """What `nearest` takes of stored vectors."""

@@ -19,6 +19,7 @@ from ..parts.direct_map import DirectMap
 from ..parts.inverted_lists import ArrayInvertedLists
 from ..parts.selectors import IDSelector, IDSelectorArray
 from .base import Index
+from .flat import FlatAssignment
 from .ivf_search import _IVFSearch
 
 
@@ -112,8 +113,13 @@ class IndexIVF(_IVFSearch):
         return list_nos
 
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
-        self._require_lists()
+        lists = self._require_lists()
         self.direct_map.check_can_add(ids is not None)
+        assignment = self._later_assignment()
+        if assignment is not None and self.direct_map.no():
+            lists.add_later(self._ids_or_next(ids, len(x)), x.view(torch.uint8), assignment, assignment.products)
+            self.ntotal += len(x)
+            return
         list_nos = self._assign_lists(x)
         self._add_to_lists(list_nos, ids, self._encode(x, list_nos))
 
@@ -139,9 +145,16 @@ class IndexIVF(_IVFSearch):
         self.direct_map.check_can_add(ids is not None)
         self._add_to_lists(list_nos, ids, self._encode(vectors, list_nos))
 
+    def _later_assignment(self) -> FlatAssignment | None:
+        """What finds the lists of codes whenever it is called, where the codes are enough for that."""
+        return None
+
+    def _ids_or_next(self, ids: Tensor | None, n: int) -> Tensor:
+        return torch.arange(self.ntotal, self.ntotal + n, device=self.device) if ids is None else ids
+
     def _add_to_lists(self, list_nos: Tensor, ids: Tensor | None, codes: Tensor) -> None:
         """Store codes; those of list -1 (vectors without a nearest centroid) are counted and left out."""
-        given = torch.arange(self.ntotal, self.ntotal + len(codes), device=self.device) if ids is None else ids
+        given = self._ids_or_next(ids, len(codes))
         offsets = torch.zeros(len(codes), dtype=torch.int64)
         kept = list_nos >= 0
         lists = self._require_lists()

@@ -12,6 +12,7 @@ from ..parts.list_storage import ListStorage
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
 from .base import Index
+from .flat import FlatAssignment, IndexFlat
 from .ivf import IndexIVF
 
 
@@ -40,6 +41,12 @@ class IndexIVFFlat(IndexIVF):
 
     def _encode(self, x: Tensor, list_nos: Tensor) -> Tensor:
         return x.view(torch.uint8)
+
+    def _later_assignment(self) -> FlatAssignment | None:
+        quantizer = self.quantizer
+        if not isinstance(quantizer, IndexFlat) or quantizer.ntotal > self.nlist:
+            return None
+        return quantizer.assignment()
 
     def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
         return codes.view(torch.float32).clone()

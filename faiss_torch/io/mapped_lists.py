@@ -32,22 +32,23 @@ class MappedInvertedLists(ArrayInvertedLists):
     def __init__(self, code_size: int, sizes: Tensor, data: np.ndarray) -> None:
         InvertedLists.__init__(self, len(sizes), code_size)
         self.device = default_device()
+        self._nothing_waits()
         self.sizes = sizes
-        self._data = data
+        self._data: np.ndarray | None = data
         self._starts = ((sizes.cumsum(0) - sizes) * (code_size + 8)).tolist()
 
     def __getattr__(self, name: str) -> Any:
-        if name not in STORAGE_ATTRIBUTES:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        if name not in STORAGE_ATTRIBUTES or not self.in_file:
+            return super().__getattr__(name)
         whole = self.loaded(torch.arange(self.nlist))
         self.__dict__.update({part: whole.__dict__[part] for part in STORAGE_ATTRIBUTES})
-        self._data = np.empty(0, np.uint8)
+        self._data = None
         return self.__dict__[name]
 
     @property
     def in_file(self) -> bool:
         """Whether the lists have not been loaded as a whole."""
-        return "_codes" not in self.__dict__
+        return self.__dict__.get("_data") is not None
 
     def loaded(self, list_nos: Tensor) -> ArrayInvertedLists:
         """Return lists in memory of which these are filled; all others are empty there.
@@ -70,14 +71,14 @@ class MappedInvertedLists(ArrayInvertedLists):
 
     def list_codes(self, list_no: int) -> Tensor:
         """Return a list's codes: a view, uint8, shape (list_size, code_size)."""
-        if not self.in_file:
+        if self._data is None:
             return super().list_codes(list_no)
         start, n = self._starts[list_no], int(self.sizes[list_no])
         return tensor_of(self._data[start : start + n * self.code_size]).view(n, self.code_size)
 
     def list_ids(self, list_no: int) -> Tensor:
         """Return a list's ids: a view, int64, shape (list_size,)."""
-        if not self.in_file:
+        if self._data is None:
             return super().list_ids(list_no)
         n = int(self.sizes[list_no])
         start = self._starts[list_no] + n * self.code_size

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..border import Array, at_pointer, integers_in
 from ..pointers import Pointer
-from .list_storage import ListStorage
+from .deferred_list_storage import DeferredListStorage
 
 
 class InvertedLists:
@@ -37,8 +37,8 @@ class InvertedLists:
         self.use_iterator = False
 
 
-class ArrayInvertedLists(ListStorage, InvertedLists):
-    """Inverted lists in memory: see `ListStorage` for how they are kept.
+class ArrayInvertedLists(DeferredListStorage, InvertedLists):
+    """Inverted lists in memory: see `ListStorage` and `DeferredListStorage` for how they are kept.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class ArrayInvertedLists(ListStorage, InvertedLists):
 
     def __init__(self, nlist: int, code_size: int, device: torch.device | None = None) -> None:
         InvertedLists.__init__(self, nlist, code_size)
-        ListStorage.__init__(self, nlist, code_size, device)
+        DeferredListStorage.__init__(self, nlist, code_size, device)
 
     # faiss's interface to single lists
 

@@ -32,9 +32,11 @@ from .selectors import IDSelector
 CPU_ROOM_GROWTH, CPU_FREE_END = 8.0, 1.5
 ACCELERATOR_ROOM_GROWTH, ACCELERATOR_FREE_END = 1.25, 1.25
 
+#: On the CPU lists grow faster while all rooms take no more address space than this.
+CPU_ROOM_BYTES, CPU_FIRST_ROOM_GROWTH = 16 << 30, 64.0
 
 #: The attributes that hold the entries.
-STORAGE_ATTRIBUTES = ("_codes", "_ids", "_begins", "_rooms", "_end", "_facts")
+STORAGE_ATTRIBUTES = ("sizes", "_codes", "_ids", "_begins", "_rooms", "_end", "_facts")
 
 
 def _room_for(sizes: Tensor) -> Tensor:
@@ -198,13 +200,12 @@ class ListStorage:
         short = (wanted > self._rooms).nonzero().view(-1)
         if not len(short):
             return
-        on_cpu = self.device.type == "cpu"
-        growth = CPU_ROOM_GROWTH if on_cpu else ACCELERATOR_ROOM_GROWTH
+        growth = self._growth(wanted)
         # a first room is what it needs to be
         rooms = _room_for(torch.where(self._rooms[short] == 0, wanted[short], (wanted[short] * growth).long()))
         end = self._end + int(rooms.sum())
         if end > len(self._codes):
-            self._move_all(wanted, growth, CPU_FREE_END if on_cpu else ACCELERATOR_FREE_END)
+            self._move_all(wanted, growth)
             return
         source = ranges(self._begins[short], self.sizes[short]).to(self.device)
         self._begins[short] = self._end + rooms.cumsum(0) - rooms
@@ -214,11 +215,19 @@ class ListStorage:
             target = ranges(self._begins[short], self.sizes[short]).to(self.device)
             self._write(target, self._ids[source], self._codes[source])
 
-    def _move_all(self, wanted: Tensor, growth: float, free_end: float) -> None:
+    def _growth(self, wanted: Tensor) -> float:
+        """Room of lists that grow, as a multiple of what they need."""
+        if self.device.type != "cpu":
+            return ACCELERATOR_ROOM_GROWTH
+        wanted_bytes = max(1, int(wanted.sum())) * (self.code_size + 8)
+        return min(CPU_FIRST_ROOM_GROWTH, max(CPU_ROOM_GROWTH, CPU_ROOM_BYTES / wanted_bytes))
+
+    def _move_all(self, wanted: Tensor, growth: float) -> None:
         """Move all lists to a new storage with room for at least this many entries."""
         old_ids, old_codes, sizes, old_rows = self._ids, self._codes, self.sizes, self._rows_in_use()
         if len(old_rows):
             rooms = _room_for((wanted * growth).long())
+            free_end = CPU_FREE_END if self.device.type == "cpu" else ACCELERATOR_FREE_END
             self.reserve(sizes, rooms, int(float(rooms.sum()) * free_end))
         else:
             self.reserve(sizes, _room_for(wanted))
@@ -237,14 +246,15 @@ class ListStorage:
         capacity : int
             Rows of the storage, if more than the rooms take.
         """
-        self.sizes = sizes.clone()
-        self._rooms = _room_for(sizes) if rooms is None else rooms
-        self._begins = self._rooms.cumsum(0) - self._rooms
-        self._end = int(self._rooms.sum())
-        capacity = max(capacity, self._end)
-        self._codes = zeros((capacity, self.code_size), torch.uint8, self.device)
-        self._ids = zeros((capacity,), torch.int64, self.device)
-        self._facts = None
+        rooms = _room_for(sizes) if rooms is None else rooms
+        end = int(rooms.sum())
+        capacity = max(capacity, end)
+        # what may find no memory comes first, so that the lists are unchanged then
+        codes = zeros((capacity, self.code_size), torch.uint8, self.device)
+        ids = zeros((capacity,), torch.int64, self.device)
+        self.sizes, self._rooms, self._end = sizes.clone(), rooms, end
+        self._begins = rooms.cumsum(0) - rooms
+        self._codes, self._ids, self._facts = codes, ids, None
 
     def list_codes(self, list_no: int) -> Tensor:
         """Return a list's codes: a view, uint8, shape (list_size, code_size)."""
