@@ -96,6 +96,30 @@ def flat_search(faiss: Any, workload: Workload, device: str) -> Task:
     return lambda: (*index.search(xq, workload.k), getattr(index, "last_path", None))
 
 
+def selected(faiss: Any, workload: Workload, share: float) -> Any:
+    """Return a selector of a share of the ids, chosen at random."""
+    ids = np.random.default_rng(3).permutation(workload.nb)[: max(workload.k, int(share * workload.nb))]
+    return faiss.IDSelectorBatch(ids)
+
+
+def ivf_filtered_search(faiss: Any, workload: Workload, device: str, share: float) -> Task:
+    """Search an IVF-Flat index for vectors that a selector selects."""
+    index = faiss.deserialize_index(index_bytes(workload.nb, workload.d, workload.nlist))
+    index = on_device(faiss, index, device)
+    xq, sel = queries(workload), selected(faiss, workload, share)
+    params = faiss.SearchParametersIVF(nprobe=workload.nprobe, sel=sel)
+    return lambda: (*index.search(xq, workload.k, params=params), getattr(index, "last_path", None))
+
+
+def flat_filtered_search(faiss: Any, workload: Workload, device: str, share: float) -> Task:
+    """Search a flat index for vectors that a selector selects."""
+    index = on_device(faiss, faiss.IndexFlatL2(workload.d), device)
+    index.add(database(workload))
+    xq, sel = queries(workload), selected(faiss, workload, share)
+    params = faiss.SearchParameters(sel=sel)
+    return lambda: (*index.search(xq, workload.k, params=params), None)
+
+
 def ivf_build(faiss: Any, workload: Workload, device: str) -> Task:
     """Train an IVF-Flat index and add the database to it."""
     xb = database(workload)
@@ -201,6 +225,22 @@ CASES = (
     Case("ivf_search_nq32", ivf_search, same_neighbours, dataclasses.replace(S, nq=32), repeats=31),
     Case("ivf_search_nq1", ivf_search, same_neighbours, dataclasses.replace(S, nq=1), repeats=101),
     Case("flat_search_nq2048", flat_search, same_neighbours, dataclasses.replace(S, k=10), repeats=7),
+    *(
+        Case(
+            f"{kind}_filtered_{percent}_percent_nq{nq}",
+            functools.partial(search, share=percent / 100),
+            same_neighbours,
+            dataclasses.replace(S, nq=nq),
+            repeats,
+        )
+        for kind, search, nq, repeats in (
+            ("ivf", ivf_filtered_search, 2048, 7),
+            ("ivf", ivf_filtered_search, 32, 31),
+            ("ivf", ivf_filtered_search, 1, 101),
+            ("flat", flat_filtered_search, 64, 7),
+        )
+        for percent in (50, 1)
+    ),
     Case("kmeans_20480", kmeans, same_centroids, SMALL, repeats=7),
     Case("gpu_ivf_build", ivf_build, same_centroids, S, suite="gpu"),
     Case("gpu_ivf_search_nq19600", ivf_search, same_neighbours, dataclasses.replace(S, nq=19_600), suite="gpu"),

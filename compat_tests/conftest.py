@@ -45,6 +45,14 @@ def faiss(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     return faiss_torch
 
 
+@pytest.fixture(autouse=True)
+def numpy_without_input(monkeypatch: pytest.MonkeyPatch):
+    """Keep what the import of contrib.torch_utils changes to the test that imports it."""
+    from faiss_torch import border
+
+    monkeypatch.setattr(border.WithoutInput, "tensors", False)
+
+
 @pytest.fixture(scope="session")
 def reference():
     """faiss-cpu, to compare with."""

@@ -4,13 +4,10 @@
 device torch runs on. See README.md.
 """
 
-# ruff: noqa: F401
-
-# constants
 # running old code
 from .alias import install, uninstall
 
-# pointers and vectors
+# vectors and arrays
 from .array_conversions import (
     AlignedTable_to_array,
     AlignedTableFloat32,
@@ -34,6 +31,8 @@ from .array_conversions import (
     vector_float_to_array,
     vector_to_array,
 )
+
+# constants
 from .constants import (
     FLT_MAX,
     IO_FLAG_MMAP,
@@ -66,18 +65,36 @@ from .constants import (
     metric_type_from_int,
 )
 
+# GPUs; those that only a faiss with GPUs has are given by `attribute`
+from .devices.available import (
+    get_num_gpus,
+    gpu_profiler_start,
+    gpu_profiler_stop,
+    gpu_sync_all_devices,
+    set_gpu_devices,
+)
+from .devices.cloning import index_cpu_to_all_gpus, index_cpu_to_gpu_multiple_py, index_cpu_to_gpus_list
+from .devices.distances import knn_gpu, pairwise_distance_gpu
+from .devices.names import attribute as __getattr__  # noqa: F401
+from .devices.names import attributes as __dir__  # noqa: F401
+
 # descriptions and parameters
 from .factory import index_factory, reverse_index_factory
 
 # indexes
-from .gaps import missing as __getattr__
 from .indexes.base import Index
 from .indexes.flat import IndexFlat, IndexFlat1D, IndexFlatIP, IndexFlatL2
 from .indexes.flat_codes import IndexFlatCodes
+from .indexes.id_map import IDSelectorTranslated, IndexIDMap, IndexIDMap2
 from .indexes.ivf import IndexIVF
 from .indexes.ivf_flat import IndexIVFFlat, IndexIVFFlatDedup
 from .indexes.ivf_stats import IndexIVFStats
 from .indexes.level1_quantizer import IndexIVFInterface, Level1Quantizer
+from .indexes.random import IndexRandom
+from .indexes.replicas import IndexProxy, IndexReplicas
+from .indexes.shards import IndexShards, IndexShardsIVF
+from .indexes.split_vectors import IndexSplitVectors
+from .indexes.threaded import ThreadedIndexBase
 
 # interrupts
 from .interrupts import InterruptCallback, PythonInterruptCallback, TimeoutCallback, TimeoutGuard
@@ -107,6 +124,13 @@ from .io import (
     write_index,
     write_InvertedLists,
 )
+from .io.fourccs import fourcc, fourcc_inv, fourcc_inv_printable
+from .io.sharding import (
+    DefaultShardingFunction,
+    PyCallbackShardingFunction,
+    ShardingFunction,
+    shard_ivf_index_centroids,
+)
 
 # random numbers
 from .ops.random import RandomGenerator, SplitMix64RandomGenerator
@@ -122,7 +146,8 @@ from .parts.clustering_parameters import (
 
 # their parts
 from .parts.direct_map import DirectMap, lo_build, lo_listno, lo_offset
-from .parts.inverted_lists import ArrayInvertedLists, InvertedLists
+from .parts.inverted_lists import ArrayInvertedLists, InvertedLists, InvertedListsPtrVector
+from .parts.on_disk_lists import OnDiskInvertedLists, OnDiskOneList, OnDiskOneListVector
 from .parts.params import IVFSearchParameters, SearchParameters, SearchParametersIVF
 from .parts.progressive_clustering import ProgressiveDimClustering, ProgressiveDimClusteringParameters
 from .parts.selectors import (
@@ -136,7 +161,20 @@ from .parts.selectors import (
     IDSelectorOr,
     IDSelectorRange,
     IDSelectorXOr,
+    PyCallbackIDSelector,
 )
+from .parts.stacked_lists import (
+    CappedInvertedLists,
+    ConcatenatedInvertedLists,
+    HStackInvertedLists,
+    MaskedInvertedLists,
+    ReadOnlyInvertedLists,
+    SliceInvertedLists,
+    StopWordsInvertedLists,
+    VStackInvertedLists,
+)
+
+# pointers
 from .pointers import (
     cast_integer_to_float_ptr,
     cast_integer_to_idx_t_ptr,
@@ -156,6 +194,7 @@ from .swig import (
     SINGLE_SIMD_LEVEL,
     SINGLE_SIMD_LEVEL_256,
     SINGLE_SIMD_LEVEL_512,
+    VERSION_STRING,
     SIMDConfig,
     SIMDLevel_ARM_NEON,
     SIMDLevel_ARM_SVE,
@@ -166,7 +205,6 @@ from .swig import (
     SIMDLevel_COUNT,
     SIMDLevel_NONE,
     SIMDLevel_RISCV_RVV,
-    __version__,
     cvar,
     downcast_AdditiveQuantizer,
     downcast_index,
@@ -177,7 +215,6 @@ from .swig import (
     get_compile_options,
     get_cycles,
     get_mem_usage_kb,
-    get_num_gpus,
     get_numeric_type_size,
     get_version,
     getmillisecs,
@@ -186,6 +223,7 @@ from .swig import (
     to_simd_level,
     to_string,
 )
+from .swig import __version__ as __version__
 
 # threads
 from .threads import check_openmp, omp_get_max_threads, omp_get_num_threads, omp_set_num_threads
@@ -194,6 +232,7 @@ from .tools.autotune import ParameterRange, ParameterRangeVector, ParameterSpace
 # arrays: checksums, buckets, maps, statistics
 from .tools.buckets import MapInt64ToInt64, MapLong2Long, bucket_sort, matrix_bucket_sort_inplace
 from .tools.checksums import bvec_checksum, bvecs_checksum, checksum, hash_bytes, ivec_checksum
+from .tools.code_set import CodeSet
 
 # results: keeping, merging, comparing
 from .tools.heaps import (
@@ -205,8 +244,22 @@ from .tools.heaps import (
     kmax,
     kmin,
     merge_knn_results,
+    merge_knn_results_CMax,
+    merge_knn_results_CMin,
 )
-from .tools.ivflib import extract_index_ivf, try_extract_index_ivf
+from .tools.ivflib import (
+    SlidingIndexWindow,
+    check_compatible_for_merge,
+    extract_index_ivf,
+    get_invlist_range,
+    merge_into,
+    range_search_with_parameters,
+    search_and_return_centroids,
+    search_centroid,
+    search_with_parameters,
+    set_invlist_range,
+    try_extract_index_ivf,
+)
 from .tools.kmeans import Kmeans, ProgressiveDimIndexFactory, kmeans1d, kmeans_clustering, smawk
 
 # neighbours, distances and norms without an index
@@ -236,6 +289,14 @@ from .tools.operating_points import (
     OperatingPoints,
     OperatingPointVector,
 )
+from .tools.partitioning import (
+    CMax_float_partition_fuzzy,
+    CMax_uint16_partition_fuzzy,
+    CMin_float_partition_fuzzy,
+    CMin_uint16_partition_fuzzy,
+    simd_histogram_8,
+    simd_histogram_16,
+)
 from .tools.random_arrays import (
     byte_rand,
     float_rand,
@@ -250,8 +311,27 @@ from .tools.random_arrays import (
     randint,
     randn,
 )
-from .tools.results import eval_intersection, imbalance_factor, ivec_hist, ranklist_intersection_size
+from .tools.results import (
+    eval_intersection,
+    imbalance_factor,
+    ivec_hist,
+    ranklist_handle_ties,
+    ranklist_intersection_size,
+)
 from .tools.stats import MatrixStats
+from .tools.vector_functions import (
+    fvec_add,
+    fvec_argsort,
+    fvec_argsort_parallel,
+    fvec_inner_products_by_idx,
+    fvec_L1,
+    fvec_L2sqr_by_idx,
+    fvec_L2sqr_ny_nearest,
+    fvec_Linf,
+    fvec_sub,
+)
+
+# vectors
 from .vectors import (
     Float32Vector,
     Float32VectorVector,
@@ -274,3 +354,333 @@ from .vectors import (
     UInt32Vector,
     UInt64Vector,
 )
+
+# For `import *` and for type checkers; kept by
+# ruff check --preview --select F401,RUF022 --fix --unsafe-fixes faiss_torch/__init__.py
+__all__ = [
+    "FAISS_VERSION_MAJOR",
+    "FAISS_VERSION_MINOR",
+    "FAISS_VERSION_PATCH",
+    "FLT_MAX",
+    "IO_FLAG_MMAP",
+    "IO_FLAG_MMAP_IFC",
+    "IO_FLAG_ONDISK_SAME_DIR",
+    "IO_FLAG_PQ_SKIP_SDC_TABLE",
+    "IO_FLAG_READ_ONLY",
+    "IO_FLAG_SKIP_IVF_DATA",
+    "IO_FLAG_SKIP_PRECOMPUTE_TABLE",
+    "IO_FLAG_SKIP_STORAGE",
+    "METRIC_GOWER",
+    "METRIC_INNER_PRODUCT",
+    "METRIC_L1",
+    "METRIC_L2",
+    "SINGLE_SIMD_LEVEL",
+    "SINGLE_SIMD_LEVEL_256",
+    "SINGLE_SIMD_LEVEL_512",
+    "VERSION_STRING",
+    "AlignedTableFloat32",
+    "AlignedTableUint8",
+    "AlignedTableUint16",
+    "AlignedTable_to_array",
+    "ArrayInvertedLists",
+    "AutoTuneCriterion",
+    "BufferedIOReader",
+    "BufferedIOWriter",
+    "ByteVector",
+    "ByteVectorVector",
+    "CMax_float_partition_fuzzy",
+    "CMax_uint16_partition_fuzzy",
+    "CMin_float_partition_fuzzy",
+    "CMin_uint16_partition_fuzzy",
+    "CappedInvertedLists",
+    "CharVector",
+    "Clustering",
+    "Clustering1D",
+    "ClusteringInitMethod_AFK_MC2",
+    "ClusteringInitMethod_KMEANS_PLUS_PLUS",
+    "ClusteringInitMethod_RANDOM",
+    "ClusteringInitialization",
+    "ClusteringIterationStats",
+    "ClusteringIterationStatsVector",
+    "ClusteringParameters",
+    "CodeSet",
+    "ConcatenatedInvertedLists",
+    "DefaultShardingFunction",
+    "DirectMap",
+    "DoubleVector",
+    "FileIOReader",
+    "FileIOWriter",
+    "Float16",
+    "Float32",
+    "Float32Vector",
+    "Float32VectorVector",
+    "Float64Vector",
+    "FloatVector",
+    "FloatVectorVector",
+    "HStackInvertedLists",
+    "IDSelector",
+    "IDSelectorAll",
+    "IDSelectorAnd",
+    "IDSelectorArray",
+    "IDSelectorBatch",
+    "IDSelectorBitmap",
+    "IDSelectorNot",
+    "IDSelectorOr",
+    "IDSelectorRange",
+    "IDSelectorTranslated",
+    "IDSelectorXOr",
+    "IOReader",
+    "IOWriter",
+    "IVFSearchParameters",
+    "Index",
+    "IndexFlat",
+    "IndexFlat1D",
+    "IndexFlatCodes",
+    "IndexFlatIP",
+    "IndexFlatL2",
+    "IndexIDMap",
+    "IndexIDMap2",
+    "IndexIVF",
+    "IndexIVFFlat",
+    "IndexIVFFlatDedup",
+    "IndexIVFInterface",
+    "IndexIVFStats",
+    "IndexProxy",
+    "IndexRandom",
+    "IndexReplicas",
+    "IndexShards",
+    "IndexShardsIVF",
+    "IndexSplitVectors",
+    "Int8",
+    "Int8Vector",
+    "Int16Vector",
+    "Int32Vector",
+    "Int32VectorVector",
+    "Int64Vector",
+    "Int64VectorVector",
+    "IntVector",
+    "InterruptCallback",
+    "IntersectionCriterion",
+    "InvertedLists",
+    "InvertedListsPtrVector",
+    "Kmeans",
+    "Level1Quantizer",
+    "LongLongVector",
+    "LongVector",
+    "LongVectorVector",
+    "METRIC_BrayCurtis",
+    "METRIC_Canberra",
+    "METRIC_Jaccard",
+    "METRIC_JensenShannon",
+    "METRIC_Linf",
+    "METRIC_Lp",
+    "METRIC_NaNEuclidean",
+    "MapInt64ToInt64",
+    "MapLong2Long",
+    "MaskedInvertedLists",
+    "MatrixStats",
+    "MaybeOwnedVectorFloat32",
+    "MaybeOwnedVectorFloat32Vector",
+    "MaybeOwnedVectorInt32",
+    "MaybeOwnedVectorInt32Vector",
+    "MaybeOwnedVectorUInt8",
+    "MaybeOwnedVectorUInt8Vector",
+    "OnDiskInvertedLists",
+    "OnDiskOneList",
+    "OnDiskOneListVector",
+    "OneRecallAtRCriterion",
+    "OperatingPoint",
+    "OperatingPointVector",
+    "OperatingPoints",
+    "ParameterRange",
+    "ParameterRangeVector",
+    "ParameterSpace",
+    "ProgressiveDimClustering",
+    "ProgressiveDimClusteringParameters",
+    "ProgressiveDimIndexFactory",
+    "PyCallbackIDSelector",
+    "PyCallbackIOReader",
+    "PyCallbackIOWriter",
+    "PyCallbackShardingFunction",
+    "PythonInterruptCallback",
+    "RandomGenerator",
+    "ReadOnlyInvertedLists",
+    "ResultHeap",
+    "SIMDConfig",
+    "SIMDLevel_ARM_NEON",
+    "SIMDLevel_ARM_SVE",
+    "SIMDLevel_AVX2",
+    "SIMDLevel_AVX512",
+    "SIMDLevel_AVX512_SPR",
+    "SIMDLevel_AVX512_VPOPCNT",
+    "SIMDLevel_COUNT",
+    "SIMDLevel_NONE",
+    "SIMDLevel_RISCV_RVV",
+    "SearchParameters",
+    "SearchParametersIVF",
+    "ShardingFunction",
+    "SliceInvertedLists",
+    "SlidingIndexWindow",
+    "SplitMix64RandomGenerator",
+    "StopWordsInvertedLists",
+    "ThreadedIndexBase",
+    "TimeoutCallback",
+    "TimeoutGuard",
+    "UInt8",
+    "UInt8Vector",
+    "UInt8VectorVector",
+    "UInt16Vector",
+    "UInt32Vector",
+    "UInt64Vector",
+    "Uint64Vector",
+    "VStackInvertedLists",
+    "VectorIOReader",
+    "VectorIOWriter",
+    "ZeroCopyIOReader",
+    "array_to_AlignedTable",
+    "bucket_sort",
+    "bvec_checksum",
+    "bvecs_checksum",
+    "byte_rand",
+    "cast_integer_to_float_ptr",
+    "cast_integer_to_idx_t_ptr",
+    "cast_integer_to_int_ptr",
+    "cast_integer_to_uint8_ptr",
+    "cast_integer_to_void_ptr",
+    "check_compatible_for_merge",
+    "check_openmp",
+    "checksum",
+    "clone_index",
+    "copy_array_to_AlignedTable",
+    "copy_array_to_vector",
+    "cvar",
+    "deserialize_index",
+    "downcast_AdditiveQuantizer",
+    "downcast_IndexBinary",
+    "downcast_InvertedLists",
+    "downcast_Quantizer",
+    "downcast_VectorTransform",
+    "downcast_index",
+    "eval_intersection",
+    "extract_index_ivf",
+    "float_maxheap_array_t",
+    "float_minheap_array_t",
+    "float_rand",
+    "float_randn",
+    "fourcc",
+    "fourcc_inv",
+    "fourcc_inv_printable",
+    "fvec_L1",
+    "fvec_L2sqr",
+    "fvec_L2sqr_by_idx",
+    "fvec_L2sqr_ny",
+    "fvec_L2sqr_ny_nearest",
+    "fvec_Linf",
+    "fvec_add",
+    "fvec_argsort",
+    "fvec_argsort_parallel",
+    "fvec_inner_product",
+    "fvec_inner_products_by_idx",
+    "fvec_inner_products_ny",
+    "fvec_madd",
+    "fvec_madd_and_argmin",
+    "fvec_norm_L2sqr",
+    "fvec_norms_L2",
+    "fvec_norms_L2sqr",
+    "fvec_renorm_L2",
+    "fvec_sub",
+    "get_compile_options",
+    "get_cycles",
+    "get_deserialization_loop_limit",
+    "get_deserialization_vector_byte_limit",
+    "get_invlist_range",
+    "get_mem_usage_kb",
+    "get_num_gpus",
+    "get_numeric_type_size",
+    "get_version",
+    "getmillisecs",
+    "gpu_profiler_start",
+    "gpu_profiler_stop",
+    "gpu_sync_all_devices",
+    "hash_bytes",
+    "imbalance_factor",
+    "index_cpu_to_all_gpus",
+    "index_cpu_to_gpu_multiple_py",
+    "index_cpu_to_gpus_list",
+    "index_factory",
+    "install",
+    "int64_rand",
+    "int64_rand_max",
+    "int_maxheap_array_t",
+    "int_minheap_array_t",
+    "is_similarity_metric",
+    "ivec_checksum",
+    "ivec_hist",
+    "kmax",
+    "kmeans1d",
+    "kmeans_clustering",
+    "kmin",
+    "knn",
+    "knn_L2sqr",
+    "knn_extra_metrics",
+    "knn_gpu",
+    "knn_inner_product",
+    "lo_build",
+    "lo_listno",
+    "lo_offset",
+    "lrand",
+    "matrix_bucket_sort_inplace",
+    "memcpy",
+    "merge_into",
+    "merge_knn_results",
+    "merge_knn_results_CMax",
+    "merge_knn_results_CMin",
+    "metric_type_count",
+    "metric_type_from_int",
+    "normalize_L2",
+    "omp_get_max_threads",
+    "omp_get_num_threads",
+    "omp_set_num_threads",
+    "pairwise_L2sqr",
+    "pairwise_distance_gpu",
+    "pairwise_distances",
+    "pairwise_extra_distances",
+    "pairwise_indexed_L2sqr",
+    "pairwise_indexed_inner_product",
+    "rand",
+    "rand_perm",
+    "rand_perm_splitmix64",
+    "rand_smooth_vectors",
+    "randint",
+    "randn",
+    "range_search_with_parameters",
+    "ranklist_handle_ties",
+    "ranklist_intersection_size",
+    "read_InvertedLists",
+    "read_index",
+    "rev_swig_ptr",
+    "reverse_index_factory",
+    "search_and_return_centroids",
+    "search_centroid",
+    "search_with_parameters",
+    "serialize_index",
+    "set_deserialization_loop_limit",
+    "set_deserialization_vector_byte_limit",
+    "set_gpu_devices",
+    "set_invlist_range",
+    "shard_ivf_index_centroids",
+    "simd_histogram_8",
+    "simd_histogram_16",
+    "sizeof_long",
+    "smawk",
+    "swig_ptr",
+    "swig_version",
+    "to_simd_level",
+    "to_string",
+    "try_extract_index_ivf",
+    "uninstall",
+    "vector_float_to_array",
+    "vector_to_array",
+    "write_InvertedLists",
+    "write_index",
+]

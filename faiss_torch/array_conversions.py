@@ -94,6 +94,11 @@ class AlignedTable(NumberVector):
     def __init__(self, n: int = 0) -> None:
         super().__init__(np.zeros(n, self.dtype))
 
+    @property
+    def numel(self) -> int:
+        """Number of elements, as ``size()``."""
+        return self.size()
+
     def get(self) -> Pointer | None:
         """The pointer to the first element, as ``data()``."""
         return self.data()

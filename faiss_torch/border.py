@@ -59,6 +59,18 @@ def tensor_of(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array)
 
 
+class WithoutInput:
+    """Of which kind the results of a verb are that was given no array: numpy, unless a program wants tensors.
+
+    Attributes
+    ----------
+    tensors : bool
+        ``faiss.contrib.torch_utils`` sets it, as its namesake makes tensors the default of `reconstruct`.
+    """
+
+    tensors = False
+
+
 class Kind:
     """What a caller gave, so that results go out the same: numpy, or torch on a device."""
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from .constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
 from .indexes.base import Index
 from .indexes.flat import IndexFlat
+from .indexes.id_map import IndexIDMap, IndexIDMap2
 from .indexes.ivf import IndexIVF
 from .indexes.ivf_flat import IndexIVFFlat, IndexIVFFlatDedup
 
@@ -99,7 +100,22 @@ def _ivf_flat_dedup(wanted: Wanted, match: re.Match[str], coarse: Coarse) -> Ind
     return IndexIVFFlatDedup(coarse.quantizer, wanted.d, coarse.nlist, wanted.metric_type, wanted.own_invlists)
 
 
-INDEX_RULES = (IndexRule("Flat", _flat),)
+def _wrapped_by(cls: type[IndexIDMap]) -> Callable[[Wanted, re.Match[str]], Index]:
+    def build(wanted: Wanted, match: re.Match[str]) -> Index:
+        text = _with_parentheses(match[1] or match[2], wanted.nested)
+        index = cls(_parse(text, wanted._replace(own_invlists=True, nested=())))
+        index.own_fields = True
+        return index
+
+    return build
+
+
+INDEX_RULES = (
+    # in front of an index or behind it; the first of two rules that match is the outer index
+    IndexRule("(.+),IDMap2|IDMap2,(.+)", _wrapped_by(IndexIDMap2)),
+    IndexRule("(.+),IDMap|IDMap,(.+)", _wrapped_by(IndexIDMap)),
+    IndexRule("Flat", _flat),
+)
 
 COARSE_RULES = (
     CoarseRule("IVF([0-9]+)([kM]?)", _flat_quantizer),
@@ -112,7 +128,10 @@ CODE_RULES = (
 )
 
 #: What the tables above read, for messages.
-OFFERED = "Flat; IVF{nlist},Flat; IVF{nlist},FlatDedup; IVF{nlist}(...),Flat with an index in the parentheses"
+OFFERED = (
+    "Flat; IVF{nlist},Flat; IVF{nlist},FlatDedup; IVF{nlist}(...),Flat with an index in the parentheses; "
+    "IDMap,... or IDMap2,... of one of these"
+)
 
 
 def index_factory(d: int, description: str, metric: int = METRIC_L2, own_invlists: bool = True) -> Index:
@@ -238,6 +257,8 @@ def reverse_index_factory(index: Index) -> str:
     """
     if isinstance(index, IndexFlat):
         return "Flat"
+    if isinstance(index, IndexIDMap):
+        return f"{'IDMap2' if isinstance(index, IndexIDMap2) else 'IDMap'},{reverse_index_factory(index.index)}"
     if isinstance(index, IndexIVF):
         nested = "" if isinstance(index.quantizer, IndexFlat) else f"({reverse_index_factory(index.quantizer)})"
         for index_class, name in CODE_NAMES:

@@ -1,7 +1,7 @@
 """The names of faiss that this version does not offer, and why.
 
 Using one raises AttributeError with its reason, so that a program says at once what it misses. A name that is
-offered must leave the list, and every name of faiss-cpu is offered or listed here
+offered must leave the list, and every name of faiss-cpu and of faiss-gpu is offered or listed here
 (``compat_tests/surface/test_names.py``).
 """
 
@@ -9,29 +9,79 @@ from __future__ import annotations
 
 from typing import Any
 
-#: The names by reason, for faiss-cpu 1.15.1.
+#: (area, reason, names), for faiss-cpu 1.15.1 and the GPU builds of faiss 1.15.0.
 _NAMES_BY_REASON = (
     (
+        "Names of the wrapper",
         "a variable or helper of faiss's own import or build, not part of its API",
         """
         LSQTimer LSQTimerScope MaybeOwnedVectorOwner MmappedFileMappingOwner SHARED_PTR_DISOWN
-        SwigPyIterator VERSION_STRING Version add_ref_in_constructor add_ref_in_function
-        add_ref_in_method add_ref_in_method_explicit_own add_to_referenced_objects base_prefix
-        compiled_simd_levels depr_prefix deprecated_name_map gpu_profiler_start gpu_profiler_stop
-        gpu_sync_all_devices has_AVX2 has_AVX512 has_AVX512_SPR has_SVE instruction_sets loaded
-        logger obj opt_env_variable_name opt_level range_search_with_parameters_c
+        SwigPyIterator Version add_ref_in_constructor add_ref_in_function add_ref_in_method
+        add_ref_in_method_explicit_own add_to_referenced_objects base_prefix compiled_simd_levels
+        depr_prefix deprecated_name_map has_AVX2 has_AVX512 has_AVX512_SPR has_SVE instruction_sets
+        loaded logger obj opt_env_variable_name opt_level range_search_with_parameters_c
         search_with_parameters_c super_kmeans_assign_iteration_c supported_instruction_sets symbol
         the_class vector_name_map
         """,
     ),
     (
-        "faiss's names for GPUs come in a later version: index.to(device) moves an index to any device of torch",
+        "GPUs",
+        "product quantisation on GPUs comes in a later version, with product quantisation",
         """
-        index_cpu_to_all_gpus index_cpu_to_gpu_multiple_py index_cpu_to_gpus_list knn_gpu
-        pairwise_distance_gpu
+        GpuIndexIVFPQ GpuIndexIVFPQConfig
         """,
     ),
     (
+        "GPUs",
+        "scalar quantisation on GPUs comes in a later version, with scalar quantisation",
+        """
+        GpuIndexIVFScalarQuantizer GpuIndexIVFScalarQuantizerConfig
+        """,
+    ),
+    (
+        "GPUs",
+        "binary indexes on GPUs come in a later version, with binary indexes",
+        """
+        GpuIndexBinaryFlat GpuIndexBinaryFlatConfig index_binary_cpu_to_gpu
+        index_binary_cpu_to_gpu_multiple index_binary_gpu_to_cpu
+        """,
+    ),
+    (
+        "GPUs",
+        "additive quantisers on GPUs come in a later version, with additive quantisers",
+        """
+        GpuIcmEncoder GpuIcmEncoderFactory
+        """,
+    ),
+    (
+        "GPUs",
+        "CAGRA is NVIDIA's cuVS, which is not used here; graph indexes come in a later version",
+        """
+        CUDA_R_16F CUDA_R_32F CUDA_R_64F CUDA_R_8I CUDA_R_8U GpuIndexBinaryCagra GpuIndexCagra
+        GpuIndexCagraConfig IVFPQBuildCagraConfig IVFPQSearchCagraConfig SearchParametersCagra
+        codebook_gen_PER_CLUSTER codebook_gen_PER_SUBSPACE graph_build_algo_ITERATIVE_SEARCH
+        graph_build_algo_IVF_PQ graph_build_algo_NN_DESCENT hash_mode_AUTO hash_mode_HASH
+        hash_mode_SMALL search_algo_AUTO search_algo_MULTI_CTA search_algo_MULTI_KERNEL
+        search_algo_SINGLE_CTA
+        """,
+    ),
+    (
+        "GPUs",
+        "faiss's handling of CUDA's memory and streams: here torch allocates, and works on its current stream",
+        """
+        AllocInfo AllocRequest allocTypeToString cast_cudastream_t_to_integer
+        cast_integer_to_cudastream_t makeDevAlloc makeSpaceAlloc makeTempAlloc memorySpaceToString
+        """,
+    ),
+    (
+        "GPUs",
+        "an interface for C++ programs: from Python, use index_cpu_to_gpu and index_gpu_to_cpu",
+        """
+        ToCPUCloner ToGpuCloner ToGpuClonerMultiple should_use_cuvs
+        """,
+    ),
+    (
+        "Binary indexes",
         "binary indexes and Hamming distances come in a later version",
         """
         BinaryInvertedListScanner BitstringReader BitstringWriter IndexBinary IndexBinaryFlat
@@ -47,15 +97,14 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
-        "wrapping and composite indexes (IDMap, refinement, shards, replicas) come in a later version",
+        "Wrapping and composite indexes",
+        "refinement, and cutting an inverted file into files of shards, come in a later version",
         """
-        DefaultShardingFunction IDSelectorTranslated IndexIDMap IndexIDMap2
-        IndexIVFIndependentQuantizer IndexProxy IndexRandom IndexRefine IndexRefineFlat
-        IndexRefineSearchParameters IndexReplicas IndexShards IndexShardsIVF IndexSplitVectors
-        PyCallbackShardingFunction ShardingFunction ThreadedIndexBase
+        IndexIVFIndependentQuantizer IndexRefine IndexRefineFlat IndexRefineSearchParameters
         """,
     ),
     (
+        "Vector transforms",
         "vector transforms come in a later version: until then, apply them before indexing",
         """
         CenteringTransform HadamardRotation ITQMatrix ITQTransform IndexPreTransform
@@ -66,6 +115,7 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "Product quantisation",
         "product quantisation comes in a later version",
         """
         IVFPQSearchParameters Index2Layer IndexIVFPQ IndexIVFPQR IndexIVFPQStats IndexPQ
@@ -77,6 +127,7 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "Scalar quantisation",
         "scalar quantisation comes in a later version",
         """
         IVFSQTurboQSearchParameters IndexIVFScalarQuantizer IndexScalarQuantizer ScalarQuantizer
@@ -84,12 +135,14 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "LSH and spectral hashing",
         "LSH and spectral hashing come in a later version",
         """
         IndexIVFSpectralHash IndexLSH
         """,
     ),
     (
+        "Additive quantisation",
         "additive quantisers (RQ, LSQ and their products) come in a later version",
         """
         AdditiveCoarseQuantizer AdditiveQuantizer ComputeCodesAddCentroidsLUT0MemoryPool
@@ -106,6 +159,7 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "Lattice codecs",
         "lattice codecs come in a later version",
         """
         EnumeratedVectors IndexLattice Repeat RepeatVector Repeats ZnSphereCodec ZnSphereCodecAlt
@@ -114,24 +168,25 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "Fast scan",
         "fast-scan indexes come in a later version",
         """
         APPROX_TOPK_BUCKETS_B16_D2 APPROX_TOPK_BUCKETS_B32_D2 APPROX_TOPK_BUCKETS_B8_D2
-        APPROX_TOPK_BUCKETS_B8_D3 CMax_float_partition_fuzzy CMax_uint16_partition_fuzzy
-        CMin_float_partition_fuzzy CMin_uint16_partition_fuzzy CombinerRangeKNNfloat
-        CombinerRangeKNNint16 EXACT_TOPK FastScanDistancePostProcessing FastScanStats
-        IVFFastScanStats IndexAdditiveQuantizerFastScan IndexFastScan
-        IndexIVFAdditiveQuantizerFastScan IndexIVFFastScan IndexIVFLocalSearchQuantizerFastScan
-        IndexIVFPQFastScan IndexIVFProductLocalSearchQuantizerFastScan
-        IndexIVFProductResidualQuantizerFastScan IndexIVFResidualQuantizerFastScan
-        IndexLocalSearchQuantizerFastScan IndexPQFastScan IndexProductLocalSearchQuantizerFastScan
-        IndexProductResidualQuantizerFastScan IndexResidualQuantizerFastScan PartitionStats
-        approx_topk_by_mode aq_estimate_norm_scale aq_quantize_LUT_and_bias quantize_LUT_and_bias
-        round_clamped_to_uint8 round_nonnegative_to_uint16 round_nonnegative_to_uint8
-        round_uint8_per_column round_uint8_per_column_multi simd_histogram_16 simd_histogram_8
+        APPROX_TOPK_BUCKETS_B8_D3 CombinerRangeKNNfloat CombinerRangeKNNint16 EXACT_TOPK
+        FastScanDistancePostProcessing FastScanStats IVFFastScanStats IndexAdditiveQuantizerFastScan
+        IndexFastScan IndexIVFAdditiveQuantizerFastScan IndexIVFFastScan
+        IndexIVFLocalSearchQuantizerFastScan IndexIVFPQFastScan
+        IndexIVFProductLocalSearchQuantizerFastScan IndexIVFProductResidualQuantizerFastScan
+        IndexIVFResidualQuantizerFastScan IndexLocalSearchQuantizerFastScan IndexPQFastScan
+        IndexProductLocalSearchQuantizerFastScan IndexProductResidualQuantizerFastScan
+        IndexResidualQuantizerFastScan PartitionStats approx_topk_by_mode aq_estimate_norm_scale
+        aq_quantize_LUT_and_bias quantize_LUT_and_bias round_clamped_to_uint8
+        round_nonnegative_to_uint16 round_nonnegative_to_uint8 round_uint8_per_column
+        round_uint8_per_column_multi
         """,
     ),
     (
+        "Graphs",
         "graph indexes (HNSW, NSG, NNDescent) come in a later version",
         """
         HNSW HNSWStats IndexHNSW IndexHNSW2Level IndexHNSWCagra IndexHNSWFlat IndexHNSWPQ
@@ -143,6 +198,7 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "RaBitQ and EDEN",
         "RaBitQ and EDEN come in a later version",
         """
         EDENCodeFactors EDENFlatCodesDistanceComputer EDENScaleType_BIASED EDENScaleType_UNBIASED
@@ -159,6 +215,7 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "Panorama",
         "panorama indexes come in a later version",
         """
         ArrayInvertedListsPanorama IndexFlatIPPanorama IndexFlatL2Panorama IndexFlatPanorama
@@ -167,6 +224,7 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "Neural codecs",
         "neural codecs (QINCo) come in a later version",
         """
         Embedding FFN IndexNeuralNetCodec IndexQINCo Int32Tensor2D Linear NeuralNetCodec QINCo
@@ -174,57 +232,57 @@ _NAMES_BY_REASON = (
         """,
     ),
     (
+        "Clustering",
         "SuperKMeans comes in a later version: Kmeans does the same clustering",
         """
-        SuperKMeans SuperKMeansAssignScratch SuperKMeansParameters SuperKmeans
-        precompute_ad_thresholds super_kmeans_assign_iteration
+        SuperKMeans SuperKMeansAssignScratch SuperKMeansParameters SuperKmeans chi2_quantile_wh
+        normal_quantile precompute_ad_thresholds super_kmeans_assign_iteration
         """,
     ),
     (
-        "inverted lists other than ArrayInvertedLists come in a later version",
+        "Inverted lists",
+        "lists in blocks of codes come in a later version, with fast-scan indexes",
         """
-        BlockInvertedLists CappedInvertedLists ConcatenatedInvertedLists HStackInvertedLists
-        InvertedListsIOHook InvertedListsIterator InvertedListsPtrVector MappedFileIOReader
-        MaskedInvertedLists OnDiskInvertedLists OnDiskOneList OnDiskOneListVector
-        ReadOnlyInvertedLists SliceInvertedLists StopWordsInvertedLists VStackInvertedLists
+        BlockInvertedLists
         """,
     ),
     (
-        "operations on whole IVF indexes come in a later version: merge_from and search(params=...) are there",
+        "Inverted-file indexes",
+        "residual quantisers as quantizers of inverted files come in a later version",
         """
-        SlidingIndexWindow check_compatible_for_merge get_invlist_range
-        ivf_residual_add_from_flat_codes ivf_residual_from_quantizer merge_into
-        range_search_with_parameters search_and_return_centroids search_centroid
-        search_with_parameters set_invlist_range shard_ivf_index_centroids
+        ivf_residual_add_from_flat_codes ivf_residual_from_quantizer
         """,
     ),
     (
+        "Interface for C++",
         "an interface for C++ programs: from Python, use the verbs of the index",
         """
-        BufferList Cloner CodePacker CodePackerFlat CodeSet DirectMapAdd DistanceComputer
+        BufferList Cloner CodePacker CodePackerFlat DirectMapAdd DistanceComputer
         FlatCodesDistanceComputer IDScanContext IDSelectorContextDispatch IDSelectorWithContext
-        InvertedListScanner InvertedListScannerStats NegativeDistanceComputer PyCallbackIDSelector
-        RangeQueryResult RangeSearchPartialResult RangeSearchResult code_size get_distance_computer
-        get_extra_distance_computer packed_code_size
+        InvertedListScanner InvertedListScannerStats InvertedListsIOHook InvertedListsIterator
+        MappedFileIOReader NegativeDistanceComputer RangeQueryResult RangeSearchPartialResult
+        RangeSearchResult code_size get_distance_computer get_extra_distance_computer
+        packed_code_size
         """,
     ),
     (
-        "a C function that has a form with arrays, such as knn, merge_knn_results, kmin or MapInt64ToInt64",
+        "Distances, results and arrays",
+        "a C function whose work is done with arrays: see knn, merge_knn_results, range_search, MapInt64ToInt64",
         """
-        chi2_quantile_wh fourcc fourcc_inv fourcc_inv_printable fvec_L1 fvec_L2sqr_batch_4
-        fvec_L2sqr_by_idx fvec_L2sqr_ny_nearest fvec_L2sqr_ny_nearest_y_transposed
-        fvec_L2sqr_ny_transposed fvec_Linf fvec_add fvec_argsort fvec_argsort_parallel
-        fvec_inner_product_batch_4 fvec_inner_products_by_idx fvec_sub fvecs_maybe_subsample
-        hashtable_int64_to_int64_add hashtable_int64_to_int64_init hashtable_int64_to_int64_lookup
-        knn_L2sqr_by_idx knn_inner_products_by_idx merge_knn_results_CMax merge_knn_results_CMin
-        merge_result_table_with normal_quantile range_search_L2sqr range_search_inner_product
-        ranklist_handle_ties
+        fvec_L2sqr_batch_4 fvec_L2sqr_ny_nearest_y_transposed fvec_L2sqr_ny_transposed
+        fvec_inner_product_batch_4 fvecs_maybe_subsample hashtable_int64_to_int64_add
+        hashtable_int64_to_int64_init hashtable_int64_to_int64_lookup knn_L2sqr_by_idx
+        knn_inner_products_by_idx merge_result_table_with range_search_L2sqr
+        range_search_inner_product
         """,
     ),
 )
 
 #: Why each name is not offered.
-GAPS = {name: reason for reason, names in _NAMES_BY_REASON for name in names.split()}
+GAPS = {name: reason for _, reason, names in _NAMES_BY_REASON for name in names.split()}
+
+#: What each name has to do with.
+AREAS = {name: area for area, _, names in _NAMES_BY_REASON for name in names.split()}
 
 
 def missing(name: str) -> Any:

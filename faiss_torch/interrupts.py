@@ -1,7 +1,7 @@
 """Stopping a long computation from outside: faiss's interrupt callbacks.
 
 Python's own interrupt (Ctrl-C) arrives between two tensor operations without any help. What is here serves
-``TimeoutGuard`` and callbacks of one's own: the loops over chunks and iterations call `check`.
+``TimeoutGuard`` and callbacks of one's own: each iteration of a clustering calls `check`.
 """
 
 from __future__ import annotations

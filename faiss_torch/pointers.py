@@ -9,9 +9,12 @@ not garbage.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: What ``swig_ptr`` accepts. Reading a half-precision array back gives its bits, as in faiss.
 POINTABLE_DTYPES = frozenset(
@@ -139,7 +142,7 @@ class AddressPointer(Pointer):
     __index__ = __int__
 
 
-def swig_ptr(a: Any) -> Pointer:
+def swig_ptr(a: np.ndarray | Tensor | bytes | bytearray) -> Pointer:
     """The pointer to the first element of an array.
 
     Parameters

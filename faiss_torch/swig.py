@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from .constants import METRIC_NAMES, Float16, Float32, Int8, UInt8
+from .devices.available import gpus_named
 from .indexes.ivf_stats import IndexIVFStats, indexIVF_stats
 
 Anything = TypeVar("Anything")
@@ -21,7 +22,8 @@ Anything = TypeVar("Anything")
 FAISS_VERSION_MAJOR = 1
 FAISS_VERSION_MINOR = 15
 FAISS_VERSION_PATCH = 1
-__version__ = f"{FAISS_VERSION_MAJOR}.{FAISS_VERSION_MINOR}.{FAISS_VERSION_PATCH}"
+VERSION_STRING = f"{FAISS_VERSION_MAJOR}.{FAISS_VERSION_MINOR}.{FAISS_VERSION_PATCH}"
+__version__ = VERSION_STRING
 
 
 def get_version() -> str:
@@ -30,8 +32,8 @@ def get_version() -> str:
 
 
 def get_compile_options() -> str:
-    """The name of the engine, where faiss names its instruction sets: clients look for ``GPU``."""
-    return f"TORCH {torch.__version__}"
+    """The name of the engine, where faiss names its instruction sets, and ``GPU`` where there are GPUs."""
+    return f"TORCH {torch.__version__}{' GPU' if gpus_named() else ''}"
 
 
 def swig_version() -> int:
@@ -67,14 +69,6 @@ def downcast_Quantizer(aq: Anything) -> Anything:
 def downcast_AdditiveQuantizer(aq: Anything) -> Anything:
     """The quantizer itself, which has its real class already."""
     return aq
-
-
-def get_num_gpus() -> int:
-    """The number of GPUs that indexes can be moved to by faiss's GPU names, which are not offered yet: 0.
-
-    ``index.to(device)`` reaches every device that torch has.
-    """
-    return 0
 
 
 def getmillisecs() -> float:

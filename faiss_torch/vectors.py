@@ -6,12 +6,14 @@ indexing, iteration, and ``array``, the numpy array over its elements.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from .pointers import Pointer
+
+Element = TypeVar("Element")
 
 
 class NumberVector:
@@ -221,19 +223,19 @@ class MaybeOwnedVectorFloat32(MaybeOwnedVector):
     dtype = np.dtype("float32")
 
 
-class ObjectVector:
+class ObjectVector(Generic[Element]):
     """A growable sequence of objects of one class; the subclasses name it in ``element``."""
 
     element: ClassVar[type]
 
-    def __init__(self, items: Any = ()) -> None:
+    def __init__(self, items: Iterable[Element] = ()) -> None:
         self._items = list(items)
 
     def size(self) -> int:
         """Number of elements."""
         return len(self._items)
 
-    def at(self, n: int) -> Any:
+    def at(self, n: int) -> Element:
         """Element ``n`` itself, not a copy.
 
         Raises
@@ -254,7 +256,7 @@ class ObjectVector:
         del self._items[n:]
         self._items.extend(self.element() for _ in range(n - len(self._items)))
 
-    def push_back(self, item: Any) -> None:
+    def push_back(self, item: Element) -> None:
         """Append one element."""
         self._items.append(item)
 
@@ -262,57 +264,57 @@ class ObjectVector:
         """Remove all elements."""
         self._items.clear()
 
-    def swap(self, other: ObjectVector) -> None:
+    def swap(self, other: ObjectVector[Element]) -> None:
         """Exchange the elements of two vectors."""
         self._items, other._items = other._items, self._items
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Element]:
         return iter(self._items)
 
-    def __getitem__(self, i: int) -> Any:
+    def __getitem__(self, i: int) -> Element:
         return self._items[i]
 
 
-class Float32VectorVector(ObjectVector):
+class Float32VectorVector(ObjectVector[Float32Vector]):
     """A vector of ``Float32Vector``."""
 
     element = Float32Vector
 
 
-class Int32VectorVector(ObjectVector):
+class Int32VectorVector(ObjectVector[Int32Vector]):
     """A vector of ``Int32Vector``."""
 
     element = Int32Vector
 
 
-class Int64VectorVector(ObjectVector):
+class Int64VectorVector(ObjectVector[Int64Vector]):
     """A vector of ``Int64Vector``."""
 
     element = Int64Vector
 
 
-class UInt8VectorVector(ObjectVector):
+class UInt8VectorVector(ObjectVector[UInt8Vector]):
     """A vector of ``UInt8Vector``."""
 
     element = UInt8Vector
 
 
-class MaybeOwnedVectorUInt8Vector(ObjectVector):
+class MaybeOwnedVectorUInt8Vector(ObjectVector[MaybeOwnedVectorUInt8]):
     """A vector of ``MaybeOwnedVectorUInt8``."""
 
     element = MaybeOwnedVectorUInt8
 
 
-class MaybeOwnedVectorInt32Vector(ObjectVector):
+class MaybeOwnedVectorInt32Vector(ObjectVector[MaybeOwnedVectorInt32]):
     """A vector of ``MaybeOwnedVectorInt32``."""
 
     element = MaybeOwnedVectorInt32
 
 
-class MaybeOwnedVectorFloat32Vector(ObjectVector):
+class MaybeOwnedVectorFloat32Vector(ObjectVector[MaybeOwnedVectorFloat32]):
     """A vector of ``MaybeOwnedVectorFloat32``."""
 
     element = MaybeOwnedVectorFloat32

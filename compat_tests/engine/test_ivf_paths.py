@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2, METRIC_NAMES
 from faiss_torch.ops import ivf_csr, ivf_matrix
+from faiss_torch.ops.filtering import narrowed_lists
 from faiss_torch.ops.ivf_scan import CPU_CSR_GROUP, allowed_rows, choose_path, scan_reference
 from faiss_torch.ops.lists import group_by_list, ranges, rank_in_run
 from faiss_torch.ops.screen import make_scorer
@@ -28,12 +29,16 @@ def storage_of(xb, list_nos, nlist, calls=1):
 
 
 def check(path, xq, storage, probes, k, metric_type, sel=None, max_codes=0, rtol=2e-5, atol=1e-5):
-    lists = storage.lists_for_scan(metric_type, sel)
+    lists = storage.lists_for_scan(metric_type)
     rows = allowed_rows(probes, lists.sizes, max_codes)
+    selected = None if sel is None else sel.mask
+    expected = scan_reference(xq.double(), lists, probes, rows, k, metric_type, 2.5, selected)
+    if sel is not None:
+        lists = narrowed_lists(lists, probes, sel.mask, may_gather=not max_codes)
+        rows = rows if max_codes else allowed_rows(probes, lists.sizes, 0)
     scorer = make_scorer(xq, lists.stored, metric_type, 2.5)
     D, positions = PATHS[path](scorer, lists, probes, rows, k, metric_type)
-    expected = scan_reference(xq.double(), lists, probes, rows, k, metric_type, 2.5)
-    assert_same_neighbours(D, storage.ids_at(positions), *expected, rtol=rtol, atol=atol)
+    assert_same_neighbours(D, storage.ids_at(lists.stored.stored_rows(positions)), *expected, rtol=rtol, atol=atol)
 
 
 def distinct_probes(nq, nlist, nprobe, generator):

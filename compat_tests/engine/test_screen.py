@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
+from faiss_torch.ops.filtering import narrowed
 from faiss_torch.ops.flat import knn_reference
 from faiss_torch.ops.screen import (
     BLOCK,
@@ -24,13 +25,14 @@ from faiss_torch.parts.row_facts import RowFacts
 PRODUCTS = (METRIC_L2, METRIC_INNER_PRODUCT)
 
 
-def stored_rows(xb, metric_type, hidden=None):
+def stored_rows(xb, metric_type, selected=None):
     """Vectors as the engine reads them."""
     table = GrowingTensor((xb.shape[1],), torch.float32, torch.device("cpu"))
     table.append(xb)
     facts = RowFacts(metric_type, torch.device("cpu"))
     facts.append(0, xb)
-    return facts.stored(table.room, hidden)
+    stored = facts.stored(table.room)
+    return stored if selected is None else narrowed(stored, selected)[0]
 
 
 def adversarial(seed=0):
@@ -158,10 +160,10 @@ def test_the_scorer_fits_the_data():
 
 def test_hidden_rows_and_rows_never_written_score_infinity():
     xb = torch.randn(21, 4, generator=torch.Generator().manual_seed(1))
-    hidden = torch.zeros(32, dtype=torch.bool)
-    hidden[[2, 5]] = True
+    selected = torch.ones(21, dtype=torch.bool)
+    selected[[2, 5]] = False
     for metric_type in (*PRODUCTS, METRIC_L1):
-        scorer = make_scorer(xb[:3], stored_rows(xb, metric_type, hidden), metric_type)
+        scorer = make_scorer(xb[:3], stored_rows(xb, metric_type, selected), metric_type)
         scores = scorer.block(0, 32, torch.arange(3), torch.empty(96))
         infinite = scores.isinf().all(1).nonzero().view(-1).tolist()
         assert infinite == [2, 5, *range(21, 32)]

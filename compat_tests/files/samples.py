@@ -98,6 +98,13 @@ def without_lists(faiss: Faiss) -> Index:
     return index
 
 
+def id_map(faiss: Faiss, inner: Index, kind: str = "IndexIDMap", n: int = 6) -> Index:
+    """An index with ids of the caller's, one of them negative."""
+    index = getattr(faiss, kind)(inner)
+    index.add_with_ids(vectors(n), np.arange(n) * 1000 - 3)
+    return index
+
+
 SAMPLES: dict[str, Callable[[Faiss], Index]] = {
     "null": lambda faiss: None,
     "flat_l2": flat,
@@ -119,7 +126,13 @@ SAMPLES: dict[str, Callable[[Faiss], Index]] = {
     "ivf_dedup": lambda faiss: dedup(faiss, copies=1),
     "ivf_dedup_instances": lambda faiss: dedup(faiss, copies=3),
     "ivf_without_lists": without_lists,
+    "id_map": lambda faiss: id_map(faiss, flat(faiss, n=0)),
+    "id_map2": lambda faiss: id_map(faiss, flat(faiss, n=0, metric="METRIC_Lp", metric_arg=1.5), "IndexIDMap2"),
+    "id_map_empty": lambda faiss: id_map(faiss, flat(faiss, n=0), n=0),
+    "id_map_ivf": lambda faiss: id_map(faiss, ivf(faiss, n=0), "IndexIDMap2", n=9),
+    "id_map_untrained": lambda faiss: faiss.IndexIDMap(ivf_untrained(faiss)),
 }
 
 #: Samples that a search can look into.
-SEARCHABLE = [name for name in SAMPLES if name not in ("null", "ivf_untrained", "ivf_without_lists")]
+NOT_SEARCHABLE = ("null", "ivf_untrained", "ivf_without_lists", "id_map_untrained")
+SEARCHABLE = [name for name in SAMPLES if name not in NOT_SEARCHABLE]

@@ -34,13 +34,15 @@ def test_a_copy_is_equal(samples, searchable, make_copy, written):
     assert written(make_copy(other)) == written(index)
 
 
-@pytest.mark.parametrize("name", ["flat_l2", "ivf_l2", "ivf_array_map", "ivf_hashtable", "ivf_dedup_instances"])
+@pytest.mark.parametrize(
+    "name", ["flat_l2", "ivf_l2", "ivf_array_map", "ivf_hashtable", "ivf_dedup_instances", "id_map2", "id_map_ivf"]
+)
 def test_changing_one_leaves_the_other(samples, name, make_copy, written):
     index = samples.SAMPLES[name](faiss_torch)
     other = make_copy(index)
     before = written(index)
     x = samples.vectors(40, seed=8)
-    if name == "ivf_hashtable":
+    if name == "ivf_hashtable" or "id_map" in name:
         other.add_with_ids(x, np.arange(40) + 5000)
     else:
         other.add(x)

@@ -88,9 +88,13 @@ def test_attributes_come_back(faiss_cpu, samples, searchable, read_bytes):
     theirs = faiss_cpu.deserialize_index(faiss_cpu.serialize_index(samples.SAMPLES[searchable](faiss_cpu)))
     mine = read_bytes(faiss_cpu.serialize_index(theirs))
     assert type(mine).__name__ == type(theirs).__name__
-    names = ["d", "ntotal", "is_trained", "metric_type", "metric_arg", "verbose", "code_size"]
+    names = ["d", "ntotal", "is_trained", "metric_type", "metric_arg", "verbose"]
+    names += [name for name in ("code_size", "own_fields") if hasattr(theirs, name)]
+    if hasattr(theirs, "id_map"):
+        np.testing.assert_array_equal(mine.id_map.array, faiss_cpu.vector_to_array(theirs.id_map))
+        assert type(mine.index).__name__ == type(faiss_cpu.downcast_index(theirs.index)).__name__
     if hasattr(theirs, "nprobe"):
-        names += ["nlist", "nprobe", "own_fields", "own_invlists"]
+        names += ["nlist", "nprobe", "own_invlists"]
         assert mine.direct_map.type == theirs.direct_map.type
         assert type(mine.quantizer).__name__ == type(faiss_cpu.downcast_index(theirs.quantizer)).__name__
         for list_no in range(theirs.nlist):
@@ -109,7 +113,9 @@ def test_direct_maps_still_find_vectors(faiss_cpu, samples, name, read_bytes):
     np.testing.assert_array_equal(mine.reconstruct(key), theirs.reconstruct(key))
 
 
-@pytest.mark.parametrize("name", ["ivf_l2", "ivf_hashtable", "ivf_sparse", "ivf_dedup_instances", "flat_l2"])
+@pytest.mark.parametrize(
+    "name", ["ivf_l2", "ivf_hashtable", "ivf_sparse", "ivf_dedup_instances", "flat_l2", "id_map", "id_map_ivf"]
+)
 def test_an_index_goes_on_after_reading(faiss_cpu, samples, name, read_bytes):
     """What is added after reading lands where it lands in faiss."""
     theirs = faiss_cpu.deserialize_index(faiss_cpu.serialize_index(samples.SAMPLES[name](faiss_cpu)))

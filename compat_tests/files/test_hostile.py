@@ -26,6 +26,7 @@ VICTIMS = [
     "ivf_untrained",
     "legacy_bytes",
     "legacy_floats",
+    "id_map2",
 ]
 
 #: Bytes that reading may take beyond a multiple of the file's: objects, buffers, room for empty lists.
@@ -156,7 +157,16 @@ def ivf(nlist=3, lists_nlist=3, code_size=16, sizes=(0, 0, 0), form=b"full", qua
     )
 
 
+def id_map(inner, ids=(), size=None, ntotal=0, d=4):
+    ids = b"".join(struct.pack("<q", each) for each in ids)
+    return (
+        b"IxMp" + header(d=d, ntotal=ntotal) + inner + struct.pack("<Q", len(ids) // 8 if size is None else size) + ids
+    )
+
+
 def test_the_parts_here_make_valid_files():
+    one = flat(bytes(16), size=4, ntotal=1)
+    assert read(id_map(one, ids=[-7], ntotal=1)).search(np.zeros((1, 4), "float32"), 1)[1] == -7
     assert read(flat(bytes(32), size=8, ntotal=2)).ntotal == 2
     assert read(ivf()).nlist == 3
     assert read(ivf(sizes=(1, 2), form=b"sprs", tail=bytes(48))).invlists.list_size(1) == 2
@@ -187,6 +197,11 @@ def test_the_parts_here_make_valid_files():
         (ivf(sizes=(2, 0, 0), tail=bytes(47)), "entries", "bytes are left"),
         (ivf(form=b"holy"), "list type", "holy"),
         (ivf(nlist=1 << 40, lists_nlist=1 << 40, sizes=(), form=b"sprs"), "nlist", "more than a file"),
+        (id_map(b"null"), "index", "there is an index"),
+        (id_map(flat(d=5)), "index", "of the same d"),
+        (id_map(flat(), ntotal=1), "index", "ntotal"),
+        (id_map(flat(), ids=[1]), "id_map", "1 ids for ntotal = 0"),
+        (id_map(flat(bytes(16), size=4, ntotal=1), size=1, ntotal=1), "id_map", "bytes are left"),
         (b"IxF2", "d", "end here"),
         (b"\x00\xffIx", "fourcc", r"\\x00\\xffIx"),
         (b"", "fourcc", "end here"),
@@ -214,8 +229,8 @@ def test_a_real_file_of_a_type_that_is_not_offered(faiss_cpu, samples):
 
 
 def test_lists_that_are_not_offered_are_named():
-    with pytest.raises(RuntimeError, match="OnDiskInvertedLists"):
-        read(ivf().replace(b"ilar", b"ilod"))
+    with pytest.raises(RuntimeError, match="BlockInvertedLists"):
+        read(ivf().replace(b"ilar", b"ilbl"))
 
 
 def nested(levels):

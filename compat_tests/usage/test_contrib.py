@@ -527,18 +527,27 @@ class TestBigBatchSearch:
             contrib("big_batch_search").big_batch_search(index, dataset.get_queries(), 6)
 
 
-def test_torch_utils_changes_nothing():
-    """Importing it leaves the library as it was; its pointers are to the tensors' values."""
+def test_torch_utils_makes_tensors_the_default():
+    """Importing it changes what verbs without an input array return, and nothing else."""
     torch = pytest.importorskip("torch")
     import faiss_torch
 
     sys.modules.pop("faiss_torch.contrib.torch_utils", None)
+    index = faiss_torch.IndexFlatL2(3)
+    index.add(np.eye(3, dtype="float32"))
+    assert isinstance(index.reconstruct(1), np.ndarray)
     names = dict(vars(faiss_torch))
     verbs = dict(vars(faiss_torch.Index))
     from faiss_torch.contrib import torch_utils
 
     assert dict(vars(faiss_torch)) == names
     assert dict(vars(faiss_torch.Index)) == verbs
+    for given in (index.reconstruct(1), index.reconstruct_n(1, 1)[0]):
+        assert isinstance(given, torch.Tensor)
+        assert given.tolist() == [0, 1, 0]
+    out = np.empty(3, "float32")
+    assert index.reconstruct(2, out) is out
+    assert isinstance(index.search(out[None], 1)[0], np.ndarray)
     x = torch.arange(6, dtype=torch.float32)
     pointer = torch_utils.swig_ptr_from_FloatTensor(x)
     np.testing.assert_array_equal(faiss_torch.rev_swig_ptr(pointer, 6), x.numpy())

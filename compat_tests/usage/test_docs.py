@@ -36,6 +36,16 @@ def test_short_example(example):
     assert run(str(EXAMPLES / example)).count("[") >= 5
 
 
+def test_two_devices():
+    """The example on two GPUs, for which the CPU stands where there are none: all three find what the CPU finds."""
+    lines = run(str(EXAMPLES / "two_devices.py")).splitlines()
+    shares = dict(line.split() for line in lines[1:4])
+    assert list(shares) == ["GpuIndexIVFFlat", "IndexReplicas", "IndexShards"]
+    assert all(float(share) > 0.9 for share in shares.values())
+    assert sum(map(int, lines[4].split(":")[1].split())) == 20_000
+    assert lines[5] == "together again: IndexIVFFlat"
+
+
 def test_semantic_search_beside_faiss():
     """The main example in small: a line of its table for each number of probes, faiss's figures beside."""
     program = str(EXAMPLES / "semantic_search.py")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .. import IO_FLAG_MMAP, extract_index_ivf, read_index
+from .. import IO_FLAG_MMAP, InvertedListsPtrVector, OnDiskInvertedLists, extract_index_ivf, read_index
 
 LOG = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ def merge_ondisk(trained_index: Any, shard_fnames: list[str], ivfdata_fname: str
     AssertionError
         If `trained_index` has vectors.
     """
-    from .. import InvertedListsPtrVector, OnDiskInvertedLists
-
     assert trained_index.ntotal == 0, f"index has {trained_index.ntotal} vectors, expected an empty one"
     # mapped, so that the lists together may be larger than memory
     indexes = [read_index(fname, IO_FLAG_MMAP) for fname in shard_fnames]

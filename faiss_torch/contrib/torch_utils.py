@@ -1,7 +1,8 @@
 """Stands where ``faiss.contrib.torch_utils`` stands.
 
-There, importing the module makes indexes accept torch tensors. Here they do so from the start: importing this
-module changes nothing. It offers the functions of its namesake that programs call by name.
+There, importing the module makes indexes accept torch tensors, which they do here from the start. What importing it
+changes is what `reconstruct` and `reconstruct_n` return where they are given no array: tensors on the index's device.
+It offers the functions of its namesake that programs call by name.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 import torch
 
-from .. import swig_ptr
+from .. import border, swig_ptr
+
+border.WithoutInput.tensors = True
 
 
 def _pointer(x: torch.Tensor, dtype: torch.dtype) -> Any:

@@ -6,6 +6,10 @@ Hooks (tensors are float32 or int64 on ``self.device``)::
     _add(x, ids or None)               _range_search(x, radius, params) -> lims, D, I
     _reset()                           _reconstruct(keys) -> x
     _remove_ids(sel) -> n              _sa_encode(x) -> codes, _sa_decode(codes) -> x
+
+and ``_moved(device, dtype) -> switch``, in two steps so that `Index.to` does all or nothing: it builds what the index
+holds in its new form, and returns a function that switches to it and cannot fail. An index that holds others calls
+``_moved`` of each, keeps what they return, and calls these in its own.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,8 +28,11 @@ from .. import border
 from ..border import Array, Kind
 from ..constants import METRIC_L2, Float32, metric_type_from_int
 from ..ops import workers
+from ..ownership import Owned
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
+from ..parts.stored_floats import check_storage_dtype
+from ..torch_devices import existing_device
 
 
 @functools.cache
@@ -33,7 +41,7 @@ def _attributes_of(cls: Any) -> frozenset[str]:
     return frozenset(name for base in cls.__mro__ for name in inspect.get_annotations(base))
 
 
-class Index:
+class Index(Owned):
     """A set of vectors that can be searched; the base of all float indexes.
 
     Parameters
@@ -92,35 +100,43 @@ class Index:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} d={self.d} ntotal={self.ntotal} device={self.device}>"
 
-    @property
-    def this(self) -> Index:
-        """Stand-in for SWIG's handle, so that ``index.this.disown()`` does nothing."""
-        return self
-
-    def disown(self) -> None:
-        """Do nothing: ownership is Python's."""
-
-    def own(self, value: bool = True) -> None:
-        """Do nothing: ownership is Python's."""
-
-    def to(self, device: torch.device | str) -> Index:
-        """Move the index to a device.
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Index:
+        """Move the index to a device, or store its vectors in another dtype, or both.
 
         Parameters
         ----------
         device : torch.device or str
             Any device of torch.
+        dtype : torch.dtype, optional
+            What vectors are stored as from now on, those added later too: torch.float32, torch.float16 or
+            torch.bfloat16. Distances are computed in float32 from what is stored, and codes, vectors and files are
+            float32 as before. The default is what they are stored as; of an IVF, the quantizer keeps its own.
 
         Returns
         -------
         Index
             This index.
+
+        Raises
+        ------
+        RuntimeError
+            If torch cannot use the device, there is no room on it, or an index of this type stores no float vectors.
+            The index is as it was then.
         """
-        self._to(torch.device(device))
+        if dtype is not None:
+            check_storage_dtype(dtype)
+        self._moved(existing_device(device), dtype)()
         return self
 
-    def _to(self, device: torch.device) -> None:
-        self.device = device
+    def _moved(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
+        """Build what the index holds on a device, and return what switches to it (see the module's text)."""
+        if dtype is not None:
+            raise RuntimeError(f"{type(self).__name__} stores no float vectors: it takes no dtype, got {dtype}")
+
+        def switch() -> None:
+            self.device = device
+
+        return switch
 
     # the border
 
@@ -133,6 +149,10 @@ class Index:
         if k <= 0:
             raise AssertionError(f"k must be positive, got {k}")
         return int(k)
+
+    def _check_params(self, params: Any) -> None:
+        if params is not None and not isinstance(params, SearchParameters):
+            raise TypeError(f"params must be SearchParameters, got {type(params).__name__}")
 
     def _require_trained(self) -> None:
         if not self.is_trained:
@@ -286,6 +306,7 @@ class Index:
         k = self._check_k(k)
         kind.check_output(D, (len(vectors), k), "D")
         kind.check_output(I, (len(vectors), k), "I", "int64")
+        self._check_params(params)
         distances, labels = self._search(vectors, k, params)
         return kind.into(distances, D), kind.into(labels, I)
 
@@ -313,6 +334,7 @@ class Index:
         I : array of int64, shape (lims[n],)
         """
         vectors, kind = self._vectors(x)
+        self._check_params(params)
         return self._ranges_out(kind, *self._range_search(vectors, float(thresh), params))
 
     def _ranges_out(self, kind: Kind, lims: Tensor, distances: Tensor, labels: Tensor) -> tuple[Array, Array, Array]:
@@ -366,6 +388,7 @@ class Index:
         kind.check_output(D, (n, k), "D")
         kind.check_output(I, (n, k), "I", "int64")
         kind.check_output(R, (n, k, self.d), "R")
+        self._check_params(params)
         distances, labels, recons = self._search_and_reconstruct(vectors, k, params)
         return kind.into(distances, D), kind.into(labels, I), kind.into(recons, R)
 
@@ -380,8 +403,10 @@ class Index:
 
     # reading back
 
-    def _numpy_or(self, given: Array | None) -> Kind:
-        """Results without an input array are numpy, or what the output argument is."""
+    def _kind_without_input(self, given: Array | None) -> Kind:
+        """The kind of results without an input array: that of the output argument, if there is one."""
+        if given is None and border.WithoutInput.tensors:
+            return Kind(torch.empty(0, device=self.device))
         return Kind(given)
 
     def reconstruct(self, key: int, x: Array | None = None) -> Array:
@@ -399,7 +424,7 @@ class Index:
         RuntimeError
             If there is no vector of that id.
         """
-        kind = self._numpy_or(x)
+        kind = self._kind_without_input(x)
         kind.check_output(x, (self.d,), "x")
         return kind.into(self._reconstruct(torch.tensor([int(key)], device=self.device))[0], x)
 
@@ -428,11 +453,15 @@ class Index:
             If the range is not within 0 ... ntotal.
         """
         n0, ni = int(n0), int(self.ntotal - n0 if ni == -1 else ni)
-        kind = self._numpy_or(x)
-        if ni < 0 or (ni > 0 and (n0 < 0 or n0 + ni > self.ntotal)):
-            raise RuntimeError(f"reconstruct_n: {ni} vectors from {n0} are not within the {self.ntotal} stored")
+        kind = self._kind_without_input(x)
+        self._check_rows(n0, ni)
         kind.check_output(x, (ni, self.d), "x")
         return kind.into(self._reconstruct_n(n0, ni), x)
+
+    def _check_rows(self, n0: int, ni: int) -> None:
+        """Raise unless n0 ... n0 + ni - 1 are numbers that `reconstruct_n` takes."""
+        if ni < 0 or (ni > 0 and (n0 < 0 or n0 + ni > self.ntotal)):
+            raise RuntimeError(f"reconstruct_n: {ni} vectors from {n0} are not within the {self.ntotal} stored")
 
     def _reconstruct_n(self, n0: int, ni: int) -> Tensor:
         return self._reconstruct(torch.arange(n0, n0 + ni, device=self.device))
@@ -511,7 +540,7 @@ class Index:
 
     # merging
 
-    def check_compatible_for_merge(self, other: Index) -> None:
+    def check_compatible_for_merge(self, otherIndex: Index) -> None:
         """Raise RuntimeError unless another index can be merged into this one."""
         raise RuntimeError(f"merge_from is not implemented for {type(self).__name__}")
 
@@ -532,3 +561,12 @@ class Index:
 
     def _merge_from(self, other: Any, add_id: int) -> None:
         raise RuntimeError(f"merge_from is not implemented for {type(self).__name__}")
+
+    # numbering, for the indexes that wrap others
+
+    def _keeps_ids(self) -> bool:
+        """Whether an id stands beside each vector; otherwise ids are positions, and a removal shifts them."""
+        return False
+
+    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
+        """After a removal that shifted no ids, let id i become numbers[i]; `ntotal` is then the number of vectors."""

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import flat
+from ..ops.filtering import narrowed
 from ..ops.nearest import nearest, nearest_labels
 from ..ops.screen import Stored
+from ..parts.growing import copied
 from ..parts.params import SearchParameters
 from ..parts.row_facts import RowFacts
+from ..parts.stored_floats import recoded, stored_size
 from ..pointers import Pointer
 from ..vectors import Int64Vector
+from .base import Index
 from .flat_codes import IndexFlatCodes
 
-#: Up to this many stored vectors, one query for the nearest is worth the set-up of `nearest`.
+#: Up to this many stored vectors, one query for the nearest is worth the set-up of `nearest`; those that are not stored
+#: as float32 take it up to this many only, for what it does in float64 it does with all.
 FEW_STORED = 8192
 
 
@@ -55,18 +62,58 @@ class IndexFlat(IndexFlatCodes):
     d : int
     metric : int
         One of the ``METRIC_*`` numbers.
+
+    Attributes
+    ----------
+    storage_dtype : torch.dtype
+        What the vectors are stored as (an extension; see `to`).
     """
 
     _facts: RowFacts | None
+    _stored_as: torch.dtype
 
     def __init__(self, d: int = 0, metric: int = METRIC_L2) -> None:
         super().__init__(4 * int(d), d, metric)
         self._facts = None
+        self._stored_as = torch.float32
+
+    @property
+    def storage_dtype(self) -> torch.dtype:
+        return self._stored_as
+
+    def _to_stored(self, codes: Tensor) -> Tensor:
+        return recoded(codes, torch.float32, self._stored_as)
+
+    def _from_stored(self, stored: Tensor) -> Tensor:
+        return recoded(stored, self._stored_as, torch.float32)
+
+    def _stored_of(self, other: IndexFlatCodes) -> Tensor:
+        assert isinstance(other, IndexFlat)
+        return recoded(other._codes.rows, other._stored_as, self._stored_as).to(self.device)
+
+    def _moved(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
+        current = self._stored_as
+        wanted = current if dtype is None else dtype
+        if wanted == current:
+            return super()._moved(device, None)
+        moved = Index._moved(self, device, None)
+        codes = copied(
+            self._codes, device, stored_size(self.code_size, wanted), lambda rows: recoded(rows, current, wanted)
+        )
+
+        def switch() -> None:
+            moved()
+            self._codes, self._stored_as = codes, wanted
+            self._codes_changed()
+
+        return switch
 
     def get_xb(self) -> Pointer:
-        """Return a pointer to the vectors, ``ntotal * d`` float32 (a copy on an accelerator)."""
-        self._codes_changed()  # who holds the memory may write to it
-        return Pointer(self._codes.rows.cpu().numpy().reshape(-1).view("float32"))
+        """Return a pointer to the vectors, ``ntotal * d`` float32.
+
+        A copy on an accelerator, or where they are stored as another dtype.
+        """
+        return Pointer(self.codes.array.view("float32"))
 
     def _codes_changed(self) -> None:
         self._facts = None
@@ -77,32 +124,34 @@ class IndexFlat(IndexFlatCodes):
 
     @property
     def _vectors_stored(self) -> Tensor:
-        return self._codes.room.view(torch.float32)
+        return self._codes.room.view(self._stored_as)
 
-    def _add_sa_codes(self, codes: Tensor, ids: Tensor | None) -> None:
+    def _append_stored(self, stored: Tensor) -> None:
         begin = self.ntotal
-        super()._add_sa_codes(codes, ids)
+        super()._append_stored(stored)
         if self._facts is not None:
-            self._facts.append(begin, codes.view(torch.float32))
+            self._facts.append(begin, stored.view(self._stored_as))
 
-    def _stored(self, params: SearchParameters | None = None) -> Stored:
+    def _stored(self) -> Stored:
         """Return what the engine reads; what it needs to know of the rows is made at the first search."""
         facts = self._facts
         if facts is None or facts.metric_type != self.metric_type:
             facts = RowFacts(self.metric_type, self.device)
-            facts.append(0, self._codes.rows.view(torch.float32))
+            facts.append(0, self._codes.rows.view(self._stored_as))
             self._facts = facts  # only now, for another thread may search meanwhile
-        hidden = None
-        if params is not None and params.sel is not None:
-            rows = torch.arange(facts.bias.size, device=self.device)
-            hidden = ~params.sel.mask(rows) | (rows >= self.ntotal)
-        return facts.stored(self._vectors_stored, hidden)
+        return facts.stored(self._vectors_stored)
+
+    def _narrowed(self, params: SearchParameters | None) -> tuple[Stored, int]:
+        """Return what a search is to read, and how many rows these are."""
+        if params is None or params.sel is None:
+            return self._stored(), self.ntotal
+        return narrowed(self._stored(), params.sel.mask_of_range(0, self.ntotal, self.device))
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         if k == 1 and self._is_assignment(x, params):
             distances, labels = nearest(x, *self._centroids())
             return distances[:, None], labels[:, None]
-        return flat.knn(x, self._stored(params), self.ntotal, k, self.metric_type, self.metric_arg)
+        return flat.knn(x, *self._narrowed(params), k, self.metric_type, self.metric_arg)
 
     def _assign(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
@@ -112,7 +161,8 @@ class IndexFlat(IndexFlatCodes):
     def _is_assignment(self, x: Tensor, params: SearchParameters | None) -> bool:
         """Whether to look for the nearest of few stored vectors for many: k-means, and adding to inverted lists."""
         product = self.metric_type in (METRIC_L2, METRIC_INNER_PRODUCT)
-        few = 0 < self.ntotal <= max(FEW_STORED, 4 * len(x))
+        most = max(FEW_STORED, 4 * len(x)) if self._stored_as == torch.float32 else FEW_STORED
+        few = 0 < self.ntotal <= most
         return product and few and (params is None or params.sel is None) and self._stored().finite
 
     def assignment(self) -> FlatAssignment | None:
@@ -121,6 +171,8 @@ class IndexFlat(IndexFlatCodes):
         It does not notice what is later written to the memory behind `get_xb`.
         """
         if self.metric_type not in (METRIC_L2, METRIC_INNER_PRODUCT) or not self.ntotal or not self._stored().finite:
+            return None
+        if self._stored_as != torch.float32 and self.ntotal > FEW_STORED:
             return None
         assert self._facts is not None
         return FlatAssignment(self._facts, self._centroids())
@@ -131,7 +183,7 @@ class IndexFlat(IndexFlatCodes):
         return stored.vectors[:n], self.metric_type, stored.bias[:n], stored.largest_norm
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
-        return flat.range_search(x, self._stored(params), self.ntotal, radius, self.metric_type, self.metric_arg)
+        return flat.range_search(x, *self._narrowed(params), radius, self.metric_type, self.metric_arg)
 
     def _sa_encode(self, x: Tensor) -> Tensor:
         return x.view(torch.uint8).reshape(len(x), self.code_size)
@@ -163,6 +215,12 @@ class IndexFlatL2(IndexFlat):
     def __init__(self, d: int = 0) -> None:
         super().__init__(d, METRIC_L2)
 
+    def sync_l2norms(self) -> None:
+        """Do nothing: what a search needs to know of the vectors is kept up to date."""
+
+    def clear_l2norms(self) -> None:
+        """Do nothing; see `sync_l2norms`."""
+
 
 class IndexFlat1D(IndexFlatL2):
     """One-dimensional vectors, searched by bisection.
@@ -189,9 +247,12 @@ class IndexFlat1D(IndexFlatL2):
         self.continuous_update = continuous_update
         self.perm = Int64Vector()
 
+    def _values(self) -> Tensor:
+        return self._vectors_stored[: self.ntotal, 0].to(torch.float32)
+
     def update_permutation(self) -> None:
         """Sort the stored values."""
-        self.perm = Int64Vector(self._vectors_stored[: self.ntotal, 0].argsort(stable=True).cpu().numpy())
+        self.perm = Int64Vector(self._values().argsort(stable=True).cpu().numpy())
 
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         super()._add(x, ids)
@@ -208,7 +269,7 @@ class IndexFlat1D(IndexFlatL2):
         if len(self.perm) != self.ntotal:
             raise RuntimeError("call update_permutation() before search: vectors were added since the last one")
         order = torch.from_numpy(self.perm.array).to(self.device)
-        values = self._vectors_stored[: self.ntotal, 0][order].contiguous()
+        values = self._values()[order].contiguous()
         # the k nearest of q are within the k values on either side of its place in the order
         place = torch.searchsorted(values, x[:, 0].contiguous(), right=True)
         columns = place[:, None] + torch.arange(-k, k, device=self.device)

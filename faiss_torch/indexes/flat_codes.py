@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from .. import border
 from ..constants import METRIC_L2
-from ..parts.growing import GrowingTensor
+from ..parts.growing import GrowingTensor, copied
 from ..parts.selectors import IDSelector
 from ..vectors import MaybeOwnedVectorUInt8
 from .base import Index
@@ -43,7 +44,7 @@ class IndexFlatCodes(Index):
 
     @property
     def codes(self) -> MaybeOwnedVectorUInt8:
-        rows = self._codes.rows.cpu().numpy().reshape(-1)
+        rows = self._from_stored(self._codes.rows.cpu()).numpy().reshape(-1)
         self._codes_changed()  # who holds the memory may write to it
         return MaybeOwnedVectorUInt8(rows, on_replace=self._set_codes)
 
@@ -56,17 +57,33 @@ class IndexFlatCodes(Index):
         if values.size % max(1, self.code_size):
             raise RuntimeError(f"{values.size} bytes are no whole number of codes of {self.code_size} bytes")
         table = border.tensor_of(values).view(-1, max(1, self.code_size))
-        self._codes = GrowingTensor((self.code_size,), torch.uint8, self.device)
-        self._codes.replace(table.to(self.device))
+        stored = self._to_stored(table)
+        self._codes = GrowingTensor((stored.shape[1],), torch.uint8, self.device)
+        self._codes.replace(stored.to(self.device))
         self._codes_changed()
 
     def _codes_changed(self) -> None:
         """Forget whatever was derived from the codes."""
 
-    def _to(self, device: torch.device) -> None:
-        super()._to(device)
-        self._codes.to(device)
-        self._codes_changed()
+    # codes may be stored in another form than they are given and taken in
+
+    def _to_stored(self, codes: Tensor) -> Tensor:
+        """Codes as they are stored: uint8, (n, code_size) -> uint8, (n, any)."""
+        return codes
+
+    def _from_stored(self, stored: Tensor) -> Tensor:
+        return stored
+
+    def _moved(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
+        moved = super()._moved(device, dtype)
+        codes = copied(self._codes, device)
+
+        def switch() -> None:
+            moved()
+            self._codes = codes
+            self._codes_changed()
+
+        return switch
 
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         if ids is not None:
@@ -74,16 +91,19 @@ class IndexFlatCodes(Index):
         self._add_sa_codes(self._sa_encode(x), None)
 
     def _add_sa_codes(self, codes: Tensor, ids: Tensor | None) -> None:
-        self._codes.append(codes)
+        self._append_stored(self._to_stored(codes))
+
+    def _append_stored(self, stored: Tensor) -> None:
+        self._codes.append(stored)
         self.ntotal = self._codes.size
 
     def _reset(self) -> None:
-        self._codes = GrowingTensor((self.code_size,), torch.uint8, self.device)
+        self._codes = self._codes.emptied()
         self.ntotal = 0
         self._codes_changed()
 
     def _remove_ids(self, sel: IDSelector) -> int:
-        keep = ~sel.mask(torch.arange(self.ntotal, device=self.device))
+        keep = ~sel.mask_of_range(0, self.ntotal, self.device)
         removed = self.ntotal - int(keep.sum())
         if removed:
             self._keep_rows(keep)
@@ -108,30 +128,35 @@ class IndexFlatCodes(Index):
         if keys.numel() and not (0 <= int(keys.min()) and int(keys.max()) < self.ntotal):
             wrong = keys[(keys < 0) | (keys >= self.ntotal)]
             raise RuntimeError(f"id {int(wrong[0])} is outside 0 ... {self.ntotal - 1}")
-        return self._codes.rows[keys]
+        return self._from_stored(self._codes.rows[keys])
 
     def _reconstruct(self, keys: Tensor) -> Tensor:
         return self._sa_decode(self._codes_of(keys))
 
     def _reconstruct_n(self, n0: int, ni: int) -> Tensor:
-        return self._sa_decode(self._codes.rows[n0 : n0 + ni])
+        return self._sa_decode(self._from_stored(self._codes.rows[n0 : n0 + ni]))
 
     def sa_code_size(self) -> int:
         return self.code_size
 
-    def check_compatible_for_merge(self, other: Index) -> None:
-        if type(other) is not type(self):
+    def check_compatible_for_merge(self, otherIndex: Index) -> None:
+        if type(otherIndex) is not type(self):
             raise RuntimeError(
-                f"can only merge a {type(self).__name__} with its like, not with a {type(other).__name__}"
+                f"can only merge a {type(self).__name__} with its like, not with a {type(otherIndex).__name__}"
             )
-        if (other.d, other.code_size, other.metric_type) != (self.d, self.code_size, self.metric_type):
+        if (otherIndex.d, otherIndex.code_size, otherIndex.metric_type) != (self.d, self.code_size, self.metric_type):
             raise RuntimeError(
-                f"cannot merge an index of d={other.d}, code_size={other.code_size}, metric {other.metric_type} "
+                f"cannot merge an index of d={otherIndex.d}, code_size={otherIndex.code_size}, "
+                f"metric {otherIndex.metric_type} "
                 f"into one of d={self.d}, code_size={self.code_size}, metric {self.metric_type}"
             )
 
     def _merge_from(self, other: IndexFlatCodes, add_id: int) -> None:
         if add_id:
             raise RuntimeError("cannot set ids in a flat index: add_id must be 0")
-        self._add_sa_codes(other._codes.rows.to(self.device), None)
+        self._append_stored(self._stored_of(other))
         other._reset()
+
+    def _stored_of(self, other: IndexFlatCodes) -> Tensor:
+        """The codes of another index of this type, in the form in which this one stores them."""
+        return other._codes.rows.to(self.device)

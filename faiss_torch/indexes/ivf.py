@@ -1,12 +1,12 @@
 """IndexIVF: the whole life cycle of an inverted file; a subclass gives the code.
 
-A subclass writes ``_encode(x, list_nos)``, ``_decode(codes, list_nos)``, ``_lists(storage, sel)`` (the stored lists as
-the engine reads them) and ``_scorer(x, lists)``; training its encoder is ``_train_encoder(x, list_nos)``.
+A subclass writes ``_encode(x, list_nos)``, ``_decode(codes, list_nos)``, ``_lists(storage)`` (the stored lists as the
+engine reads them) and ``_scorer(x, lists)``; training its encoder is ``_train_encoder(x, list_nos)``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from ..border import Array
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import workers
 from ..parts.direct_map import DirectMap
-from ..parts.inverted_lists import ArrayInvertedLists
+from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.selectors import IDSelector, IDSelectorArray
 from .base import Index
 from .flat import FlatAssignment
@@ -82,12 +82,24 @@ class IndexIVF(_IVFSearch):
         self.is_trained = bool(quantizer.is_trained and quantizer.ntotal == nlist)
         self.cp.spherical = metric == METRIC_INNER_PRODUCT
 
-    def _to(self, device: torch.device) -> None:
-        super()._to(device)
+    def _moved(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
+        if dtype is not None:
+            return super()._moved(device, dtype)  # which refuses it
+        return self._moved_with_lists(device, None)
+
+    def _moved_with_lists(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
+        """`_moved` with the dtype in which the lists are to hold codes that are float vectors."""
+        switches = [super()._moved(device, None)]
         if self.quantizer is not None:
-            self.quantizer.to(device)
+            switches.append(self.quantizer._moved(device, None))
         if self.invlists is not None:
-            self.invlists.to(device)
+            switches.append(self.invlists.moved(device, dtype))
+
+        def switch() -> None:
+            for part in switches:
+                part()
+
+        return switch
 
     # hooks of the codecs
 
@@ -97,6 +109,10 @@ class IndexIVF(_IVFSearch):
 
     def _train_encoder(self, x: Tensor, list_nos: Tensor | None) -> None:
         """Train the codec; most need none."""
+
+    def _as_stored(self, x: Tensor) -> Tensor:
+        """Vectors with the values that they have once they are stored: their list is that of these values."""
+        return x
 
     # training and adding
 
@@ -115,6 +131,7 @@ class IndexIVF(_IVFSearch):
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         lists = self._require_lists()
         self.direct_map.check_can_add(ids is not None)
+        x = self._as_stored(x)
         assignment = self._later_assignment()
         if assignment is not None and self.direct_map.no():
             lists.add_later(self._ids_or_next(ids, len(x)), x.view(torch.uint8), assignment, assignment.products)
@@ -124,7 +141,9 @@ class IndexIVF(_IVFSearch):
         self._add_to_lists(list_nos, ids, self._encode(x, list_nos))
 
     @workers.conducted
-    def add_core(self, n: int, x: Array, xids: Array | None, coarse_idx: Array, context: Any = None) -> None:
+    def add_core(
+        self, n: int, x: Array, xids: Array | None, precomputed_idx: Array, inverted_list_context: object = None
+    ) -> None:
         """Add vectors to lists that the caller chose; arrays, or pointers as in faiss.
 
         Parameters
@@ -132,13 +151,13 @@ class IndexIVF(_IVFSearch):
         n : int
         x : array of float32, shape (n, d)
         xids : array of int64, shape (n,), or None
-        coarse_idx : array of int64, shape (n,)
+        precomputed_idx : array of int64, shape (n,)
             The list of each vector; -1 for none.
-        context
+        inverted_list_context
             Without effect.
         """
         vectors = border.floats_in(border.at_pointer(x, n * self.d), self.device).reshape(n, self.d)
-        list_nos = border.integers_in(border.at_pointer(coarse_idx, n), self.device).reshape(n)
+        list_nos = border.integers_in(border.at_pointer(precomputed_idx, n), self.device).reshape(n)
         ids = None if xids is None else border.integers_in(border.at_pointer(xids, n), self.device).reshape(n)
         self._require_trained()
         self._check_list_nos(list_nos)
@@ -204,6 +223,7 @@ class IndexIVF(_IVFSearch):
         if self.direct_map.no():
             raise RuntimeError("update_vectors needs a direct map: call make_direct_map() or set_direct_map_type()")
         self.direct_map.get_many(ids)
+        vectors = self._as_stored(vectors)
         list_nos = self._assign_lists(vectors)
         if bool((list_nos < 0).any()):
             raise RuntimeError("update_vectors: a new vector has no nearest centroid (is it finite?)")
@@ -233,6 +253,51 @@ class IndexIVF(_IVFSearch):
             recons[(ids[wanted] - n0).to(self.device)] = self._decode_rows(lists, positions)
         return recons
 
+    @workers.conducted
+    def reconstruct_from_offset(self, list_no: int, offset: int, recons: Array) -> None:
+        """Write the vector at a place in the lists to `recons`, float32, shape (d,), an array or a pointer.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no such place.
+        """
+        code = self._require_lists().get_single_code(list_no, offset).view(self.code_size)
+        codes = border.tensor_of(code).to(self.device).view(1, -1)
+        _write(recons, self._decode(codes, torch.tensor([list_no], device=self.device))[0])
+
+    @workers.conducted
+    def encode_vectors(self, n: int, x: Array, list_nos: Array, codes: Array, include_listno: bool = False) -> None:
+        """Write the codes that vectors have in lists to `codes`; arrays, or pointers as in faiss.
+
+        Parameters
+        ----------
+        n : int
+        x : array of float32, shape (n, d)
+        list_nos : array of int64, shape (n,)
+        codes : array of uint8, shape (n, code_size), or (n, sa_code_size()) with the list numbers
+        include_listno : bool
+            Whether the list number stands in front of each code.
+        """
+        vectors = border.floats_in(border.at_pointer(x, n * self.d), self.device).reshape(n, self.d)
+        numbers = border.integers_in(border.at_pointer(list_nos, n), self.device).reshape(n)
+        self._require_trained()
+        self._check_list_nos(numbers)
+        found = self._encode(vectors, numbers)
+        if include_listno:
+            found = torch.cat([self._encode_list_nos(numbers.clamp(min=0)), found], dim=1)
+        _write(codes, found)
+
+    @workers.conducted
+    def decode_vectors(self, n: int, codes: Array, list_nos: Array, x: Array) -> None:
+        """Write the vectors that codes in lists stand for to `x`: the inverse of `encode_vectors`."""
+        given = border.at_pointer(codes, n * self.code_size)
+        given = given if isinstance(given, Tensor) else border.tensor_of(given)
+        numbers = border.integers_in(border.at_pointer(list_nos, n), self.device).reshape(n)
+        self._require_trained()
+        self._check_list_nos(numbers)
+        _write(x, self._decode(given.to(self.device).reshape(n, self.code_size), numbers))
+
     def sa_code_size(self) -> int:
         return self.code_size + self.coarse_code_size()
 
@@ -257,14 +322,14 @@ class IndexIVF(_IVFSearch):
         """Keep a direct map of a type: see `DirectMap.set_type`."""
         self.direct_map.set_type(type, self._require_lists(), self.ntotal)
 
-    def replace_invlists(self, invlists: ArrayInvertedLists, own: bool = False) -> None:
+    def replace_invlists(self, il: InvertedLists, own: bool = False) -> None:
         """Use other inverted lists, with the same nlist and code_size."""
-        if invlists is not None and (invlists.nlist, invlists.code_size) != (self.nlist, self.code_size):
+        if il is not None and (il.nlist, il.code_size) != (self.nlist, self.code_size):
             raise RuntimeError(
-                f"inverted lists of nlist={invlists.nlist}, code_size={invlists.code_size} given, "
+                f"inverted lists of nlist={il.nlist}, code_size={il.code_size} given, "
                 f"expected nlist={self.nlist}, code_size={self.code_size}"
             )
-        self.invlists = invlists
+        self.invlists = il
         self.own_invlists = own
 
     def check_ids_sorted(self) -> bool:
@@ -273,20 +338,20 @@ class IndexIVF(_IVFSearch):
         descends = ids[1:] < ids[:-1]
         return not bool((descends & ((places[1:] >> 32) == (places[:-1] >> 32))).any())
 
-    def check_compatible_for_merge(self, other: Index) -> None:
-        if type(other) is not type(self):
+    def check_compatible_for_merge(self, otherIndex: Index) -> None:
+        if type(otherIndex) is not type(self):
             raise RuntimeError(
-                f"can only merge a {type(self).__name__} with its like, not with a {type(other).__name__}"
+                f"can only merge a {type(self).__name__} with its like, not with a {type(otherIndex).__name__}"
             )
         mine = (self.d, self.nlist, self.code_size, self.metric_type)
-        theirs = (other.d, other.nlist, other.code_size, other.metric_type)
+        theirs = (otherIndex.d, otherIndex.nlist, otherIndex.code_size, otherIndex.metric_type)
         if mine != theirs:
             raise RuntimeError(f"cannot merge: (d, nlist, code_size, metric) {theirs} into {mine}")
-        if not (self.direct_map.no() and other.direct_map.no()):
+        if not (self.direct_map.no() and otherIndex.direct_map.no()):
             raise RuntimeError("cannot merge indexes that have a direct map")
         self._require_trained()
-        other._require_trained()
-        centroids, others = (index._require_quantizer().reconstruct_n(0, self.nlist) for index in (self, other))
+        otherIndex._require_trained()
+        centroids, others = (index._require_quantizer().reconstruct_n(0, self.nlist) for index in (self, otherIndex))
         if not (centroids == others).all():
             raise RuntimeError("cannot merge: the coarse quantizers should be the same, their centroids differ")
 
@@ -294,6 +359,16 @@ class IndexIVF(_IVFSearch):
         self._require_lists().merge_from(other._require_lists(), add_id)
         self.ntotal += other.ntotal
         other.ntotal = 0
+
+    def _keeps_ids(self) -> bool:
+        return True
+
+    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
+        if not self.direct_map.no():
+            raise RuntimeError("cannot renumber the vectors of an index that has a direct map")
+        self._require_lists().renumber_ids(numbers)
+        if ntotal is not None:
+            self.ntotal = ntotal
 
     def copy_subset_to(self, other: IndexIVF, subset_type: int, a1: int, a2: int) -> None:
         """Copy a subset of the vectors to another index with the same lists.
@@ -307,3 +382,12 @@ class IndexIVF(_IVFSearch):
         if not other.direct_map.no():
             raise RuntimeError("cannot copy to an index that has a direct map")
         other.ntotal += self._require_lists().copy_subset_to(other._require_lists(), subset_type, a1, a2)
+
+
+def _write(target: Array, found: Tensor) -> None:
+    """Write to the array or the pointer that a caller gave."""
+    given = border.at_pointer(target, found.numel())
+    given = given if isinstance(given, Tensor) else border.tensor_of(given)
+    if given.numel() != found.numel():
+        raise AssertionError(f"room for {tuple(found.shape)} elements expected, {tuple(given.shape)} given")
+    given.view(found.shape).copy_(found)

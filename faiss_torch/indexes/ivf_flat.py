@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,11 @@ class IndexIVFFlat(IndexIVF):
     metric : int
         Any metric.
     own_invlists : bool
+
+    Attributes
+    ----------
+    storage_dtype : torch.dtype
+        What the vectors are stored as (an extension; see `to`).
     """
 
     def __init__(
@@ -39,20 +46,30 @@ class IndexIVFFlat(IndexIVF):
         super().__init__(quantizer, d, nlist, 4 * int(d), metric, own_invlists)
         self.by_residual = False
 
+    @property
+    def storage_dtype(self) -> torch.dtype:
+        return torch.float32 if self.invlists is None else self.invlists.storage_dtype
+
+    def _moved(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
+        return self._moved_with_lists(device, dtype)
+
+    def _as_stored(self, x: Tensor) -> Tensor:
+        return x.to(self.storage_dtype).to(torch.float32)
+
     def _encode(self, x: Tensor, list_nos: Tensor) -> Tensor:
         return x.view(torch.uint8)
 
     def _later_assignment(self) -> FlatAssignment | None:
         quantizer = self.quantizer
-        if not isinstance(quantizer, IndexFlat) or quantizer.ntotal > self.nlist:
+        if not isinstance(quantizer, IndexFlat) or quantizer.ntotal > self.nlist or quantizer.device != self.device:
             return None
         return quantizer.assignment()
 
     def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
         return codes.view(torch.float32).clone()
 
-    def _lists(self, storage: ListStorage, sel: IDSelector | None) -> ivf_scan.Lists:
-        return storage.lists_for_scan(self.metric_type, sel)
+    def _lists(self, storage: ListStorage) -> ivf_scan.Lists:
+        return storage.lists_for_scan(self.metric_type)
 
     def _scorer(self, x: Tensor, lists: ivf_scan.Lists) -> Scorer:
         return make_scorer(x, lists.stored, self.metric_type, self.metric_arg)
@@ -92,6 +109,7 @@ class IndexIVFFlatDedup(IndexIVFFlat):
         if not self.direct_map.no():
             raise RuntimeError("IndexIVFFlatDedup cannot add with a direct map")
         lists = self._require_lists()
+        x = self._as_stored(x)
         list_nos = self._assign_lists(x)
         given = torch.arange(self.ntotal, self.ntotal + len(x), device=x.device) if ids is None else ids
         kept = (list_nos >= 0).nonzero().view(-1)
@@ -177,6 +195,12 @@ class IndexIVFFlatDedup(IndexIVFFlat):
         removed = lists.remove_entries(keep)
         self.ntotal -= removed
         return removed
+
+    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
+        super()._renumber(numbers, ntotal)
+        self.instances = {
+            int(numbers[original]): numbers[duplicates].tolist() for original, duplicates in self.instances.items()
+        }
 
 
 class _Keep(IDSelector):

@@ -1,6 +1,6 @@
 """How an IVF index searches: settings, probes, the path, and the verbs.
 
-A codec gives ``_lists(storage, sel)`` (the stored lists as the engine reads them), ``_scorer(x, lists)``, ``_decode``.
+A codec gives ``_lists(storage)`` (the stored lists as the engine reads them), ``_scorer(x, lists)``, ``_decode``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from torch import Tensor
 from .. import border
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
-from ..ops import chunks, collect, ivf_csr, ivf_matrix, ivf_scan, workers
+from ..ops import chunks, collect, filtering, ivf_csr, ivf_matrix, ivf_scan, workers
 from ..ops.distances import METRICS
 from ..ops.screen import Scorer
-from ..parts.inverted_lists import ArrayInvertedLists
+from ..parts.inverted_lists import InvertedLists
 from ..parts.list_storage import ListStorage
 from ..parts.params import SearchParameters, SearchParametersIVF
 from ..parts.selectors import IDSelector
+from . import ivf_portions
 from .base import Index
 from .ivf_stats import indexIVF_stats
 from .level1_quantizer import IndexIVFInterface
@@ -37,6 +38,12 @@ class _Settings(NamedTuple):
     sel: IDSelector | None
     quantizer_params: SearchParameters | None
     ensure_topk_full: bool
+    max_empty_result_buckets: int
+
+
+def _rows_left(rows: Tensor, probes: Tensor, lists: ivf_scan.Lists) -> Tensor:
+    """How many rows of each probed list a query looks at, where a filter may have left fewer of them."""
+    return rows if lists.stored.rows is None else torch.minimum(rows, ivf_scan.allowed_rows(probes, lists.sizes, 0))
 
 
 class _IVFSearch(Index, IndexIVFInterface):
@@ -65,12 +72,12 @@ class _IVFSearch(Index, IndexIVFInterface):
         self.auto_search_avg_group_threshold = 8.0
         self.last_path = None
 
-    def _require_lists(self) -> ArrayInvertedLists:
+    def _require_lists(self) -> Any:
         if self.invlists is None:
             raise RuntimeError("the IVF index has no inverted lists")
         return self.invlists
 
-    def _lists(self, storage: ListStorage, sel: IDSelector | None) -> ivf_scan.Lists:
+    def _lists(self, storage: ListStorage) -> ivf_scan.Lists:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")
 
     def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
@@ -82,12 +89,17 @@ class _IVFSearch(Index, IndexIVFInterface):
 
     def _settings(self, params: SearchParameters | None) -> _Settings:
         if params is None:
-            settings = _Settings(self.nprobe, self.max_codes, None, None, False)
+            settings = _Settings(self.nprobe, self.max_codes, None, None, False, 0)
         elif isinstance(params, SearchParametersIVF):
-            if params.max_empty_result_buckets:
-                raise RuntimeError("max_empty_result_buckets is not offered")
+            if params.inverted_list_context is not None:
+                raise RuntimeError("these inverted lists read no inverted_list_context: leave it None")
             settings = _Settings(
-                params.nprobe, params.max_codes, params.sel, params.quantizer_params, params.ensure_topk_full
+                params.nprobe,
+                params.max_codes,
+                params.sel,
+                params.quantizer_params,
+                params.ensure_topk_full,
+                params.max_empty_result_buckets,
             )
         else:
             raise RuntimeError(f"IVF search takes SearchParametersIVF, got {type(params).__name__}")
@@ -98,6 +110,8 @@ class _IVFSearch(Index, IndexIVFInterface):
             raise RuntimeError(f"parallel_mode {self.parallel_mode} is not supported, expected 0, 1, 2 or 3")
         if settings.max_codes and mode not in (0, 3):
             raise RuntimeError(f"max_codes is supported for parallel_mode 0 or 3, got {self.parallel_mode}")
+        if settings.ensure_topk_full and mode not in (0, 3):
+            raise RuntimeError(f"ensure_topk_full is supported for parallel_mode 0 or 3, got {self.parallel_mode}")
         return settings._replace(nprobe=min(settings.nprobe, self.nlist))
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
@@ -106,7 +120,7 @@ class _IVFSearch(Index, IndexIVFInterface):
 
     def _search_positions(
         self, x: Tensor, k: int, params: SearchParameters | None
-    ) -> tuple[Tensor, Tensor, ListStorage]:
+    ) -> tuple[Tensor, Tensor, ListStorage | InvertedLists]:
         """Search, and return where in the storage of the lists the results stand instead of their ids."""
         self._require_trained()
         settings = self._settings(params)
@@ -115,24 +129,61 @@ class _IVFSearch(Index, IndexIVFInterface):
         indexIVF_stats.quantization_time += 1e3 * (time.perf_counter() - start)
         return self._scan(x, probes, k, settings)
 
-    def _scan(self, x: Tensor, probes: Tensor, k: int, settings: _Settings) -> tuple[Tensor, Tensor, ListStorage]:
-        """Return the k nearest rows of the lists to be probed: distances and positions, (n, k), and their storage."""
+    def _scan(
+        self, x: Tensor, probes: Tensor, k: int, settings: _Settings
+    ) -> tuple[Tensor, Tensor, ListStorage | InvertedLists]:
+        """Return the k nearest rows of the lists to be probed: distances and positions, (n, k), and what holds them."""
         start = time.perf_counter()
-        storage = self._require_lists().loaded(probes)
-        lists = self._lists(storage, settings.sel)
         path = self._choose_path(len(x), settings.nprobe)
+        held: ListStorage | InvertedLists = self._require_lists()
+        elsewhere = self._require_lists().elsewhere()
+        if elsewhere is None:
+            distances, positions = self._scan_loaded(x, probes, k, settings, path, held)
+        else:
+
+            def scan(storage: ListStorage, queries: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+                return self._scan_loaded(x[queries], probes[queries], k, settings, path, storage, rows)
+
+            held, all_rows = elsewhere, self._rows_to_scan(probes, elsewhere, settings, k)
+            distances, positions = ivf_portions.search(elsewhere, probes, all_rows, k, self.metric_type, scan)
+        indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
+        return distances, positions, held
+
+    def _scan_loaded(
+        self,
+        x: Tensor,
+        probes: Tensor,
+        k: int,
+        settings: _Settings,
+        path: ivf_scan.Path,
+        storage: Any,
+        all_rows: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `_scan`, of lists in memory; `all_rows` says how many rows count, where that is known already."""
+        lists = self._lists_to_scan(storage, probes, settings)
         scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
         step = max(1, PAIRS_A_SEARCH // settings.nprobe)
         distances, positions = x.new_empty(len(x), k), probes.new_empty(len(x), k)
         if not bool(lists.sizes.any()):  # there is no storage to read
+            indexIVF_stats.nq += 0 if all_rows is not None else len(x)
             missing = -FLT_MAX if METRICS[self.metric_type].similarity else FLT_MAX
-            return distances.fill_(missing), positions.fill_(-1), storage
+            return distances.fill_(missing), positions.fill_(-1)
         for some in chunks.slices(len(x), step):
-            rows = self._rows_to_scan(probes[some], lists, settings, k)
+            if all_rows is None:
+                rows = self._rows_to_scan(probes[some], lists, settings, k)
+            else:
+                rows = _rows_left(all_rows[some], probes[some], lists)
             scorer = self._scorer(x[some], lists)
             distances[some], positions[some] = scan(scorer, lists, probes[some], rows, k, self.metric_type)
-        indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
-        return distances, positions, storage
+        return distances, lists.stored.stored_rows(positions)
+
+    def _lists_to_scan(self, storage: ListStorage, probes: Tensor, settings: _Settings) -> ivf_scan.Lists:
+        lists = self._lists(storage)
+        if settings.sel is None:
+            return lists
+        # max_codes cuts lists by all their rows, so these have to stay where they are
+        may_gather = not settings.max_codes or settings.ensure_topk_full
+        return filtering.narrowed_lists(lists, probes, settings.sel.mask, may_gather)
 
     def _choose_path(self, nq: int, nprobe: int) -> ivf_scan.Path:
         self.last_path = ivf_scan.choose_path(
@@ -140,17 +191,21 @@ class _IVFSearch(Index, IndexIVFInterface):
         )
         return self.last_path
 
-    def _rows_to_scan(self, probes: Tensor, lists: ivf_scan.Lists, settings: _Settings, k: int) -> Tensor:
-        if settings.ensure_topk_full:
-            rows = ivf_scan.allowed_rows(probes, lists.sizes, 0)
-            if settings.max_codes:
-                before = rows.cumsum(1) - rows
-                rows = rows.masked_fill(before >= max(settings.max_codes, k), 0)
-        else:
-            rows = ivf_scan.allowed_rows(probes, lists.sizes, settings.max_codes)
+    def _rows_to_scan(self, probes: Tensor, lists: Any, settings: _Settings, k: int) -> Tensor:
+        """How many rows of each probed list a query looks at; `max_codes` counts those that a filter leaves."""
+        counts = getattr(lists, "counts", None)
+        rows = ivf_scan.allowed_rows(probes, lists.sizes, 0)
+        found = rows if counts is None else ivf_scan.allowed_rows(probes, counts, 0)
+        if settings.max_codes and settings.ensure_topk_full:
+            enough = found.cumsum(1) - found >= max(settings.max_codes, k)
+            rows, found = rows.masked_fill(enough, 0), found.masked_fill(enough, 0)
+        elif settings.max_codes and counts is None:
+            rows = found = ivf_scan.allowed_rows(probes, lists.sizes, settings.max_codes)
+        elif settings.max_codes:
+            rows, found = filtering.rows_within_budget(lists, probes, settings.max_codes)
         indexIVF_stats.nq += len(probes)
         indexIVF_stats.nlist += int((rows > 0).sum())
-        indexIVF_stats.ndis += int(rows.sum())
+        indexIVF_stats.ndis += int(found.sum())
         return rows
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,24 +217,55 @@ class _IVFSearch(Index, IndexIVFInterface):
     def _range_scan(
         self, x: Tensor, probes: Tensor, radius: float, settings: _Settings
     ) -> tuple[Tensor, Tensor, Tensor]:
-        storage = self._require_lists().loaded(probes)
-        lists = self._lists(storage, settings.sel)
+        if settings.max_empty_result_buckets and self.parallel_mode != 0:
+            raise RuntimeError(f"max_empty_result_buckets is for parallel_mode 0, got {self.parallel_mode}")
+        settings = settings._replace(max_codes=0)  # as in faiss, it does not bound a range search
         path = self._choose_path(len(x), settings.nprobe)
+        storage = self._require_lists()
+        elsewhere = storage.elsewhere()
+        if elsewhere is None:
+            lims, distances, positions = self._range_scan_loaded(x, probes, radius, settings, path, storage)
+            return lims, distances, storage.ids_at(positions)
+
+        def scan(storage: ListStorage, queries: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return self._range_scan_loaded(x[queries], probes[queries], radius, of_portion, path, storage, rows)
+
+        # a query gives up by what all its lists hold, and not those of one portion
+        of_portion = settings._replace(max_empty_result_buckets=0)
+        all_rows = self._rows_to_scan(probes, elsewhere, settings, 0)
+        return ivf_portions.range_search(elsewhere, probes, all_rows, scan, settings.max_empty_result_buckets)
+
+    def _range_scan_loaded(
+        self,
+        x: Tensor,
+        probes: Tensor,
+        radius: float,
+        settings: _Settings,
+        path: ivf_scan.Path,
+        storage: Any,
+        all_rows: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Lims, distances and positions; as `_scan_loaded`."""
+        lists = self._lists_to_scan(storage, probes, settings)
         scan = ivf_csr.candidates if path.name == "csr" else ivf_matrix.candidates
         lims, distances, positions = [torch.zeros(1, dtype=torch.int64, device=x.device)], [], []
         for some in chunks.slices(len(x), max(1, PAIRS_A_SEARCH // settings.nprobe)):
-            # as in faiss, max_codes does not bound a range search
-            rows = self._rows_to_scan(probes[some], lists, settings._replace(max_codes=0), 0)
+            if all_rows is None:
+                rows = self._rows_to_scan(probes[some], lists, settings, 0)
+            else:
+                rows = _rows_left(all_rows[some], probes[some], lists)
             scorer = self._scorer(x[some], lists)
             thresholds = scorer.score_of(radius) + scorer.margin
             found = collect.Candidates.concatenate(scan(scorer, lists, probes[some], rows, thresholds), x.device)
-            part = collect.in_range(found, settings.nprobe, scorer, radius, self.metric_type)
+            part = collect.in_range(
+                found, settings.nprobe, scorer, radius, self.metric_type, settings.max_empty_result_buckets
+            )
             lims.append(part[0][1:] + lims[-1][-1])
             distances.append(part[1])
             positions.append(part[2])
         if not distances:
             return lims[0], x.new_empty(0), probes.new_empty(0)
-        return torch.cat(lims), torch.cat(distances), storage.ids_at(torch.cat(positions))
+        return torch.cat(lims), torch.cat(distances), lists.stored.stored_rows(torch.cat(positions))
 
     def _given_probes(
         self, kind: border.Kind, n: int, Iq: Array, Dq: Array | None, params: SearchParameters | None
@@ -290,5 +376,5 @@ class _IVFSearch(Index, IndexIVFInterface):
         recons[found] = self._decode_rows(storage, positions[found])
         return distances, storage.ids_at(positions), recons
 
-    def _decode_rows(self, storage: ListStorage, positions: Tensor) -> Tensor:
+    def _decode_rows(self, storage: ListStorage | InvertedLists, positions: Tensor) -> Tensor:
         return self._decode(storage.codes_at(positions), storage.list_nos_at(positions))

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..parts.clustering import Clustering, ClusteringParameters
 from ..parts.params import SearchParameters
+from ..pointers import Pointer, pointed
 from .base import Index
 from .flat import IndexFlatL2
 
@@ -113,6 +114,22 @@ class Level1Quantizer:
     def coarse_code_size(self) -> int:
         """Return the bytes that a list number takes in a code."""
         return ((self.nlist - 1).bit_length() + 7) // 8
+
+    def encode_listno(self, list_no: int, code: Pointer) -> None:
+        """Write a list number to the `coarse_code_size` bytes at a pointer."""
+        size = self.coarse_code_size()
+        pointed(code, size, "uint8", "encode_listno")[:] = list(int(list_no).to_bytes(size, "little"))
+
+    def decode_listno(self, code: Pointer) -> int:
+        """Return the list number in the `coarse_code_size` bytes at a pointer.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no such list.
+        """
+        bytes_there = pointed(code, self.coarse_code_size(), "uint8", "decode_listno")
+        return int(self._decode_list_nos(torch.from_numpy(bytes_there.copy())[None])[0])
 
     def _encode_list_nos(self, list_nos: Tensor) -> Tensor:
         """List numbers as little-endian bytes: (n,) -> (n, coarse_code_size())."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from ..array_conversions import copy_array_to_vector
 from ..constants import IO_FLAG_MMAP, IO_FLAG_MMAP_IFC
-from ..parts.inverted_lists import ArrayInvertedLists
+from ..indexes.base import Index
+from ..parts.inverted_lists import InvertedLists
 from .files import FileIOReader, FileIOWriter, MappedFileIOReader, Path, replacing
 from .list_fields import read_lists, write_lists
 from .primitives import (
@@ -38,6 +39,8 @@ from .streams import (
     VectorIOWriter,
     ZeroCopyIOReader,
 )
+
+AnyIndex = TypeVar("AnyIndex")
 
 __all__ = [
     "BufferedIOReader",
@@ -95,7 +98,7 @@ def _reading(origin: Path | IOReader, io_flags: int) -> Iterator[Source]:
             yield Source(reader, io_flags, read_record)
 
 
-def write_index(index: Any, target: Path | IOWriter, io_flags: int = 0) -> None:
+def write_index(index: Index | None, target: Path | IOWriter, io_flags: int = 0) -> None:
     """Write an index in faiss's format.
 
     Parameters
@@ -117,7 +120,7 @@ def write_index(index: Any, target: Path | IOWriter, io_flags: int = 0) -> None:
     _write(lambda sink: sink.index(index, "index"), target, io_flags)
 
 
-def read_index(origin: Path | IOReader, io_flags: int = 0) -> Any:
+def read_index(origin: Path | IOReader, io_flags: int = 0) -> Index:
     """Read an index that was written by faiss or by `write_index`.
 
     Parameters
@@ -131,7 +134,8 @@ def read_index(origin: Path | IOReader, io_flags: int = 0) -> Any:
 
     Returns
     -------
-    Index or None
+    Index
+        None for the four bytes ``null``.
 
     Raises
     ------
@@ -143,14 +147,14 @@ def read_index(origin: Path | IOReader, io_flags: int = 0) -> Any:
         return source.index("index")
 
 
-def serialize_index(index: Any, io_flags: int = 0) -> np.ndarray:
+def serialize_index(index: Index | None, io_flags: int = 0) -> np.ndarray:
     """The bytes that `write_index` writes, as an array [n] of uint8."""
     writer = VectorIOWriter()
     write_index(index, writer, io_flags)
     return writer.data.array
 
 
-def deserialize_index(data: np.ndarray, io_flags: int = 0) -> Any:
+def deserialize_index(data: np.ndarray, io_flags: int = 0) -> Index:
     """The index in an array [n] of uint8; see `read_index`.
 
     Raises
@@ -167,17 +171,17 @@ def deserialize_index(data: np.ndarray, io_flags: int = 0) -> Any:
     return read_index(reader, io_flags)
 
 
-def clone_index(index: Any) -> Any:
+def clone_index(index: AnyIndex) -> AnyIndex:
     """A copy of an index that shares nothing with it, of the same class and with all settings."""
     return copy.deepcopy(index)
 
 
-def write_InvertedLists(invlists: ArrayInvertedLists | None, target: Path | IOWriter) -> None:
+def write_InvertedLists(invlists: InvertedLists | None, target: Path | IOWriter) -> None:
     """Write inverted lists alone; None as ``il00``. See `write_index` for paths and errors."""
     _write(lambda sink: write_lists(sink, invlists), target, 0)
 
 
-def read_InvertedLists(origin: Path | IOReader, io_flags: int = 0) -> ArrayInvertedLists | None:
+def read_InvertedLists(origin: Path | IOReader, io_flags: int = 0) -> InvertedLists | None:
     """Read what `write_InvertedLists` wrote; see `read_index` for flags and errors."""
     with _reading(origin, io_flags) as source:
         return read_lists(source)

@@ -257,6 +257,27 @@ class FloatCodes(Field):
         ]
 
 
+class Ids(Field):
+    """The id of each vector: their number, then the ids."""
+
+    def read(self, source: Source, owner: Any) -> None:
+        count = source.size(8, self.name)
+        if count != owner.ntotal:
+            source.fail(self.name, f"{count} ids for ntotal = {owner.ntotal} vectors")
+        setattr(owner, self.name, Int64Vector(source.array("<i8", count, self.name)))
+
+    def write(self, sink: Sink, owner: Any) -> None:
+        ids = getattr(owner, self.name).array
+        sink.scalar("Q", ids.size, self.name)
+        sink.array(ids)
+
+    def rows(self) -> list[Row]:
+        return [
+            Row("uint64", f"size of {self.name}", "ntotal"),
+            Row("int64[ntotal]", self.name, "the id of each vector, in order"),
+        ]
+
+
 class NestedIndex(Field):
     """A whole index inside another one, its fourcc included; None is the fourcc ``null``."""
 

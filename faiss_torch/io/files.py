@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import secrets
 import stat
@@ -16,6 +17,20 @@ from .streams import IOReader, IOWriter
 
 #: What names a file.
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+def _private_pages(name: str) -> np.ndarray:
+    """The bytes of a file; pages that somebody writes to are his own.
+
+    The system sets no memory aside for such pages where it takes that advice, so that the file may be larger than
+    memory.
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return np.memmap(name, np.uint8, mode="c")
+    flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+    with open(name, "rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    return np.frombuffer(pages, np.uint8)
 
 
 class MappedFileIOReader(IOReader):
@@ -37,7 +52,7 @@ class MappedFileIOReader(IOReader):
         self.name = os.fsdecode(path)
         with _naming_the_path(self.name, "reading"):
             empty = os.stat(self.name).st_size == 0  # an empty file cannot be mapped
-            self._data = np.empty(0, np.uint8) if empty else np.memmap(self.name, np.uint8, mode="c")
+            self._data = np.empty(0, np.uint8) if empty else _private_pages(self.name)
         self.pos = 0
 
     def bytes_left(self) -> int:

@@ -1,6 +1,7 @@
-"""The inverted lists of an index: the block that begins with ``ilar``, or ``il00`` where there are none.
+"""The inverted lists of an index: the block that begins with ``ilar``, ``ilod`` for lists in a file of their own
+(`on_disk_fields`), or ``il00`` where there are none.
 
-All lists stand one behind the other, of each the codes and then the ids. Empty lists take no bytes; which
+In ``ilar`` all lists stand one behind the other, of each the codes and then the ids. Empty lists take no bytes; which
 lists are empty is said by their sizes, in one of two ways: ``full`` (a size for each list) or ``sprs``
 (pairs of list number and size), whichever faiss takes for the number of lists that hold something.
 """
@@ -16,11 +17,13 @@ import torch
 
 from ..border import default_device, tensor_of
 from ..constants import IO_FLAG_MMAP, IO_FLAG_SKIP_IVF_DATA
-from ..parts.inverted_lists import ArrayInvertedLists
+from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
+from ..parts.on_disk_lists import OnDiskInvertedLists
 from .fields import MAX_D, Field, Row
 from .files import MappedFileIOReader
 from .mapped_lists import MappedInvertedLists
 from .not_offered import LISTS_NOT_OFFERED
+from .on_disk_fields import read_on_disk, write_on_disk
 from .primitives import Sink, Source, printable
 from .streams import BLOCK_SIZE
 
@@ -35,7 +38,7 @@ class Shape(NamedTuple):
     code_size: int
 
 
-def read_lists(source: Source, demanded: Shape | None = None) -> ArrayInvertedLists | None:
+def read_lists(source: Source, demanded: Shape | None = None) -> InvertedLists | None:
     """The inverted lists that follow, or None for ``il00``.
 
     Under ``IO_FLAG_MMAP`` and ``IO_FLAG_MMAP_IFC`` they stand over the mapped file.
@@ -46,10 +49,19 @@ def read_lists(source: Source, demanded: Shape | None = None) -> ArrayInvertedLi
         return None
     if fourcc in LISTS_NOT_OFFERED:
         source.fail("fourcc", f"{printable(fourcc)} ({LISTS_NOT_OFFERED[fourcc]}) is not offered by faiss_torch yet")
+    if fourcc == b"ilod":
+        return read_on_disk(source, *_read_shape(source, demanded))
     if fourcc != b"ilar":
-        source.fail("fourcc", f'"{printable(fourcc)}" is not known as inverted lists (expected ilar or il00)')
+        source.fail("fourcc", f'"{printable(fourcc)}" is not known as inverted lists (expected ilar, ilod or il00)')
     if source.io_flags & IO_FLAG_MMAP == IO_FLAG_SKIP_IVF_DATA:
         source.fail("ilar", "IO_FLAG_SKIP_IVF_DATA alone cannot leave out these lists; IO_FLAG_MMAP maps them")
+    shape = _read_shape(source, demanded)
+    sizes = _read_sizes(source, shape.nlist)
+    with source.arrived(sum(sizes.tolist()) * (shape.code_size + 8), "entries"):
+        return _read_entries(source, shape, tensor_of(sizes.astype(np.int64)))
+
+
+def _read_shape(source: Source, demanded: Shape | None) -> Shape:
     shape = Shape(source.scalar("Q", "nlist"), source.scalar("Q", "code_size"))
     for name, found, wanted in zip(Shape._fields, shape, demanded or shape, strict=True):
         if found != wanted:
@@ -57,9 +69,7 @@ def read_lists(source: Source, demanded: Shape | None = None) -> ArrayInvertedLi
     source.require_lists(shape.nlist, "nlist")
     if shape.code_size > MAX_CODE_SIZE:
         source.fail("code_size", f"{shape.code_size} is above {MAX_CODE_SIZE}")
-    sizes = _read_sizes(source, shape.nlist)
-    with source.arrived(sum(sizes.tolist()) * (shape.code_size + 8), "entries"):
-        return _read_entries(source, shape, tensor_of(sizes.astype(np.int64)))
+    return shape
 
 
 def _read_entries(source: Source, shape: Shape, sizes: torch.Tensor) -> ArrayInvertedLists:
@@ -92,17 +102,17 @@ class ListViews:
     """The codes and the ids of single lists, as numpy arrays over lists in main memory (or a copy there)."""
 
     def __init__(self, lists: ArrayInvertedLists) -> None:
-        self._mapped = isinstance(lists, MappedInvertedLists) and lists.in_file
+        self._one_by_one = lists.elsewhere() is not None or lists.storage_dtype != torch.float32
         self._lists = lists
-        if not self._mapped:
+        if not self._one_by_one:
             self._codes = lists._codes.cpu().numpy()
             self._ids = lists._ids.cpu().numpy()
             self._begins = lists._begins.tolist()
             self._sizes = lists.sizes.tolist()
 
     def __getitem__(self, list_no: int) -> tuple[np.ndarray, np.ndarray]:
-        if self._mapped:
-            return self._lists.list_codes(list_no).numpy(), self._lists.list_ids(list_no).numpy()
+        if self._one_by_one:
+            return self._lists.list_codes(list_no).cpu().numpy(), self._lists.list_ids(list_no).cpu().numpy()
         rows = slice(self._begins[list_no], self._begins[list_no] + self._sizes[list_no])
         return self._codes[rows], self._ids[rows]
 
@@ -143,11 +153,19 @@ def _read_sizes(source: Source, nlist: int) -> np.ndarray:
     return sizes
 
 
-def write_lists(sink: Sink, lists: ArrayInvertedLists | None) -> None:
+def write_lists(sink: Sink, lists: InvertedLists | None) -> None:
     """Inverted lists, or ``il00`` for None."""
     if lists is None:
         sink.raw(b"il00")
         return
+    if isinstance(lists, OnDiskInvertedLists):
+        write_on_disk(sink, lists)
+        return
+    if not isinstance(lists, ArrayInvertedLists):
+        sink.fail(
+            "fourcc",
+            f"{type(lists).__name__} have no format: copy them into ArrayInvertedLists or OnDiskInvertedLists first",
+        )
     sink.raw(b"ilar")
     sink.scalar("Q", lists.nlist, "nlist")
     sink.scalar("Q", lists.code_size, "code_size")
@@ -183,7 +201,9 @@ class Lists(Field):
 
     def rows(self) -> list[Row]:
         return [
-            Row("char[4]", f"fourcc of {self.name}", "`ilar`; `il00` and nothing more where there are none"),
+            Row(
+                "char[4]", f"fourcc of {self.name}", "`ilar`; `il00` and nothing more if there are none; `ilod`: below"
+            ),
             Row("uint64", f"{self.name}.nlist", "as above"),
             Row("uint64", f"{self.name}.code_size", "bytes of a code"),
             Row("char[4]", "list type", "`full` where more than half of the lists hold something, or `sprs`"),
@@ -194,4 +214,9 @@ class Lists(Field):
                 "entries",
                 "of each list that holds something: codes, ids",
             ),
+            Row("", "after `ilod`", "nlist and code_size, and then instead of the above:"),
+            Row("uint64, uint64[nlist][3]", "lists", "number of lists; of each: size, capacity, offset in bytes"),
+            Row("uint64, uint64[][2]", "slots", "number of free pieces; of each: offset and bytes"),
+            Row("uint64, char[]", "filename", "length; the file that holds, of each list, room for codes, then ids"),
+            Row("uint64", "totsize", "bytes of that file"),
         ]

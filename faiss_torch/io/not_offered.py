@@ -49,8 +49,6 @@ INDEXES_NOT_OFFERED = {
     b"Imiq": "MultiIndexQuantizer",
     b"IxRF": "IndexRefine",
     b"IxRP": "IndexRefinePanorama",
-    b"IxMp": "IndexIDMap",
-    b"IxM2": "IndexIDMap2",
     b"Ix2L": "Index2Layer",
     b"IHNf": "IndexHNSWFlat",
     b"IHNp": "IndexHNSWPQ",
@@ -101,7 +99,6 @@ INDEXES_NOT_OFFERED = {
 
 #: The class of inverted lists by the first four bytes of their block.
 LISTS_NOT_OFFERED = {
-    b"ilod": "OnDiskInvertedLists",
     b"ilbl": "BlockInvertedLists",
     b"ilpn": "ArrayInvertedListsPanorama",
     b"ilp2": "ArrayInvertedListsPanorama",

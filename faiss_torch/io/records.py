@@ -12,6 +12,7 @@ from typing import Any
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..indexes.flat import IndexFlat, IndexFlatIP, IndexFlatL2
+from ..indexes.id_map import IndexIDMap, IndexIDMap2
 from ..indexes.ivf_flat import IndexIVFFlat, IndexIVFFlatDedup
 from .fields import (
     MAX_D,
@@ -21,6 +22,7 @@ from .fields import (
     DirectMapField,
     Field,
     FloatCodes,
+    Ids,
     Instances,
     Metric,
     NestedIndex,
@@ -73,6 +75,12 @@ def quantizer_fits(ivf: Any) -> bool:
     return ivf.quantizer is None or ivf.quantizer.d == ivf.d
 
 
+def wrapped_index_fits(wrapper: Any) -> bool:
+    """Whether a wrapper holds an index that is searched by the same vectors and holds as many."""
+    index = wrapper.index
+    return index is not None and (index.d, index.ntotal) == (wrapper.d, wrapper.ntotal)
+
+
 header = (
     i32("d", least=0, most=MAX_D),
     i64("ntotal", least=0),
@@ -99,12 +107,22 @@ ivf_header = (*ivf_start, DirectMapField("direct_map"))
 
 legacy_ivf_header = (*ivf_start, LegacyListIds("ids"), DirectMapField("direct_map"))
 
+id_map = (
+    *header,
+    NestedIndex("index"),
+    Rule("index", "there is an index, of the same d and ntotal", wrapped_index_fits),
+    Derived("own_fields", "True", lambda wrapper: True),
+    Ids("id_map"),
+)
+
 RECORDS = (
     Record("IxF2", IndexFlat, flat, when=metric_is(METRIC_L2), becomes=IndexFlatL2),
     Record("IxFI", IndexFlat, flat, when=metric_is(METRIC_INNER_PRODUCT), becomes=IndexFlatIP),
     Record("IxFl", IndexFlat, flat),
     Record("IwFl", IndexIVFFlat, (*ivf_header, Lists("invlists"))),
     Record("IwFd", IndexIVFFlatDedup, (*ivf_header, Instances("instances"), Lists("invlists"))),
+    Record("IxM2", IndexIDMap2, id_map),
+    Record("IxMp", IndexIDMap, id_map),
     Record("IvFL", IndexIVFFlat, (*legacy_ivf_header, LegacyListCodes("codes", itemsize=1)), legacy=True),
     Record("IvFl", IndexIVFFlat, (*legacy_ivf_header, LegacyListCodes("codes", itemsize=4)), legacy=True),
 )

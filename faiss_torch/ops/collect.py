@@ -117,9 +117,24 @@ def _tasks(sorted_counts: list[int]) -> list[slice]:
 
 
 def in_range(
-    candidates: Candidates, per_query: int, scorer: Scorer, radius: float, metric_type: int
+    candidates: Candidates,
+    per_query: int,
+    scorer: Scorer,
+    radius: float,
+    metric_type: int,
+    max_empty_lists: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return all candidates within a radius: below it, or above it for a similarity.
+
+    Parameters
+    ----------
+    candidates, per_query, scorer
+        As in `top_k_of`.
+    radius : float
+    metric_type : int
+    max_empty_lists : int
+        Once this many lists in a row, in the order of the keys of a query, have given it nothing, what later ones
+        give is left out; 0 for no limit.
 
     Returns
     -------
@@ -138,8 +153,37 @@ def in_range(
     workers.map_over_workers(part, chunks.slices(len(queries), 1 << 16), omp_get_max_threads())
     inside = distances > radius if METRICS[metric_type].similarity else distances < radius
     keys, positions, distances = candidates.keys[inside], candidates.positions[inside], distances[inside]
+    queries = queries[inside]
+    if max_empty_lists:
+        kept = before_giving_up(keys, scorer.nq, per_query, max_empty_lists)
+        keys, positions, distances, queries = keys[kept], positions[kept], distances[kept], queries[kept]
     order = positions.argsort(stable=True)
     order = order[keys[order].argsort(stable=True)]
     lims = torch.zeros(scorer.nq + 1, dtype=torch.int64, device=keys.device)
-    lims[1:] = torch.bincount(queries[inside], minlength=scorer.nq).cumsum(0)
+    lims[1:] = torch.bincount(queries, minlength=scorer.nq).cumsum(0)
     return lims, distances[order], positions[order]
+
+
+def before_giving_up(keys: Tensor, nq: int, per_query: int, max_empty_lists: int) -> Tensor:
+    """Return which results are of lists that a query looks at before it gives up.
+
+    Parameters
+    ----------
+    keys : Tensor, int64, shape (n,)
+        ``query * per_query + rank`` of the list that each result was found in.
+    nq, per_query : int
+    max_empty_lists : int
+        A query gives up behind so many lists in a row in which it found nothing.
+
+    Returns
+    -------
+    Tensor, bool, shape (n,)
+    """
+    if max_empty_lists >= per_query:
+        return torch.ones_like(keys, dtype=torch.bool)
+    results = torch.bincount(keys, minlength=nq * per_query).view(nq, per_query)
+    # so many lists in a row are empty if the running number of results is the same before and behind them
+    running = torch.nn.functional.pad(results.cumsum(1), (1, 0))
+    gives_up = running[:, max_empty_lists:] == running[:, :-max_empty_lists]
+    gave_up = gives_up.cumsum(1) > 0
+    return ~torch.nn.functional.pad(gave_up, (max_empty_lists - 1, 0), value=False).view(-1)[keys]

@@ -63,7 +63,7 @@ def knn(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric_arg
     stored : Stored
         Its capacity is at least `n` rounded up to a multiple of `BLOCK`.
     n : int
-        Rows in use.
+        Rows in use; of ``stored.rows`` where only some vectors are scanned.
     k : int
         At least 1; may exceed `n`.
     metric_type, metric_arg
@@ -92,7 +92,7 @@ def knn(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric_arg
         return search(scorer, group, rows, k, similarity)
 
     parts = _over_queries(part, len(xq), xq.device, few and rows)
-    return torch.cat([D for D, _ in parts]), torch.cat([ids for _, ids in parts])
+    return torch.cat([D for D, _ in parts]), stored.stored_rows(torch.cat([ids for _, ids in parts]))
 
 
 def _over_queries(part, nq: int, device: torch.device, width: int) -> list:  # type: ignore[no-untyped-def]
@@ -187,4 +187,5 @@ def range_search(
         return Candidates.concatenate(found, xq.device)
 
     parts = _over_queries(part, len(xq), xq.device, 0)
-    return in_range(Candidates.concatenate(parts, xq.device), 1, scorer, radius, metric_type)
+    lims, distances, ids = in_range(Candidates.concatenate(parts, xq.device), 1, scorer, radius, metric_type)
+    return lims, distances, stored.stored_rows(ids)

@@ -17,7 +17,7 @@ from . import chunks, lists, workers
 from .collect import Candidates
 from .distances import METRICS
 from .ivf_scan import Lists
-from .screen import Scorer
+from .screen import GATHER_BYTES, Scorer
 from .verify import verified_topk
 
 Result = TypeVar("Result")
@@ -88,12 +88,18 @@ def _scores(scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, g
     begins = stored_lists.begins.to(probes.device)[probes.clamp(min=0)]
     if len(group) == 1 and probes.device.type == "cpu":
         scores = scorer.xq.new_empty(int(rows.sum()))
+        positions = lists.ranges(begins[0], rows[0])[None]
+        if scorer.stored.rows is not None:
+            # few rows of each list, which have to be gathered anyhow
+            for part in chunks.slices(len(scores), chunks.rows_within(4 * scorer.xq.shape[1], GATHER_BYTES)):
+                scores[part] = scorer.gathered(group, positions[:, part])[0]
+            return scores[None], positions
         filled = 0
         for begin, n in zip(begins[0].tolist(), rows[0].tolist(), strict=True):
             if n:
                 scorer.rows_of(begin, begin + n, int(group[0]), scores[filled : filled + n])
                 filled += n
-        return scores[None], lists.ranges(begins[0], rows[0])[None]
+        return scores[None], positions
     lengths = rows.sum(1)
     width = max(1, int(lengths.max()))
     flat = lists.ranges(begins.reshape(-1), rows.reshape(-1))

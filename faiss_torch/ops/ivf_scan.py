@@ -6,6 +6,7 @@ Three texts of one concept: ``scan_reference`` here (the oracle), ``ivf_matrix``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -31,12 +32,15 @@ class Lists(NamedTuple):
     sizes : Tensor, int64, CPU, shape (nlist,)
     ids : Tensor, int64, shape (capacity,)
         The id of each row.
+    counts : Tensor, int64, CPU, shape (nlist,), or None
+        How many rows of each list can be found, where a filter leaves fewer of them than the sizes say.
     """
 
     stored: Stored
     begins: Tensor
     sizes: Tensor
     ids: Tensor
+    counts: Tensor | None = None
 
 
 class Path(NamedTuple):
@@ -105,7 +109,14 @@ def allowed_rows(probes: Tensor, sizes: Tensor, max_codes: int) -> Tensor:
 
 
 def scan_reference(
-    xq: Tensor, lists: Lists, probes: Tensor, rows: Tensor, k: int, metric_type: int, metric_arg: float = 0.0
+    xq: Tensor,
+    lists: Lists,
+    probes: Tensor,
+    rows: Tensor,
+    k: int,
+    metric_type: int,
+    metric_arg: float = 0.0,
+    selected: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The plain version: one query and one list at a time; ties to the lowest id.
 
@@ -115,6 +126,8 @@ def scan_reference(
     lists : Lists
     probes, rows : Tensor, int64, shape (nq, nprobe)
         The lists of each query and how many rows of each count.
+    selected : callable, optional
+        Returns which ids may be found.
 
     Returns
     -------
@@ -129,11 +142,14 @@ def scan_reference(
         found = []
         for list_no, n in zip(probes[i].tolist(), rows[i].tolist(), strict=True):
             begin = int(lists.begins[list_no])
-            keys = distance(q, lists.stored.vectors[begin : begin + n].to(q.dtype), metric_type, metric_arg)
+            keys = distance(q, lists.stored.part(begin, begin + n).to(q.dtype), metric_type, metric_arg)
             signed = (-keys if similarity else keys).tolist()
-            usable = lists.stored.bias[begin : begin + n].ne(float("inf")).tolist()
-            row_ids = lists.ids[begin : begin + n].tolist()
-            found += [(key, j) for key, j, use in zip(signed, row_ids, usable, strict=True) if use and key < largest]
+            row_ids = lists.ids[begin : begin + n]
+            usable = lists.stored.bias[begin : begin + n] != float("inf")
+            if selected is not None:
+                usable &= selected(row_ids)
+            columns = zip(signed, row_ids.tolist(), usable.tolist(), strict=True)
+            found += [(key, j) for key, j, use in columns if use and key < largest]
         for j, (key, row_id) in enumerate(sorted(found)[:k]):
             distances[i, j], ids[i, j] = (-key if similarity else key), row_id
     return distances, ids

@@ -80,3 +80,26 @@ def rank_in_run(sorted_keys: Tensor, counts: Tensor) -> Tensor:
     """
     begins = counts.cumsum(0) - counts
     return torch.arange(len(sorted_keys), device=sorted_keys.device) - begins[sorted_keys]
+
+
+def order_after_removal(selected: Tensor) -> Tensor:
+    """Return which old entry stands at each place of a list after a removal, in faiss's order.
+
+    Each gap takes the last entry of the list that stays and has not moved yet.
+
+    Parameters
+    ----------
+    selected : Tensor, bool, shape (n,)
+        The entries that are removed.
+
+    Returns
+    -------
+    Tensor, int64
+
+    >>> order_after_removal(torch.tensor([True, False, True, False, True, False])).tolist()
+    [5, 1, 3]
+    """
+    kept = int((~selected).sum())
+    order = torch.arange(kept, device=selected.device)
+    order[selected[:kept]] = (~selected[kept:]).nonzero().view(-1).flip(0) + kept
+    return order

@@ -82,7 +82,7 @@ def nearest(
     Parameters
     ----------
     x : Tensor, float32, shape (n, d)
-    centroids : Tensor, float32, shape (k, d)
+    centroids : Tensor, float32 (float16 or bfloat16 where `bias` is given), shape (k, d)
         k >= 1, on the device of `x`.
     metric_type : int
         METRIC_L2 or METRIC_INNER_PRODUCT.
@@ -195,7 +195,7 @@ class _CentroidTiles(NamedTuple):
 
     Attributes
     ----------
-    vectors : list of Tensor, float32, shape (width, d)
+    vectors : list of Tensor, float32, float16 or bfloat16, shape (width, d)
         All of one width, except the last, which is filled up with zeros to a multiple of `BLOCKS`.
     bias : list of Tensor, float32, shape (width,)
         What is added to a product: -|c|^2 / 2 or 0, and -inf for the filling.
@@ -268,7 +268,7 @@ def _best_of_tiles(x: Tensor, tiles: _CentroidTiles, margin: Tensor, numbers: Se
     """Find the best among the centroids of some tiles."""
     best: _Best | None = None
     for i in numbers:
-        found = _best_of_tile(products(x, tiles.vectors[i], tiles.bias[i]), margin, i * tiles.width)
+        found = _best_of_tile(products(x, tiles.vectors[i].to(torch.float32), tiles.bias[i]), margin, i * tiles.width)
         best = found if best is None else best.merged(found, margin)
     assert best is not None
     return best
@@ -305,7 +305,7 @@ def _distances(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -
 
     A label beyond the centroids, the filling of a tile, is that of an uncertain vector, which comes here again.
     """
-    own = centroids.index_select(0, labels.clamp(0, len(centroids) - 1))
+    own = centroids.index_select(0, labels.clamp(0, len(centroids) - 1)).to(torch.float32)
     if metric_type == METRIC_L2:
         distances = own.sub_(x).square_().sum(1)
     else:

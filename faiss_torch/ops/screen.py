@@ -36,20 +36,47 @@ class Stored(NamedTuple):
 
     Attributes
     ----------
-    vectors : Tensor, float32, shape (capacity, d)
-        All rows finite, or `finite` is False.
+    vectors : Tensor, float32, float16 or bfloat16, shape (capacity, d)
+        All rows finite, or `finite` is False. What is not float32 is converted tile by tile, as it is read.
     bias : Tensor, float32, shape (capacity,)
         See the module's text; +inf in rows that are not to be found.
     largest_norm : float
         An upper bound of the norms.
     finite : bool
         Whether every stored vector is finite.
+    rows : Tensor, int64, or None
+        Where only some of the vectors are scanned: which. The scan's row j is then ``vectors[rows[j]]``, gathered
+        tile by tile, and `bias` is that of row j.
     """
 
     vectors: Tensor
     bias: Tensor
     largest_norm: float
     finite: bool
+    rows: Tensor | None = None
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether `part` makes a copy: then the rows asked for at a time have to be few."""
+        return self.rows is not None or self.vectors.dtype != torch.float32
+
+    def part(self, begin: int, end: int) -> Tensor:
+        """Vectors of rows [begin, end): float32, (end - begin, d)."""
+        if self.rows is None:
+            return self.vectors[begin:end].to(torch.float32)
+        return self.vectors.index_select(0, self.rows[begin:end]).to(torch.float32)
+
+    def at(self, positions: Tensor) -> Tensor:
+        """Vectors of some rows: int64, any shape -> float32, (*shape, d). A tensor of the caller's own."""
+        chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]
+        found = self.vectors.index_select(0, chosen).to(torch.float32)
+        return found.view(*positions.shape, found.shape[1])
+
+    def stored_rows(self, positions: Tensor) -> Tensor:
+        """Rows of `vectors` that rows of the scan stand for; -1 stays -1."""
+        if self.rows is None or not len(self.rows):
+            return positions
+        return self.rows[positions.clamp(min=0)].masked_fill_(positions < 0, -1)
 
 
 def bias_of(vectors: Tensor, metric_type: int) -> Tensor:
@@ -121,6 +148,7 @@ class Scorer(Protocol):
     """The queries of one search against stored vectors."""
 
     xq: Tensor
+    stored: Stored
     margin: Tensor
     nq: int
 
@@ -159,7 +187,7 @@ class ProductScorer:
     def __init__(self, xq: Tensor, stored: Stored, metric_type: int) -> None:
         self.xq = xq
         self.nq = len(xq)
-        self.vectors, self.bias = stored.vectors, stored.bias
+        self.stored, self.bias = stored, stored.bias
         self.metric_type = metric_type
         largest = stored.largest_norm
         self.margin = margin_of(xq, largest, largest * largest / 2 if metric_type == METRIC_L2 else 0.0)
@@ -171,28 +199,34 @@ class ProductScorer:
             self.rows_of(begin, end, int(queries[0]), out[:, 0])
             return out
         group = self.xq.index_select(0, queries)
-        return torch.addmm(self.bias[begin:end, None], self.vectors[begin:end], group.T, alpha=-1, out=out)
+        vectors = self.stored.part(begin, end)
+        return torch.addmm(self.bias[begin:end, None], vectors, group.T, alpha=-1, out=out)
 
     def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
         if len(queries) == 1:
             out = self.xq.new_empty(1, end - begin)
             self.rows_of(begin, end, int(queries[0]), out[0])
             return out
-        return products(self.xq.index_select(0, queries).neg_(), self.vectors[begin:end], self.bias[begin:end])
+        return products(self.xq.index_select(0, queries).neg_(), self.stored.part(begin, end), self.bias[begin:end])
 
     def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
-        torch.addmv(self.bias[begin:end], self.vectors[begin:end], self.xq[query], alpha=-1, out=out)
+        rows = end - begin
+        if self.stored.is_made_up:
+            rows = chunks.rows_within(4 * self.xq.shape[1], GATHER_BYTES)
+        for part in chunks.slices(end - begin, max(1, rows)):
+            first, last = begin + part.start, begin + part.stop
+            vectors = self.stored.part(first, last)
+            torch.addmv(self.bias[first:last], vectors, self.xq[query], alpha=-1, out=out[part])
 
     def gathered(self, queries: Tensor, positions: Tensor) -> Tensor:
-        out = self.bias[positions]
-        return torch.baddbmm(out[..., None], self.vectors[positions], self.xq[queries][..., None], alpha=-1).squeeze(-1)
+        bias, vectors = self.bias[positions], self.stored.at(positions)
+        return torch.baddbmm(bias[..., None], vectors, self.xq[queries][..., None], alpha=-1).squeeze(-1)
 
     def distances(self, queries: Tensor, positions: Tensor) -> Tensor:
         out = self.xq.new_empty(positions.shape)
         d = self.xq.shape[1]
         for rows in chunks.slices(len(queries), chunks.rows_within(4 * d * positions.shape[1], GATHER_BYTES)):
-            index = positions[rows]
-            x = self.vectors.index_select(0, index.reshape(-1)).view(*index.shape, d)
+            x = self.stored.at(positions[rows])
             q = self.xq.index_select(0, queries[rows])
             if self.metric_type == METRIC_INNER_PRODUCT:
                 torch.bmm(x, q[..., None], out=out[rows][..., None])
@@ -212,7 +246,7 @@ class MetricScorer:
     def __init__(self, xq: Tensor, stored: Stored, metric_type: int, metric_arg: float = 0.0) -> None:
         self.xq = xq
         self.nq = len(xq)
-        self.vectors, self.bias = stored.vectors, stored.bias
+        self.stored, self.bias = stored, stored.bias
         self.metric_type, self.metric_arg = metric_type, metric_arg
         self.margin = xq.new_zeros(len(xq))
         self._pair_bytes = temporary_bytes(xq.shape[1], metric_type)
@@ -227,7 +261,7 @@ class MetricScorer:
         out = buffer[: rows * len(queries)].view(rows, len(queries))
         group = self.xq.index_select(0, queries)
         for part in chunks.slices(rows, chunks.rows_within(self._pair_bytes * len(queries), GATHER_BYTES)):
-            x = self.vectors[begin + part.start : begin + part.stop, None]
+            x = self.stored.part(begin + part.start, begin + part.stop)[:, None]
             bias = self.bias[begin + part.start : begin + part.stop, None]
             out[part] = self._score(distance(group[None], x, self.metric_type, self.metric_arg), bias)
         return out
@@ -237,7 +271,7 @@ class MetricScorer:
 
     def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
         for part in chunks.slices(end - begin, chunks.rows_within(self._pair_bytes, GATHER_BYTES)):
-            x = self.vectors[begin + part.start : begin + part.stop]
+            x = self.stored.part(begin + part.start, begin + part.stop)
             bias = self.bias[begin + part.start : begin + part.stop]
             out[part] = self._score(distance(self.xq[query], x, self.metric_type, self.metric_arg), bias)
 
@@ -248,7 +282,7 @@ class MetricScorer:
         out = self.xq.new_empty(positions.shape)
         rows = chunks.rows_within(self._pair_bytes * positions.shape[1], GATHER_BYTES)
         for part in chunks.slices(len(queries), rows):
-            x = self.vectors[positions[part]]
+            x = self.stored.at(positions[part])
             out[part] = distance(self.xq[queries[part], None], x, self.metric_type, self.metric_arg)
         return out
 

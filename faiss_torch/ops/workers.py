@@ -19,7 +19,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from .. import threads as call_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 #: Elements of a workspace that a thread keeps.
 LARGEST_WORKSPACE = 1 << 22
@@ -134,14 +135,14 @@ def conduct(task: Callable[[], Result], device: torch.device) -> Result:
         _idle_conductors.append(conductor)
 
 
-def conducted(verb: Callable[..., Result]) -> Callable[..., Result]:
+def conducted(verb: Verb) -> Verb:
     """Decorate a method of an object that has a device: on the CPU it runs on a conductor."""
 
     @functools.wraps(verb)
-    def on_conductor(self: Any, *args: Any, **kwargs: Any) -> Result:
+    def on_conductor(self: Any, *args: Any, **kwargs: Any) -> Any:
         return conduct(lambda: verb(self, *args, **kwargs), self.device)
 
-    return on_conductor
+    return cast(Verb, on_conductor)
 
 
 def workspace(elements: int, device: torch.device) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import border
 from ..border import Array
 from ..constants import ClusteringInitMethod_RANDOM, is_similarity_metric
+from ..interrupts import InterruptCallback
 from ..ops import kmeans, kmeans_initialization, workers
 from ..ops.kmeans1d import kmeans1d
 from ..vectors import Float32Vector
@@ -250,6 +251,7 @@ class Clustering(ClusteringParameters):
             previous = obj
             with clock.searching():
                 distances, assign = _assign(data, index)
+            InterruptCallback.check()
             obj = kmeans.objective(distances)
             centroids, nsplit = self._updated(data, assign, centroids, n_given if self.frozen_centroids else 0)
             balance = kmeans.imbalance_factor(torch.bincount(assign, minlength=self.k))

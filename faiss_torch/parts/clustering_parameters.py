@@ -106,7 +106,7 @@ class ClusteringIterationStats:
         self.nsplit = nsplit
 
 
-class ClusteringIterationStatsVector(ObjectVector):
+class ClusteringIterationStatsVector(ObjectVector[ClusteringIterationStats]):
     """A vector of ``ClusteringIterationStats``."""
 
     element = ClusteringIterationStats

@@ -105,6 +105,7 @@ class DeferredListStorage(ListStorage):
     def _place(self, waiting: _Waiting) -> None:
         """Place what waits. Other threads see the storage with all of it, or wait for it."""
         storage = ListStorage(self.nlist, self.code_size, self.device)
+        storage.storage_dtype = self.storage_dtype
         storage.__dict__.update(waiting.placed)
         ids, codes = waiting.ids[: waiting.count], waiting.codes[: waiting.count]
         # a conductor ends what it has begun, whatever interrupts the caller
@@ -113,10 +114,15 @@ class DeferredListStorage(ListStorage):
         waiting.placed = {}
         self.__dict__.update({name: storage.__dict__[name] for name in STORAGE_ATTRIBUTES})
 
-    def to(self, device: torch.device) -> None:
-        super().to(device)
-        if self._waiting is not None and not self._waiting.count:
-            self._waiting = None  # its room is on the old device
+    def moved(self, device: torch.device, dtype: torch.dtype | None = None) -> Callable[[], None]:
+        switch = super().moved(device, dtype)  # which has everything placed
+
+        def switch_and_forget() -> None:
+            switch()
+            if self._waiting is not None and not self._waiting.count:
+                self._waiting = None  # its room is on the old device
+
+        return switch_and_forget
 
     def reserve(self, sizes: Tensor, rooms: Tensor | None = None, capacity: int = 0) -> None:
         self._waiting = None

@@ -43,6 +43,7 @@ class DirectMap:
     NoMap = 0
     Array = 1
     Hashtable = 2
+    DMT_count = 3
 
     def __init__(self) -> None:
         self.type = self.NoMap
@@ -144,6 +145,10 @@ class DirectMap:
             self.array.array[begin:] = places.numpy()
         else:
             self.hashtable.update(zip(ids.tolist(), places.tolist(), strict=True))
+
+    def add_single_id(self, id: int, list_no: int, offset: int) -> None:
+        """Take note of one new vector; a list number of -1 says that it was not stored."""
+        self.add(torch.tensor([id]), torch.tensor([list_no]), torch.tensor([offset]))
 
     def remove_ids(self, sel: IDSelector, invlists: ArrayInvertedLists) -> int:
         """Remove vectors from the lists, and from the map.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..ops import chunks
 from ..ops.screen import BLOCK
 
 #: How much more room a second allocation takes than is needed. On the CPU, room that is not in use is address space
@@ -29,12 +31,16 @@ _PRIVATE: dict[str, Any] = (
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return zeros; on the CPU in pages that the system hands out, zeroed, when they are first written.
 
-    ``torch.zeros`` writes every page, and numpy asks for huge ones, of which one touched byte takes 2 MiB.
+    ``torch.zeros`` writes every page, and numpy asks for huge ones, of which one touched byte takes 2 MiB. Where there
+    is no memory left it is a RuntimeError, as it is of torch.
     """
     elements = math.prod(shape)
     if device.type != "cpu" or elements == 0:
         return torch.zeros(shape, dtype=dtype, device=device)
-    pages = mmap.mmap(-1, elements * dtype.itemsize, **_PRIVATE)
+    try:
+        pages = mmap.mmap(-1, elements * dtype.itemsize, **_PRIVATE)
+    except (OSError, ValueError, OverflowError) as error:
+        raise RuntimeError(f"no memory for {elements * dtype.itemsize} bytes: {error}") from error
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel that has no huge pages knows no such advice
             pages.madvise(mmap.MADV_NOHUGEPAGE)
@@ -95,6 +101,10 @@ class GrowingTensor:
         """Move to a device, without the room that is not in use."""
         self.replace(self.rows.to(device))
 
+    def emptied(self) -> GrowingTensor:
+        """Return another one for such rows, without any."""
+        return GrowingTensor(tuple(self.room.shape[1:]), self.room.dtype, self.room.device)
+
     def __getstate__(self) -> dict[str, object]:
         # a pickle or a copy holds what is in use
         return {"room": self.rows.clone(), "size": self.size}
@@ -102,3 +112,29 @@ class GrowingTensor:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self.replace(self.room)
+
+
+def copied(
+    table: GrowingTensor,
+    device: torch.device,
+    width: int | None = None,
+    convert: Callable[[Tensor], Tensor] | None = None,
+) -> GrowingTensor:
+    """Return a copy on a device, piece by piece, with no room for more.
+
+    Parameters
+    ----------
+    table : GrowingTensor
+        Of rows with one dimension.
+    device : torch.device
+    width : int, optional
+        Of the rows of the copy, if it is another one.
+    convert : callable, optional
+        Makes rows of the copy from rows of the table.
+    """
+    rows = table.rows
+    result = GrowingTensor((rows.shape[1] if width is None else width,), rows.dtype, device)
+    result.resize(len(rows))
+    for part in chunks.slices(len(rows), chunks.rows_within(rows.shape[1] * rows.dtype.itemsize)):
+        result.room[part] = rows[part] if convert is None else convert(rows[part])
+    return result

@@ -10,10 +10,14 @@ all lists move to a new storage in which each has that much room and the end is 
 So adding costs a few vectorised operations a call, and each vector is moved a constant number of times, whether the
 calls are few or many. On the CPU, room that is not in use is address space and no memory. Lists that were filled by
 one call, or read from a file, have no more room than they need.
+
+Codes that are float32 vectors may be stored in another dtype (`ListStorage.moved`). Whoever gives or takes codes sees
+float32 all the same; only what moves within the storage, and what a scan reads, is in the dtype that is stored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,6 +30,7 @@ from ..ops.screen import BLOCK
 from .growing import zeros
 from .row_facts import RowFacts
 from .selectors import IDSelector
+from .stored_floats import recoded, stored_size
 
 #: Room of a list that has grown, as a multiple of what it needs, and of the storage as a multiple of all rooms: on the
 #: CPU, where what is not in use is no memory, and on accelerators.
@@ -59,7 +64,11 @@ class ListStorage:
     ----------
     sizes : Tensor, int64, CPU, shape (nlist,)
         Entries of each list.
+    storage_dtype : torch.dtype
+        What codes that are float32 vectors are stored as.
     """
+
+    storage_dtype: torch.dtype = torch.float32
 
     def __init__(self, nlist: int, code_size: int, device: torch.device | None = None) -> None:
         self.nlist = nlist
@@ -72,46 +81,30 @@ class ListStorage:
         self._begins = torch.zeros(self.nlist, dtype=torch.int64)
         self._rooms = torch.zeros(self.nlist, dtype=torch.int64)
         self._end = 0
-        self._codes = zeros((0, self.code_size), torch.uint8, self.device)
+        self._codes = zeros((0, self._stored_size), torch.uint8, self.device)
         self._ids = zeros((0,), torch.int64, self.device)
         self._facts: RowFacts | None = None
 
+    @property
+    def _stored_size(self) -> int:
+        """Bytes that a code takes in the storage."""
+        return stored_size(self.code_size, self.storage_dtype)
+
     # what a search reads
 
-    def loaded(self, list_nos: Tensor) -> ListStorage:
-        """Return a storage that has at least these lists in memory: this one.
-
-        Parameters
-        ----------
-        list_nos : Tensor, int64
-            -1 is passed over.
-        """
-        return self
-
-    def lists_for_scan(self, metric_type: int, sel: IDSelector | None = None) -> ivf_scan.Lists:
-        """Return the lists as the engine reads them, for codes that are float32 vectors.
-
-        Parameters
-        ----------
-        metric_type : int
-        sel : IDSelector, optional
-            Only ids that it selects are to be found.
-        """
-        vectors = self._codes.view(torch.float32)
+    def lists_for_scan(self, metric_type: int) -> ivf_scan.Lists:
+        """Return the lists as the engine reads them, for codes that are float32 vectors."""
+        vectors = self._codes.view(self.storage_dtype)
         facts = self._facts
         if facts is None or facts.metric_type != metric_type:
             facts = RowFacts(metric_type, self.device)
             facts.resize(len(vectors))
             rows = self._rows_in_use()
-            facts.write(rows, vectors[rows])
+            for part in chunks.slices(len(rows), chunks.rows_within(self.code_size)):
+                facts.write(rows[part], vectors[rows[part]])
             facts.remove(self._rows_behind())
             self._facts = facts  # only now, for another thread may search meanwhile
-        hidden = None
-        if sel is not None:
-            rows = self._rows_in_use()
-            hidden = torch.ones(len(self._ids), dtype=torch.bool, device=self.device)
-            hidden[rows] = ~sel.mask(self._ids[rows])
-        return ivf_scan.Lists(facts.stored(vectors, hidden), self._begins, self.sizes, self._ids)
+        return ivf_scan.Lists(facts.stored(vectors), self._begins, self.sizes, self._ids)
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Return the ids of storage rows, -1 for row -1."""
@@ -121,7 +114,7 @@ class ListStorage:
 
     def codes_at(self, positions: Tensor) -> Tensor:
         """Return the codes of storage rows: (...) -> (..., code_size)."""
-        return self._codes[positions]
+        return recoded(self._codes[positions], self.storage_dtype, torch.float32)
 
     def list_nos_at(self, positions: Tensor) -> Tensor:
         """Return the list that each storage row belongs to."""
@@ -130,6 +123,14 @@ class ListStorage:
         begins, order = self._begins[held].sort()
         place = torch.searchsorted(begins.to(positions.device), positions, right=True) - 1
         return held[order].to(positions.device)[place]
+
+    def places_at(self, positions: Tensor) -> Tensor:
+        """Return the places ``list_no << 32 | offset`` of storage rows, -1 for row -1."""
+        if not len(self._ids):
+            return positions
+        list_nos = self.list_nos_at(positions.clamp(min=0))
+        places = (list_nos << 32) | (positions - self._begins.to(positions.device)[list_nos])
+        return places.masked_fill_(positions < 0, -1)
 
     def positions_of(self, places: Tensor) -> Tensor:
         """Return the storage rows of places ``list_no << 32 | offset``.
@@ -188,12 +189,16 @@ class ListStorage:
         return offsets
 
     def _write(self, rows: Tensor, ids: Tensor, codes: Tensor) -> None:
+        self._write_stored(rows, ids, recoded(codes, torch.float32, self.storage_dtype))
+
+    def _write_stored(self, rows: Tensor, ids: Tensor, stored: Tensor) -> None:
+        """Write codes as they are in the storage: uint8, (n, _stored_size)."""
         # wide elements copy faster than bytes
-        wide = torch.float32 if self.code_size % 4 == 0 else torch.uint8
-        self._codes.view(wide).index_copy_(0, rows, codes.view(wide))
+        wide = {0: torch.float32, 2: torch.int16}.get(self._stored_size % 4, torch.uint8)
+        self._codes.view(wide).index_copy_(0, rows, stored.view(wide))
         self._ids.index_copy_(0, rows, ids)
         if self._facts is not None:
-            self._facts.write(rows, codes.view(torch.float32))
+            self._facts.write(rows, stored.view(self.storage_dtype))
 
     def _make_room(self, wanted: Tensor) -> None:
         """Give every list room for at least this many entries."""
@@ -213,7 +218,7 @@ class ListStorage:
         self._end = end
         if len(source):
             target = ranges(self._begins[short], self.sizes[short]).to(self.device)
-            self._write(target, self._ids[source], self._codes[source])
+            self._write_stored(target, self._ids[source], self._codes[source])
 
     def _growth(self, wanted: Tensor) -> float:
         """Room of lists that grow, as a multiple of what they need."""
@@ -233,7 +238,7 @@ class ListStorage:
             self.reserve(sizes, _room_for(wanted))
         rows = self._rows_in_use()
         for part in chunks.slices(len(rows), chunks.rows_within(self.code_size + 8)):
-            self._write(rows[part], old_ids[old_rows[part]], old_codes[old_rows[part]])
+            self._write_stored(rows[part], old_ids[old_rows[part]], old_codes[old_rows[part]])
 
     def reserve(self, sizes: Tensor, rooms: Tensor | None = None, capacity: int = 0) -> None:
         """Start anew with lists of these sizes, whose entries are zero until they are written.
@@ -250,14 +255,17 @@ class ListStorage:
         end = int(rooms.sum())
         capacity = max(capacity, end)
         # what may find no memory comes first, so that the lists are unchanged then
-        codes = zeros((capacity, self.code_size), torch.uint8, self.device)
+        codes = zeros((capacity, self._stored_size), torch.uint8, self.device)
         ids = zeros((capacity,), torch.int64, self.device)
         self.sizes, self._rooms, self._end = sizes.clone(), rooms, end
         self._begins = rooms.cumsum(0) - rooms
         self._codes, self._ids, self._facts = codes, ids, None
 
     def list_codes(self, list_no: int) -> Tensor:
-        """Return a list's codes: a view, uint8, shape (list_size, code_size)."""
+        """Return a list's codes: uint8, shape (list_size, code_size); a view if they are stored as float32."""
+        return recoded(self._stored_codes(list_no), self.storage_dtype, torch.float32)
+
+    def _stored_codes(self, list_no: int) -> Tensor:
         begin = int(self._begins[list_no])
         return self._codes[begin : begin + int(self.sizes[list_no])]
 
@@ -298,7 +306,7 @@ class ListStorage:
         source = torch.tensor(keep[:end], dtype=torch.int64, device=self.device)
         begin = int(self._begins[list_no])
         rows = torch.arange(begin, begin + end, device=self.device)
-        self._write(rows, self.list_ids(list_no)[source], self.list_codes(list_no)[source])
+        self._write_stored(rows, self.list_ids(list_no)[source], self._stored_codes(list_no)[source])
         self._shrink(list_no, end)
 
     def _shrink(self, list_no: int, size: int) -> None:
@@ -313,6 +321,11 @@ class ListStorage:
         for old, new in new_ids.items():
             self._ids[rows[self._ids[rows] == old]] = new
 
+    def renumber_ids(self, numbers: Tensor) -> None:
+        """Give all entries other ids: id i becomes ``numbers[i]``."""
+        rows = self._rows_in_use()
+        self._ids[rows] = numbers.to(self.device)[self._ids[rows]]
+
     def remove_entry(self, list_no: int, offset: int) -> int | None:
         """Remove one entry; the list's last entry takes its place.
 
@@ -326,26 +339,51 @@ class ListStorage:
         if offset < last:
             moved = int(self.list_ids(list_no)[last])
             row = self._begins[list_no, None] + offset
-            ids, codes = self.list_ids(list_no)[last:].clone(), self.list_codes(list_no)[last:].clone()
-            self._write(row.to(self.device), ids, codes)
+            ids, stored = self.list_ids(list_no)[last:].clone(), self._stored_codes(list_no)[last:].clone()
+            self._write_stored(row.to(self.device), ids, stored)
         self._shrink(list_no, last)
         return moved
 
+    def moved(self, device: torch.device, dtype: torch.dtype | None = None) -> Callable[[], None]:
+        """Build the lists on a device, without the room that is not in use, and return what switches to them.
+
+        Parameters
+        ----------
+        device : torch.device
+        dtype : torch.dtype, optional
+            What float32 codes are stored as from now on; the default is what they are stored as.
+
+        Returns
+        -------
+        callable
+            Until it is called, the lists are as they were.
+        """
+        wanted = self.storage_dtype if dtype is None else dtype
+        if (device, wanted) == (self.device, self.storage_dtype):
+            return lambda: None
+        state = self._compact(device, wanted)
+        return lambda: self.__dict__.update(state, device=device, storage_dtype=wanted)
+
     def to(self, device: torch.device) -> None:
         """Move the lists to a device, without the room that is not in use."""
-        if device == self.device:
-            return
-        self.__dict__.update(self._compact(device))
-        self.device = device
+        self.moved(device)()
 
-    def _compact(self, device: torch.device) -> dict[str, Any]:
-        """What holds the entries, on a device and with just the room that they need."""
+    def copy_to(self, other: ListStorage) -> None:
+        """Make other lists of the same shape a copy of these, on their device and in their dtype."""
+        other.__dict__.update(self._compact(other.device, other.storage_dtype))
+
+    def _compact(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """What holds the entries, on a device, in a dtype, and with just the room that they need."""
         same = ListStorage(self.nlist, self.code_size, device)
+        same.storage_dtype = dtype
         same.reserve(self.sizes)
         rows, old_rows = same._rows_in_use(), self._rows_in_use()
-        same._write(rows, self._ids[old_rows].to(device), self._codes[old_rows].to(device))
+        for part in chunks.slices(len(rows), chunks.rows_within(self.code_size + 8)):
+            old = old_rows[part]
+            stored = recoded(self._codes[old], self.storage_dtype, dtype)
+            same._write_stored(rows[part], self._ids[old].to(device), stored.to(device))
         return {name: same.__dict__[name] for name in STORAGE_ATTRIBUTES}
 
     def __getstate__(self) -> dict[str, object]:
         # what the screen knows is made again when it is needed
-        return {**self.__dict__, **self._compact(self.device)}
+        return {**self.__dict__, **self._compact(self.device, self.storage_dtype)}

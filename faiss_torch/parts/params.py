@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
+from ..ownership import Owned
 from .selectors import IDSelector
 
 
-class SearchParameters:
+def _count(value: Any, name: str) -> int:
+    """A setting that is a number of things."""
+    number = operator.index(value)  # a TypeError for what is no integer
+    if number < 0:
+        raise OverflowError(f"{name} cannot be negative, got {number}")
+    return number
+
+
+class SearchParameters(Owned):
     """Settings that apply to one call of search or range_search.
 
     Parameters
@@ -19,6 +29,13 @@ class SearchParameters:
     ----------
     sel : IDSelector or None
         Which ids may be found.
+
+    Raises
+    ------
+    TypeError
+        If a setting is of another type; also where it is set later.
+    OverflowError
+        If a number of things is negative.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -32,6 +49,15 @@ class SearchParameters:
     def _defaults(self) -> None:
         """Make the attributes of a subclass."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, self._checked(name, value))
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """Return the value that an attribute gets."""
+        if name == "sel" and not (value is None or isinstance(value, IDSelector)):
+            raise TypeError(f"sel: expected an IDSelector or None, got {type(value).__name__}")
+        return value
+
 
 class SearchParametersIVF(SearchParameters):
     """Settings of one search of an IVF index.
@@ -41,22 +67,34 @@ class SearchParametersIVF(SearchParameters):
     nprobe : int
         Lists to look at (default 1).
     max_codes : int
-        Vectors to look at in all; 0 for no limit.
+        Vectors to look at in all, of those that `sel` selects; 0 for no limit.
     max_empty_result_buckets : int
-        range_search stops after this many lists without a result; 0 for no limit.
+        range_search is done with a query after this many lists in a row without a result; 0 for no limit.
+    max_lists_num : int
+        Lists to look at; of fast-scan indexes only, as in faiss.
     ensure_topk_full : bool
         Let `max_codes` count whole lists, and at least k vectors.
     quantizer_params : SearchParameters or None
         For the search of the quantizer.
+    inverted_list_context : None
+        For lists that read it; none of this library do.
     """
 
     def _defaults(self) -> None:
         self.nprobe = 1
         self.max_codes = 0
+        self.max_lists_num = 0
         self.max_empty_result_buckets = 0
         self.ensure_topk_full = False
         self.quantizer_params: SearchParameters | None = None
         self.inverted_list_context: Any = None
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name in ("nprobe", "max_codes", "max_lists_num", "max_empty_result_buckets"):
+            return _count(value, name)
+        if name == "quantizer_params" and not (value is None or isinstance(value, SearchParameters)):
+            raise TypeError(f"quantizer_params: expected SearchParameters or None, got {type(value).__name__}")
+        return super()._checked(name, value)
 
 
 IVFSearchParameters = SearchParametersIVF

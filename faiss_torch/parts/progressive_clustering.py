@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from .. import border
+from ..border import Array
 from ..ops.rotations import pca
+from ..pointers import Pointer
 from ..vectors import Float32Vector
 from .clustering import Clustering
 from .clustering_parameters import ClusteringIterationStatsVector, ClusteringParameters
@@ -65,7 +66,7 @@ class ProgressiveDimClustering(ProgressiveDimClusteringParameters):
         self.centroids = Float32Vector()
         self.iteration_stats = ClusteringIterationStatsVector()
 
-    def train(self, n: int, x: Any, factory: Callable[[int], ClusteringIndex]) -> None:
+    def train(self, n: int, x: Array | Pointer, factory: Callable[[int], ClusteringIndex]) -> None:
         """Cluster vectors.
 
         Parameters

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..constants import FLT_MAX
+from ..ops import chunks
 from ..ops.screen import BLOCK, Stored, bias_of
 from .growing import GrowingTensor
 
@@ -36,10 +37,14 @@ class RowFacts:
         Parameters
         ----------
         rows : Tensor of int64, or slice
-        vectors : Tensor, float32, shape (n, d)
+        vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
         """
-        if not len(vectors):
-            return
+        begin = rows.start if isinstance(rows, slice) else 0
+        for part in chunks.slices(len(vectors), chunks.rows_within(4 * max(1, vectors.shape[1]))):
+            target = slice(begin + part.start, begin + part.stop) if isinstance(rows, slice) else rows[part]
+            self._write(target, vectors[part].to(torch.float32))
+
+    def _write(self, rows: Tensor | slice, vectors: Tensor) -> None:
         bias = bias_of(vectors, self.metric_type)
         # +inf would take the row out; what a value that is not finite means is for the metric's definition to say
         self.bias.room[rows] = bias.nan_to_num_(nan=0.0, posinf=FLT_MAX)
@@ -61,16 +66,6 @@ class RowFacts:
         """Take rows out of what can be found."""
         self.bias.room[rows] = float("inf")
 
-    def stored(self, vectors: Tensor, hidden: Tensor | None = None) -> Stored:
-        """Return what a scan reads.
-
-        Parameters
-        ----------
-        vectors : Tensor, float32, shape (capacity, d)
-        hidden : Tensor, bool, optional
-            Rows that this search must not find; it covers every row that a scan may read.
-        """
-        bias = self.bias.room
-        if hidden is not None:
-            bias = bias[: len(hidden)].masked_fill(hidden, float("inf"))
-        return Stored(vectors, bias, self.largest_norm, self.finite)
+    def stored(self, vectors: Tensor) -> Stored:
+        """Return what a scan reads of vectors: float32, float16 or bfloat16, shape (capacity, d)."""
+        return Stored(vectors, self.bias.room, self.largest_norm, self.finite)

@@ -14,6 +14,8 @@ import numpy as np
 from ..border import Array
 from ..indexes.base import Index
 from ..indexes.ivf import IndexIVF
+from ..indexes.shards import IndexShardsIVF
+from ..indexes.threaded import ThreadedIndexBase
 from ..ops.random import rand_perm
 from ..threads import omp_get_max_threads
 from ..vectors import Float64Vector, ObjectVector
@@ -63,7 +65,7 @@ class ParameterRange:
         self.values = Float64Vector()
 
 
-class ParameterRangeVector(ObjectVector):
+class ParameterRangeVector(ObjectVector[ParameterRange]):
     """A vector of `ParameterRange`."""
 
     element: ClassVar[type] = ParameterRange
@@ -191,6 +193,13 @@ class ParameterSpace:
         inner = inner_index(index)
         if inner is not None:
             self.set_index_parameter(inner, name, val)
+            return
+        if isinstance(index, IndexShardsIVF) and name.startswith(_QUANTIZER) and name != f"{_QUANTIZER}nprobe":
+            # the shards have no part in the search of the quantizer
+            self.set_index_parameter(index.quantizer, name.removeprefix(_QUANTIZER), val)
+            return
+        if isinstance(index, ThreadedIndexBase):
+            index.runOnIndex(lambda no, sub_index: self.set_index_parameter(sub_index, name, val))
             return
         if name == "verbose":
             return

@@ -390,6 +390,51 @@ def merge_knn_results(Dall: Array, Iall: Array, keep_max: bool = False) -> tuple
     return kind.out(D), kind.out(labels.gather(1, columns).masked_fill(missing, -1))
 
 
+def merge_knn_results_CMin(
+    n: int,
+    k: int,
+    nshard: int,
+    all_distances: Pointer,
+    all_labels: Pointer,
+    distances: Pointer,
+    labels: Pointer,
+) -> None:
+    """`merge_knn_results` that keeps the smallest, behind pointers: results [nshard, n, k] to results [n, k]."""
+    _merge_into("merge_knn_results_CMin", n, k, nshard, all_distances, all_labels, distances, labels, False)
+
+
+def merge_knn_results_CMax(
+    n: int,
+    k: int,
+    nshard: int,
+    all_distances: Pointer,
+    all_labels: Pointer,
+    distances: Pointer,
+    labels: Pointer,
+) -> None:
+    """`merge_knn_results` that keeps the largest, behind pointers: results [nshard, n, k] to results [n, k]."""
+    _merge_into("merge_knn_results_CMax", n, k, nshard, all_distances, all_labels, distances, labels, True)
+
+
+def _merge_into(
+    function: str,
+    n: int,
+    k: int,
+    nshard: int,
+    all_distances: Pointer,
+    all_labels: Pointer,
+    distances: Pointer,
+    labels: Pointer,
+    keep_max: bool,
+) -> None:
+    dtype = "int32" if isinstance(all_distances, Pointer) and all_distances.dtype == np.int32 else "float32"
+    values = pointed(all_distances, nshard * n * k, dtype, function).reshape(nshard, n, k)
+    ids = pointed(all_labels, nshard * n * k, "int64", function).reshape(nshard, n, k)
+    found = merge_knn_results(values, ids, keep_max)
+    pointed(distances, n * k, dtype, function)[:] = found[0].reshape(-1)
+    pointed(labels, n * k, "int64", function)[:] = found[1].reshape(-1)
+
+
 def order_by_query(a: Array, last_shard_first: bool) -> Tensor:
     """Results (nshard, nq, k) as a tensor (nq, nshard, k), the shards in order or reversed."""
     tensor = a if isinstance(a, Tensor) else tensor_of(np.ascontiguousarray(a))

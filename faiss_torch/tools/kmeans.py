@@ -8,6 +8,9 @@ import numpy as np
 import torch
 
 from ..border import Array, Kind, floats_in, tensor_of
+from ..devices.available import get_num_gpus
+from ..devices.cloning import index_cpu_to_all_gpus
+from ..devices.options import GpuMultipleClonerOptions
 from ..indexes.base import Index
 from ..indexes.flat import IndexFlatIP, IndexFlatL2
 from ..ops import kmeans1d as exact
@@ -25,6 +28,40 @@ class ProgressiveDimIndexFactory:
         return IndexFlatL2(dim)
 
 
+class GpuProgressiveDimIndexFactory(ProgressiveDimIndexFactory):
+    """Makes them on the first GPUs.
+
+    Parameters
+    ----------
+    ngpu : int
+        How many GPUs.
+
+    Attributes
+    ----------
+    options : GpuMultipleClonerOptions
+        How an index is put on the GPUs.
+    ncall : int
+        How many indexes were made.
+
+    Raises
+    ------
+    RuntimeError
+        If there are not as many GPUs.
+    """
+
+    def __init__(self, ngpu: int) -> None:
+        if not 1 <= ngpu <= get_num_gpus():
+            raise RuntimeError(f"{ngpu} GPUs asked for: expected 1 ... {get_num_gpus()}, see set_gpu_devices")
+        self.options = GpuMultipleClonerOptions()
+        self.ncall = 0
+        self._ngpu = ngpu
+
+    def __call__(self, dim: int) -> Index:
+        """Return an empty index of a number of dimensions."""
+        self.ncall += 1
+        return index_cpu_to_all_gpus(IndexFlatL2(dim), self.options, self._ngpu)
+
+
 class Kmeans:
     """k-means clustering of vectors.
 
@@ -35,7 +72,7 @@ class Kmeans:
     k : int
         Clusters.
     gpu : bool or int
-        Number of GPUs to use, True for all; without a GPU the CPU is used.
+        Number of GPUs to use, True or -1 for all; without a GPU the CPU is used.
     **kwargs
         Any setting of ``ClusteringParameters``; with `progressive_dim_steps`, of
         ``ProgressiveDimClusteringParameters``.
@@ -57,6 +94,8 @@ class Kmeans:
     ------
     AttributeError
         If a keyword is not a setting.
+    RuntimeError
+        If there are GPUs, and not as many as asked for.
     """
 
     def __init__(self, d: int, k: int, **kwargs: Any) -> None:
@@ -70,7 +109,7 @@ class Kmeans:
             self.cp = ClusteringParameters()
         for name, value in kwargs.items():
             if name == "gpu":
-                self.gpu = torch.cuda.device_count() if value is True or value == -1 else value
+                self.gpu = get_num_gpus() if value is True or value == -1 else value
             else:
                 getattr(self.cp, name)
                 setattr(self.cp, name, value)
@@ -78,12 +117,13 @@ class Kmeans:
 
     def set_index(self) -> None:
         """Make the index that training assigns with, as the settings ask for."""
+        on_gpus = bool(self.gpu) and get_num_gpus() > 0
         if isinstance(self.cp, ProgressiveDimClusteringParameters):
-            self.fac = ProgressiveDimIndexFactory()
+            self.fac = GpuProgressiveDimIndexFactory(int(self.gpu)) if on_gpus else ProgressiveDimIndexFactory()
             return
         self.index: Index = IndexFlatIP(self.d) if self.cp.spherical else IndexFlatL2(self.d)
-        if self.gpu and torch.cuda.is_available():
-            self.index.to("cuda")
+        if on_gpus:
+            self.index = index_cpu_to_all_gpus(self.index, ngpu=int(self.gpu))
 
     def reset(self, k: int | None = None) -> None:
         """Prepare for another training, possibly with another number of clusters."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from ..ops import chunks, distances, workers
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
 from ..pointers import Pointer, pointed
+from .heaps import HeapArray
 
 
 def knn(xq: Array, xb: Array, k: int, metric: int = METRIC_L2, metric_arg: float = 0.0) -> tuple[Array, Array]:
@@ -120,18 +123,53 @@ def _knn_into(
     pointed(I, len(xq) * k, "int64", function)[:] = found[1].reshape(-1)
 
 
-def knn_L2sqr(x: Pointer, y: Pointer, d: int, nx: int, ny: int, k: int, distances: Pointer, indexes: Pointer) -> None:
-    """`knn` for L2 behind pointers: queries x [nx, d], database y [ny, d], results [nx, k]."""
+def knn_L2sqr(
+    x: Pointer, y: Pointer, d: int, nx: int, ny: int, k: int | HeapArray, *arguments: Pointer | IDSelector | None
+) -> None:
+    """`knn` for L2 behind pointers: queries x [nx, d], database y [ny, d], results [nx, k].
+
+    Called as ``(..., k, distances, indexes, y_norm2=None, sel=None)`` or ``(..., res, y_norm2=None, sel=None)`` with a
+    ``float_maxheap_array_t``; the norms of y are taken and not needed, a selector restricts the rows of y that can be
+    found.
+
+    Raises
+    ------
+    TypeError
+        For another number of arguments, or of another kind.
+    """
     name = "knn_L2sqr"
-    _knn_into(name, _rows(x, nx, d, name), _rows(y, ny, d, name), k, METRIC_L2, 0.0, distances, indexes)
+    wanted, distances, indexes, _, sel = _results_and_options(name, k, arguments, 2)
+    _knn_into(name, _rows(x, nx, d, name), _rows(y, ny, d, name), wanted, METRIC_L2, 0.0, distances, indexes, sel)
 
 
 def knn_inner_product(
-    x: Pointer, y: Pointer, d: int, nx: int, ny: int, k: int, distances: Pointer, indexes: Pointer
+    x: Pointer, y: Pointer, d: int, nx: int, ny: int, k: int | HeapArray, *arguments: Pointer | IDSelector | None
 ) -> None:
-    """`knn` for the inner product behind pointers: queries x [nx, d], database y [ny, d], results [nx, k]."""
+    """`knn` for the inner product behind pointers: queries x [nx, d], database y [ny, d], results [nx, k].
+
+    Called as ``(..., k, distances, indexes, sel=None)`` or ``(..., res, sel=None)`` with a ``float_minheap_array_t``;
+    a selector restricts the rows of y that can be found.
+
+    Raises
+    ------
+    TypeError
+        For another number of arguments, or of another kind.
+    """
     name = "knn_inner_product"
-    _knn_into(name, _rows(x, nx, d, name), _rows(y, ny, d, name), k, METRIC_INNER_PRODUCT, 0.0, distances, indexes)
+    wanted, distances, indexes, sel = _results_and_options(name, k, arguments, 1)
+    vectors = _rows(x, nx, d, name), _rows(y, ny, d, name)
+    _knn_into(name, *vectors, wanted, METRIC_INNER_PRODUCT, 0.0, distances, indexes, sel)
+
+
+def _results_and_options(
+    function: str, k: int | HeapArray, arguments: tuple[Any, ...], options: int
+) -> tuple[Any, ...]:
+    """Read the two call forms of faiss: k and two pointers, or heaps; then options, None where they are not given."""
+    results = (k.k, k.val, k.ids) if isinstance(k, HeapArray) else (k, *arguments[:2])
+    given = arguments if isinstance(k, HeapArray) else arguments[2:]
+    if len(results) < 3 or len(given) > options:
+        raise TypeError(f"{function}: expected (..., k, distances, indexes) or (..., res), {6 + len(arguments)} given")
+    return (*results, *given, *[None] * (options - len(given)))
 
 
 def knn_extra_metrics(

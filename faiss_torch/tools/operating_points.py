@@ -161,7 +161,7 @@ class OperatingPoint:
     cno: int = 0
 
 
-class OperatingPointVector(ObjectVector):
+class OperatingPointVector(ObjectVector[OperatingPoint]):
     """A vector of `OperatingPoint`."""
 
     element: ClassVar[type] = OperatingPoint

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -49,28 +47,28 @@ def ranklist_intersection_size(k1: int, v1: Pointer, k2: int, v2: Pointer) -> in
     return eval_intersection(pointed(v1, k1, "int64", name)[None], pointed(v2, k2, "int64", name)[None])
 
 
-def imbalance_factor(*arguments: Any) -> float:
+def ranklist_handle_ties(k: int, idx: Pointer, dis: Pointer) -> None:
+    """Sort the labels `idx` [k] of equal distances `dis` [k], which are in order, behind pointers."""
+    labels, keys = pointed(idx, k, "int64", "ranklist_handle_ties"), pointed(dis, k, "float32", "ranklist_handle_ties")
+    run = np.concatenate([[0], np.cumsum(keys[1:] != keys[:-1])]) if k else keys
+    labels[:] = labels[np.lexsort((labels, run))]
+
+
+def imbalance_factor(n: int, k: int | Pointer, assign: Pointer | None = None) -> float:
     """How uneven clusters are: 1 when all have the same size, k when one has everything.
 
     Called as ``imbalance_factor(k, hist)`` with the sizes of the clusters, or as
     ``imbalance_factor(n, k, assign)`` with the cluster of each of n points; `hist` and `assign` are pointers to
     int64.
-
-    Raises
-    ------
-    TypeError
-        For another number of arguments.
     """
-    if len(arguments) == 2:
-        k, hist = arguments
-        sizes = pointed(hist, k, "int64", "imbalance_factor").astype(np.float64)
-    elif len(arguments) == 3:
-        n, k, assign = arguments
-        sizes = np.bincount(pointed(assign, n, "int64", "imbalance_factor"), minlength=k).astype(np.float64)
+    name = "imbalance_factor"
+    if assign is None:
+        clusters, sizes = n, pointed(k, n, "int64", name).astype(np.float64)
     else:
-        raise TypeError(f"imbalance_factor: expected (k, hist) or (n, k, assign), {len(arguments)} given")
+        clusters = int(k)
+        sizes = np.bincount(pointed(assign, n, "int64", name), minlength=clusters).astype(np.float64)
     total = sizes.sum()
-    return float(np.square(sizes).sum() * k / (total * total)) if total else float("nan")
+    return float(np.square(sizes).sum() * clusters / (total * total)) if total else float("nan")
 
 
 def ivec_hist(n: int, v: Pointer, vmax: int, hist: Pointer) -> int:

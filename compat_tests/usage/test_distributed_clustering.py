@@ -1,0 +1,111 @@
+"""k-means of tensors, of several objects and of several processes: the same as of one matrix."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import faiss_torch
+from faiss_torch.contrib import clustering
+from faiss_torch.contrib.distributed_clustering import DatasetAssignDispatch
+from faiss_torch.contrib.torch import clustering as torch_clustering
+from faiss_torch.contrib.torch.quantization import ProductQuantizer
+
+X = np.random.RandomState(1).rand(500, 6).astype("float32")
+
+
+def expected(niter=5):
+    return clustering.kmeans(12, clustering.DatasetAssign(X), niter=niter, verbose=False)
+
+
+def test_kmeans_of_a_tensor():
+    for data in (
+        torch_clustering.DatasetAssign(torch.from_numpy(X)),
+        torch_clustering.DatasetAssignGPU(None, torch.from_numpy(X)),
+    ):
+        centroids = torch_clustering.kmeans(12, data, niter=5, verbose=False)
+        assert isinstance(centroids, torch.Tensor)
+        np.testing.assert_allclose(centroids.numpy(), expected(), rtol=1e-4)
+
+
+def test_weights_of_a_tensor():
+    weights, centroids = np.random.RandomState(2).rand(500).astype("float32"), X[:4].copy()
+    data = torch_clustering.DatasetAssign(torch.from_numpy(X))
+    I, D, sums = data.assign_to(torch.from_numpy(centroids), torch.from_numpy(weights))
+    wanted = clustering.DatasetAssign(X).assign_to(centroids, weights)
+    np.testing.assert_array_equal(I, wanted[0])
+    np.testing.assert_allclose(D.numpy(), wanted[1], rtol=1e-5)
+    np.testing.assert_allclose(sums.numpy(), wanted[2], rtol=1e-4)
+
+
+@pytest.mark.parametrize("in_parallel", [False, True])
+def test_kmeans_of_several_objects(in_parallel):
+    parts = [clustering.DatasetAssign(part) for part in (X[:100], X[100:101], X[101:])]
+    data = DatasetAssignDispatch(parts, in_parallel)
+    assert (data.count(), data.dim()) == (500, 6)
+    np.testing.assert_array_equal(data.get_subset(np.array([499, 0, 100, 99, 101])), X[[499, 0, 100, 99, 101]])
+    np.testing.assert_allclose(clustering.kmeans(12, data, niter=5, verbose=False), expected(), rtol=1e-4)
+    weights = np.random.RandomState(2).rand(500).astype("float32")
+    for found, wanted in zip(
+        data.assign_to(X[:4], weights), clustering.DatasetAssign(X).assign_to(X[:4], weights), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+PROGRAM = """
+import sys
+import numpy as np, torch, torch.distributed
+from faiss_torch.contrib.clustering import kmeans
+from faiss_torch.contrib.distributed_clustering import DatasetAssignDistributed
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+x = np.load(f"{folder}/x.npy")
+data = DatasetAssignDistributed(torch.from_numpy(x[:180] if rank == 0 else x[180:]))
+assert data.count() == len(x)
+centroids, stats = kmeans(12, data, niter=5, verbose=False, return_stats=True)
+np.savez(f"{folder}/{rank}.npz", centroids=centroids.numpy(), obj=[one["obj"] for one in stats])
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_kmeans_of_two_processes(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    paths = str(pathlib.Path(faiss_torch.__file__).resolve().parents[1])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(rank), str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    found = [np.load(tmp_path / f"{rank}.npz") for rank in range(2)]
+    np.testing.assert_array_equal(found[0]["centroids"], found[1]["centroids"])
+    np.testing.assert_allclose(found[0]["centroids"], expected(), rtol=1e-4)
+    _, stats = clustering.kmeans(12, clustering.DatasetAssign(X), niter=5, verbose=False, return_stats=True)
+    np.testing.assert_allclose(found[0]["obj"], [one["obj"] for one in stats], rtol=1e-4)
+
+
+def test_product_quantizer_of_tensors():
+    x = torch.from_numpy(np.random.RandomState(3).rand(2000, 8).astype("float32"))
+    quantizer = ProductQuantizer(8, 4, 8)
+    quantizer.train(x)
+    codes = quantizer.encode(x)
+    assert (codes.shape, codes.dtype, quantizer.codebook.shape) == ((2000, 4), torch.uint8, (4, 256, 2))
+    error = (quantizer.decode(codes) - x).square().mean()
+    assert error < 0.02 * x.var()
+    for arguments in ((9, 4, 8), (8, 4, 6)):
+        with pytest.raises(AssertionError):
+            ProductQuantizer(*arguments)

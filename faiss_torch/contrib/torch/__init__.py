@@ -1,0 +1,1 @@
+"""Client code for torch tensors, as ``faiss.contrib.torch`` has it."""
