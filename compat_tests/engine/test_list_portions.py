@@ -14,7 +14,8 @@ import torch
 
 import faiss_torch
 from faiss_torch.indexes import ivf_portions
-from faiss_torch.ops.lists import order_after_removal
+from faiss_torch.ops.lists import moves_of_removal, order_after_removal
+from faiss_torch.parts import inverted_lists
 from faiss_torch.parts.file_slots import FreeSlots
 
 D, NLIST, NB, NQ = 5, 16, 900, 60
@@ -77,17 +78,22 @@ def test_portions_do_not_change_results(monkeypatch, tmp_path, metric, kind, bud
         radius = float(np.median(expected.search(xq, k)[0][:, 0])) + 1e-3
         for found, wanted in zip(index.range_search(xq, radius), expected.range_search(xq, radius), strict=True):
             np.testing.assert_array_equal(found, wanted)
-    selected = faiss_torch.SearchParametersIVF(sel=faiss_torch.IDSelectorRange(100, 300), nprobe=NLIST)
-    for found, wanted in zip(
-        index.search(xq, 4, params=selected), expected.search(xq, 4, params=selected), strict=True
-    ):
-        np.testing.assert_array_equal(found, wanted)
+    for max_codes, ensure_topk_full in ((0, False), (40, False), (40, True)):
+        selected = faiss_torch.SearchParametersIVF(sel=faiss_torch.IDSelectorRange(100, 300), nprobe=NLIST)
+        selected.max_codes, selected.ensure_topk_full = max_codes, ensure_topk_full
+        for found, wanted in zip(
+            index.search(xq, 4, params=selected), expected.search(xq, 4, params=selected), strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted)
     for found, wanted in zip(
         index.search_and_return_codes(xq, 4, include_listnos=True),
         expected.search_and_return_codes(xq, 4, include_listnos=True),
         strict=True,
     ):
         np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(index.reconstruct_n(7, 20), expected.reconstruct_n(7, 20))
+    index.make_direct_map()
+    np.testing.assert_array_equal(index.reconstruct(3), expected.reconstruct_n(3, 1)[0])
     assert index.invlists.elsewhere() is not None
 
 
@@ -184,6 +190,41 @@ def test_order_after_removal():
         for share in (0.0, 0.3, 0.7, 1.0):
             selected = random.rand(n) < share
             assert order_after_removal(torch.from_numpy(selected)).tolist() == one_by_one(selected)
+
+
+def test_removal_from_several_lists():
+    sizes = [5, 0, 8, 1, 30, 2]
+    random = np.random.RandomState(2)
+    for share in (0.0, 0.1, 0.5, 0.9, 1.0):
+        selected = torch.from_numpy(random.rand(sum(sizes)) < share)
+        gaps, movers, left = moves_of_removal(selected, torch.tensor(sizes))
+        entries = torch.arange(sum(sizes))
+        entries[gaps] = movers
+        for part, begin, size, n in zip(
+            selected.split(sizes), np.cumsum([0, *sizes]), sizes, left.tolist(), strict=False
+        ):
+            assert (entries[begin : begin + size][:n] - begin).tolist() == order_after_removal(part).tolist()
+
+
+def test_merged_lists_have_the_room_that_they_need(monkeypatch):
+    codes = torch.arange(3000).to(torch.uint8)[:, None].expand(-1, 4).contiguous()
+    list_nos = torch.arange(3000) % 7
+    at_once, in_parts, source = (faiss_torch.ArrayInvertedLists(7, 4) for _ in range(3))
+    for lists in (at_once, source):
+        lists.add_to_lists(list_nos, torch.arange(3000) + 5, codes)
+    monkeypatch.setattr(inverted_lists.chunks, "rows_within", lambda *sizes: 100)
+    in_parts.merge_from(source, 0)
+    assert len(in_parts._codes) == len(at_once._codes)
+    for i in range(7):
+        assert in_parts.list_ids(i).tolist() == at_once.list_ids(i).tolist()
+        assert in_parts.list_codes(i).tolist() == at_once.list_codes(i).tolist()
+
+
+def test_hidden_entries_of_capped_lists_are_renumbered():
+    lists = faiss_torch.ArrayInvertedLists(1, 1)
+    lists.add_to_lists(torch.zeros(5, dtype=torch.int64), torch.arange(5), torch.zeros(5, 1, dtype=torch.uint8))
+    faiss_torch.CappedInvertedLists(lists, 2).renumber_ids(torch.arange(5) + 10)
+    assert lists.list_ids(0).tolist() == [10, 11, 12, 13, 14]
 
 
 def test_what_lists_refuse(tmp_path):

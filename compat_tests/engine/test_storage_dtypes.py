@@ -332,6 +332,12 @@ def test_one_dimension_by_bisection():
     np.testing.assert_array_equal(index.search(XQ[:, :1], 4)[0], full.search(XQ[:, :1], 4)[0])
 
 
+def test_a_map_of_ids_tells_what_it_wraps():
+    index = faiss_torch.IndexIDMap(faiss_torch.IndexFlatL2(D))
+    assert index.to("cpu", torch.bfloat16).storage_dtype == torch.bfloat16
+    assert index.index.storage_dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int8, torch.uint8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_dtypes_are_refused(kind, dtype):

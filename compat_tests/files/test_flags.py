@@ -67,6 +67,18 @@ def test_a_mapped_index_can_be_changed_and_its_file_stays(golden, samples, tmp_p
     assert (tmp_path / "index").read_bytes() == data
 
 
+@pytest.mark.parametrize("flags", MAPPING)
+def test_a_mapped_index_is_reset(golden, samples, flags):
+    index = faiss_torch.read_index(str(golden / "ivf_l2.bin"), flag(flags))
+    index.reset()
+    index.nprobe = 5
+    assert (index.search(samples.vectors(2), 3)[1] == -1).all()
+    assert [index.invlists.list_size(i) for i in range(5)] == [0] * 5
+    index.add(samples.vectors(2))
+    assert index.search(samples.vectors(2), 3)[1].max() == 1
+    assert index.ntotal == index.invlists.compute_ntotal() == 2
+
+
 def test_writing_to_mapped_vectors_does_not_reach_the_file(samples, tmp_path, written):
     index = samples.flat(faiss_torch, n=32)
     path = str(tmp_path / "index")

@@ -142,7 +142,10 @@ _GAPS_BY_REASON = (
 )
 
 _EXTENSIONS_BY_REASON = (
-    ("where an index lives", "Index.device Index.to IndexFlat.storage_dtype IndexIVFFlat.storage_dtype"),
+    (
+        "where an index lives",
+        "Index.device Index.to IndexFlat.storage_dtype IndexIDMap.storage_dtype IndexIVFFlat.storage_dtype",
+    ),
     ("SWIG has it at `this`", "Owned.*"),
     ("objects that an index is made of stay alive with it", "Index.referenced_objects"),
     (
@@ -159,7 +162,8 @@ _EXTENSIONS_BY_REASON = (
         "between the modules of the library",
         """
         ArrayInvertedLists.remove_first ClusteringInitialization.choose DirectMap.add DirectMap.get_many
-        IDSelector.mask IDSelector.mask_of_range IOReader.bytes_left IOReader.read_into IOReader.view
+        IDSelector.mask IDSelector.mask_of_range IDSelector.takes_any_id
+        IOReader.bytes_left IOReader.read_into IOReader.view
         IOWriter.flush IndexFlat.assignment InterruptCallback.install InvertedLists.require_writable
         ListStorage.* ListsByPlace.* OnDiskInvertedLists.stand RandomGenerator.draw RandomGenerator.seed
         SplitMix64RandomGenerator.draw ThreadedIndexBase.syncWithSubIndexes

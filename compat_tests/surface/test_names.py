@@ -10,7 +10,7 @@ import pytest
 import faiss_torch
 from faiss_torch.gaps import AREAS, GAPS
 
-from .gpu_names import GPU_NAMES, GPU_NAMES_OF_FAISS_CPU
+from .gpu_names import GPU_NAMES
 from .names import EXTENSIONS, names_of, offered_classes
 
 
@@ -59,13 +59,20 @@ def test_no_name_has_two_reasons():
     assert AREAS.keys() == GAPS.keys()
 
 
-def test_the_names_of_a_star_import_are_the_offered_ones():
+@pytest.mark.parametrize("devices", [[], ["cpu"]], ids=["no GPUs", "a GPU"])
+def test_the_names_of_a_star_import_are_the_offered_ones(devices):
     imported: dict[str, object] = {}
-    exec("from faiss_torch import *", imported)
-    assert len(set(faiss_torch.__all__)) == len(faiss_torch.__all__)
-    assert imported.keys() - {"__builtins__"} == names_of(faiss_torch) - (GPU_NAMES - GPU_NAMES_OF_FAISS_CPU), (
+    faiss_torch.set_gpu_devices(devices)
+    try:
+        exec("from faiss_torch import *", imported)
+        names, offered = faiss_torch.__all__, names_of(faiss_torch)
+    finally:
+        faiss_torch.set_gpu_devices(None)
+    assert len(set(names)) == len(names)
+    assert imported.keys() - {"__builtins__"} == offered, (
         "ruff check --preview --select F401,RUF022 --fix --unsafe-fixes faiss_torch/__init__.py"
     )
+    assert ("GpuIndexFlatL2" in imported) == bool(devices)
     assert not [name for name, value in imported.items() if isinstance(value, types.ModuleType)]
 
 

@@ -27,6 +27,27 @@ def test_same_results_as_a_batch(faiss, description):
     np.testing.assert_allclose(D, D2, rtol=1e-5)
 
 
+@pytest.mark.parametrize("nprobe", [1, 40])
+def test_the_function_is_asked_about_ids_that_there_are(faiss, nprobe):
+    x = vectors(400)
+    index = faiss.index_factory(6, "IVF40,Flat")
+    index.cp.min_points_per_centroid = 1
+    index.train(x)
+    ids = np.arange(1000, 1400)
+    index.add_with_ids(x, ids)
+    gone = ids[::7].copy()
+    assert index.remove_ids(gone) == len(gone)
+    even = {id: id % 2 == 0 for id in set(ids.tolist()) - set(gone.tolist())}  # of others a KeyError
+    sel = faiss.PyCallbackIDSelector(lambda id: even[id])
+    odd = faiss.IDSelectorNot(sel)
+    both = faiss.IDSelectorAnd(faiss.IDSelectorAll(), sel)
+    for one, rest in ((sel, 0), (odd, 1), (both, 0)):
+        params = faiss.SearchParametersIVF(sel=one, nprobe=nprobe)
+        _, I = index.search(x, 5, params=params)
+        assert len(np.unique(I)) > 100
+        assert set(I[I >= 0].tolist()) <= {id for id in even if id % 2 == rest}
+
+
 def test_is_member_and_negation(faiss):
     sel = faiss.PyCallbackIDSelector(lambda id: id > 3)
     assert sel.is_member(4)

@@ -171,6 +171,12 @@ def test_a_gpu_that_does_not_exist(gpus, number):
         gpus.index_cpu_to_gpus_list(index, gpus=[0, number])
 
 
+@pytest.mark.parametrize("number", ["0", 1.0, None])
+def test_a_gpu_number_is_an_integer(gpus, number):
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        gpus.index_cpu_to_gpu(gpus.StandardGpuResources(), number, gpus.IndexFlatL2(4))
+
+
 def test_functions_for_gpus_without_gpus(no_gpus):
     x = np.eye(3, dtype="float32")
     for call in (

@@ -205,6 +205,30 @@ def test_copies_and_pickles(gpus, shard, copying):
     assert_same_search(index, cpu)
 
 
+@pytest.mark.parametrize("shard_type", [1, 2, 4])
+def test_shards_of_an_inverted_file_with_vectors_in_no_list(gpus, shard_type):
+    cpu = filled(gpus, "IVF12,Flat")
+    cpu.add(np.full((2, D_), np.nan, "float32"))
+    index = gpus.index_cpu_to_all_gpus(cpu, options(gpus, shard=True, shard_type=shard_type))
+    assert index.ntotal == NB
+    assert_same_search(index, cpu)
+
+
+def test_parts_of_the_dimensions(gpus):
+    cpu = gpus.IndexSplitVectors(D_)
+    for part in np.split(XB[:9], 2, axis=1):
+        flat = gpus.IndexFlatL2(D_ // 2)
+        flat.add(part)
+        cpu.add_sub_index(flat)
+    index = gpus.index_cpu_to_gpu(gpus.StandardGpuResources(), 1, cpu)
+    back = gpus.index_gpu_to_cpu(index)
+    several = gpus.index_cpu_to_all_gpus(cpu)
+    for each, cls in ((index, "GpuIndexFlatL2"), (back, "IndexFlatL2"), (several, "IndexReplicas")):
+        assert [type(part).__name__ for part in each.sub_indexes] == [cls] * 2
+        assert_same_neighbours(*each.search(XQ, 1), *cpu.search(XQ, 1))
+    assert [type(part).__name__ for part in cpu.sub_indexes] == ["IndexFlatL2"] * 2
+
+
 def test_shards_on_one_gpu(gpus):
     """Shards that are on the CPU move as they are."""
     shards = gpus.IndexShards(D_, True, True)

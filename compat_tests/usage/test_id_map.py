@@ -245,6 +245,14 @@ def test_a_selector_that_is_translated_already(faiss):
     np.testing.assert_array_equal(IDS[rows], expected(5, np.arange(NB) < 40)[1])
 
 
+def test_a_selector_around_maps(ours):
+    """Each map translates; faiss stops at the first one."""
+    index = filled(ours, lambda ours: around_shards(ours, lambda ours: ours.IndexIDMap(flat(ours))))
+    chosen = np.arange(NB) % 3 == 1
+    params = ours.SearchParameters(sel=ours.IDSelectorBatch(IDS[chosen]))
+    assert_same_neighbours(*index.search(XQ, 80, params=params), *expected(80, chosen))
+
+
 def test_what_cannot_be_translated(faiss):
     with pytest.raises(TypeError):
         faiss.IDSelectorTranslated(IDS, faiss.IDSelectorAll())
@@ -286,6 +294,21 @@ def test_an_inverted_file_goes_on_after_a_removal(ours):
     assert_same_neighbours(*index.search(XQ, 6), *expected(6))
 
 
+def test_a_file_that_faiss_wrote_after_a_removal(reference, ours):
+    """Vectors whose number has no id stay there, as in faiss; the others keep theirs through the next removal."""
+    theirs = filled(reference, ivf, "IndexIDMap")
+    theirs.remove_ids(IDS[:40])
+    index = ours.deserialize_index(reference.serialize_index(theirs))
+    ours.extract_index_ivf(index).nprobe = 6
+    before = index.search(XB, 1)[1][:, 0]
+    assert (before[-40:] == -1).all()
+    gone = before[60]
+    assert index.remove_ids(np.array([gone])) == 1
+    assert index.ntotal == index.index.ntotal == index.id_map.size() == NB - 41
+    after = index.search(XB[40:], 1)[1][:, 0]
+    np.testing.assert_array_equal(np.delete(after, 20), np.delete(before[40:], 20))
+
+
 def around_shards(ours, make_shard):
     shards = ours.IndexShards(D, True, False)
     for _ in range(3):
@@ -320,15 +343,45 @@ def test_removing_and_adding_around_several_indexes(ours, make):
     assert_same_neighbours(*index.search(XQ, 6), *expected(6))
 
 
-def test_vectors_that_are_in_no_list_are_removed_too(ours):
+@pytest.mark.parametrize(
+    "make",
+    [ivf, lambda ours: around_shards(ours, ivf), lambda ours: around_replicas(ours, ivf)],
+    ids=["ivf", "shards of ivf", "replicas of ivf"],
+)
+def test_vectors_that_are_in_no_list_are_removed_too(ours, make):
     xb = XB.copy()
-    xb[[3, 8]] = np.nan
-    index = ours.IndexIDMap2(ivf(ours))
+    xb[[3, 8, 200]] = np.nan
+    index = ours.IndexIDMap2(make(ours))
     index.add_with_ids(xb, IDS)
-    assert index.remove_ids(IDS[[3, 4]]) == 2
-    assert index.ntotal == index.index.ntotal == NB - 2
+    assert index.remove_ids(IDS[[3, 4, 200]]) == 3
+    assert index.ntotal == index.index.ntotal == NB - 3
     index.add_with_ids(XB[:1] + 9, np.array([99]))
     assert index.search(XB[:1] + 9, 1)[1] == 99
+    index.check_consistency()
+
+
+@pytest.mark.parametrize("kind", ["IndexShards", "IndexReplicas"])
+def test_an_addition_that_fails_in_one_of_several_indexes(ours, monkeypatch, kind):
+    """What the others took in is taken back, and each id stands for its vector afterwards."""
+    around, members = getattr(ours, kind)(D), [ivf(ours), ivf(ours)]
+    if kind == "IndexShards":
+        around.successive_ids = False
+    for member in members:
+        around.addIndex(member)
+    index = ours.IndexIDMap2(around)
+    index.add_with_ids(XB[:50], IDS[:50])
+
+    def no_room(*arguments):
+        raise RuntimeError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(members[1], "_add", no_room)
+        with pytest.raises(RuntimeError, match=r"^no room$"):
+            index.add_with_ids(XB[50:90], IDS[50:90])
+    assert index.ntotal == around.ntotal == index.id_map.size() == 50
+    index.add_with_ids(XB[90:], IDS[90:])
+    kept = np.r_[:50, 90:NB]
+    np.testing.assert_array_equal(index.search(XB[kept], 1)[1][:, 0], IDS[kept])
     index.check_consistency()
 
 
@@ -629,3 +682,5 @@ def test_assigning_ids_of_an_index_whose_memory_is_elsewhere(ours):
     ours.copy_array_to_vector(np.array([7, 8, 9]), vector)
     np.testing.assert_array_equal(given, [[7, 8, 9]])
     np.testing.assert_array_equal(ours.vector_to_array(vector), [7, 8, 9])
+    vector[1] = 5
+    np.testing.assert_array_equal(given[1:], [[7, 5, 9]])

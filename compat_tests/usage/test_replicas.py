@@ -97,6 +97,24 @@ def test_a_replica_that_does_not_fit_is_not_kept(ours):
     assert index.count() == 3
 
 
+def test_an_error_of_one_replica(ours, monkeypatch):
+    """It is raised as it is, and not that the replicas differ from then on."""
+    index, members = replicas(ours)
+
+    def no_room(*arguments):
+        raise RuntimeError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(members[1], "_add", no_room)
+        with pytest.raises(RuntimeError, match=r"^no room$"):
+            index.add(XB)
+    with pytest.raises(RuntimeError, match=f"replicas hold {NB} and 0 vectors"):
+        index.syncWithSubIndexes()
+    index.reset()
+    index.add(XB)
+    assert_same_neighbours(*index.search(XQ, 4), *neighbours(XQ, XB, 4))
+
+
 def test_without_replicas(faiss):
     index = faiss.IndexReplicas(D)
     with pytest.raises(RuntimeError):

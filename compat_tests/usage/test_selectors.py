@@ -260,7 +260,7 @@ def test_max_codes_counts_what_is_selected(ours, reference, share):
                 stats = module.cvar.indexIVF_stats
                 stats.reset()
                 _, I = index.search(XQ, 7, params=params)
-                found.append((I.tolist(), stats.nq, stats.ndis))
+                found.append((I.tolist(), stats.nq, stats.ndis, stats.nlist))
             assert found[0] == found[1], (mode, settings)
 
 

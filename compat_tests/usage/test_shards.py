@@ -142,6 +142,15 @@ def test_with_no_shard_left(ours):
             index.at(number)
 
 
+@pytest.mark.parametrize("kind", ["IndexShards", "IndexReplicas"])
+def test_an_index_is_no_part_of_itself(ours, kind):
+    """faiss takes it in, and crashes at the next call."""
+    index = getattr(ours, kind)(D)
+    with pytest.raises(RuntimeError, match="cannot be a sub-index of itself"):
+        index.addIndex(index)
+    assert index.count() == 0
+
+
 def test_what_was_added_to_a_shard_by_itself(faiss):
     index, shards = flat_shards(faiss, 2)
     shards[0].add(XB[:100])

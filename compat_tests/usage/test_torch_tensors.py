@@ -301,3 +301,27 @@ def test_several_python_threads_search_one_index(ours, own_threads, case, number
     for (i, _), (D, I) in found.items():
         np.testing.assert_array_equal(I, expected[i][1])
         np.testing.assert_array_equal(D, expected[i][0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_tensors_are_read_in_the_stream_of_the_caller(ours):
+    case = CASES[0]
+    index = case.filled(ours)
+    source = on("cuda", case.xq)
+    xq = torch.zeros_like(source)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(10**8)
+        xq.copy_(source)
+        I = index.search(xq, 3)[1]
+    np.testing.assert_array_equal(I.cpu(), index.search(case.xq, 3)[1])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_device_of_the_environment_has_its_number(ours, monkeypatch, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    monkeypatch.setenv("FAISS_TORCH_DEVICE", device)
+    index = ours.IndexFlatL2(3)
+    assert index.device == index.to(device).device == torch.empty(0, device=device).device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
 from collections.abc import Iterable
 
@@ -87,10 +88,12 @@ def gpu_device(device: int) -> torch.device:
     ------
     RuntimeError
         If there is no such GPU; the message names those there are.
+    TypeError
+        If it is no integer.
     """
-    devices = gpu_devices()
-    if 0 <= device < len(devices):
-        return devices[device]
+    devices, number = gpu_devices(), operator.index(device)
+    if 0 <= number < len(devices):
+        return devices[number]
     if not devices:
         raise no_gpus()
     there = ", ".join(f"{number} ({found})" for number, found in enumerate(devices))

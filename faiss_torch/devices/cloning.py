@@ -190,10 +190,11 @@ def _sharded(index: Any, places: list[Place], options: GpuMultipleClonerOptions)
         parts = [_flat_shard(index, number, places, options) for number in range(len(places))]
     else:
         parts = [_ivf_shard(index, number, places, options) for number in range(len(places))]
-        if sum(part.ntotal for part in parts) != index.ntotal:
+        put, stored = sum(part.ntotal for part in parts), index.invlists.compute_ntotal()
+        if put != stored:
             raise RuntimeError(
-                f"shard_type {options.shard_type} puts {sum(part.ntotal for part in parts)} of {index.ntotal} vectors "
-                "on the GPUs: it needs ids 0 ... ntotal - 1, shard_type 4 takes any"
+                f"shard_type {options.shard_type} puts {put} of {stored} vectors on the GPUs: it needs ids "
+                "0 ... ntotal - 1, shard_type 4 takes any"
             )
         if options.common_ivf_quantizer:
             quantizer = _on_several(index.quantizer, places, _as_replicas(options))

@@ -13,6 +13,7 @@ from ..indexes.flat_codes import IndexFlatCodes
 from ..indexes.ivf import IndexIVF
 from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.list_storage import ListStorage
+from ..vectors import ObjectVector
 
 
 def with_inner(index: Index, change: Callable[[Index], Index], cls: type[Index] | None = None) -> Any:
@@ -32,6 +33,8 @@ def with_inner(index: Index, change: Callable[[Index], Index], cls: type[Index] 
             value = change(value)
         elif isinstance(value, list) and value and name != "referenced_objects":
             value = [change(each) if isinstance(each, Index) else each for each in value]
+        elif isinstance(value, ObjectVector):
+            value = type(value)(change(each) if isinstance(each, Index) else each for each in value)
         view.__dict__[name] = value
     return view
 

@@ -57,13 +57,15 @@ GPU_NAMES: dict[str, Any] = {
 
 
 def attribute(name: str) -> Any:
-    """Return what the package does not hold itself; its ``__getattr__``.
+    """Return what the package does not hold itself; its ``__getattr__``. ``__all__`` is for `import *`.
 
     Raises
     ------
     AttributeError
         With the reason: there are no GPUs, or the name is not offered.
     """
+    if name == "__all__":
+        return [*vars(sys.modules[_PACKAGE])["_ALWAYS_THERE"], *(GPU_NAMES if gpus_named() else ())]
     if name not in GPU_NAMES:
         return missing(name)
     if not gpus_named():

@@ -568,5 +568,5 @@ class Index(Owned):
         """Whether an id stands beside each vector; otherwise ids are positions, and a removal shifts them."""
         return False
 
-    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
+    def _renumber(self, numbers: Tensor, ntotal: int) -> None:
         """After a removal that shifted no ids, let id i become numbers[i]; `ntotal` is then the number of vectors."""

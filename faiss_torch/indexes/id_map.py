@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 
 from .. import border
+from ..ops import lists
 from ..parts.growing import GrowingTensor
 from ..parts.params import SearchParameters
 from ..parts.reverse_map import ReverseMap
-from ..parts.selectors import IDSelector
+from ..parts.selectors import IDSelector, IDSelectorRange
 from ..vectors import Int64Vector
 from .base import Index
+from .threaded import ThreadedIndexBase
 
 
 class IDSelectorTranslated(IDSelector):
@@ -43,6 +46,10 @@ class IDSelectorTranslated(IDSelector):
         """The id of each position."""
         return self._owner.id_map if isinstance(self._owner, IndexIDMap) else self._owner
 
+    @property
+    def takes_any_id(self) -> bool:
+        return True  # `sel` is asked about ids of the map alone
+
     def _table(self, device: torch.device) -> Tensor:
         owner = self._owner
         return (owner._ids.rows if isinstance(owner, IndexIDMap) else border.tensor_of(owner.array)).to(device)
@@ -63,11 +70,19 @@ class IDSelectorTranslated(IDSelector):
         return mask
 
 
+class _SelectorOfWrapped(IDSelectorTranslated):
+    """What an IndexIDMap makes of a selector; the index that it wraps may be an IndexIDMap and have ids of its own."""
+
+
 class _CopiedIds(Int64Vector):
     """The ids of an index on an accelerator: what is assigned goes there, for the memory is not shared."""
 
     def assign(self, values: np.ndarray) -> None:
         self._replace(np.array(values, dtype=self.dtype))
+
+    def __setitem__(self, item: Any, value: Any) -> None:
+        super().__setitem__(item, value)
+        self._replace(self.array)
 
 
 class IndexIDMap(Index):
@@ -83,6 +98,8 @@ class IndexIDMap(Index):
     index : Index
     own_fields : bool
         Without effect: ownership is Python's.
+    storage_dtype : torch.dtype
+        What `index` stores its vectors as (an extension; see `to`).
     id_map : Int64Vector
         The id of each vector of `index`; over this index's own memory on the CPU, a copy on an accelerator.
 
@@ -123,6 +140,10 @@ class IndexIDMap(Index):
     def _set_ids(self, values: np.ndarray) -> None:
         self._ids.replace(border.tensor_of(values).clone().to(self.device))
 
+    @property
+    def storage_dtype(self) -> torch.dtype:
+        return self._wrapped().storage_dtype  # type: ignore[attr-defined]
+
     def _wrapped(self) -> Index:
         if self.index is None:
             raise RuntimeError(f"{type(self).__name__} wraps no index")
@@ -151,7 +172,14 @@ class IndexIDMap(Index):
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         if ids is None:
             raise RuntimeError(f"add does not make sense with {type(self).__name__}, use add_with_ids")
-        self._wrapped().add(x)
+        try:
+            self._wrapped().add(x)
+        except Exception:
+            if isinstance(self.index, ThreadedIndexBase):
+                # take back what the others added where one sub-index failed: it would be there without ids
+                with contextlib.suppress(RuntimeError):
+                    self.index.remove_ids(IDSelectorRange(self._ids.size, torch.iinfo(torch.int64).max))
+            raise
         self._take_ids(ids)
 
     def _add_sa_codes(self, codes: Tensor, ids: Tensor | None) -> None:
@@ -185,26 +213,22 @@ class IndexIDMap(Index):
     def _keeps_ids(self) -> bool:
         return True
 
-    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
-        self._keep_ids(numbers.to(self.device)[self._ids.rows])
+    def _renumber(self, numbers: Tensor, ntotal: int) -> None:
+        self._keep_ids(lists.entries_at(numbers.to(self.device), self._ids.rows))
 
     # searching
 
     def _translated_params(self, params: SearchParameters | None) -> SearchParameters | None:
         """The settings for the wrapped index; the caller's object stays as it is."""
-        if params is None or params.sel is None or isinstance(params.sel, IDSelectorTranslated):
+        if params is None or params.sel is None or type(params.sel) is IDSelectorTranslated:
             return params
         own = copy.copy(params)
-        own.sel = IDSelectorTranslated(self, params.sel)
+        own.sel = _SelectorOfWrapped(self, params.sel)
         return own
 
     def _translate(self, positions: Tensor) -> Tensor:
         """The ids at positions; -1 where there is none."""
-        table = self._ids.rows.to(positions.device)
-        if not len(table):
-            return torch.full_like(positions, -1)
-        within = positions.clamp(0, len(table) - 1)
-        return table[within].masked_fill_(within != positions, -1)
+        return lists.entries_at(self._ids.rows.to(positions.device), positions)
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         distances, positions = self._wrapped().search(x, k, params=self._translated_params(params))

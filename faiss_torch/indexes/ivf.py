@@ -240,12 +240,12 @@ class IndexIVF(_IVFSearch):
 
     def _reconstruct(self, keys: Tensor) -> Tensor:
         places = self.direct_map.get_many(keys.cpu())
-        lists = self._require_lists()
+        lists = self._held_lists()
         return self._decode_rows(lists, lists.positions_of(places).to(self.device))
 
     def _reconstruct_n(self, n0: int, ni: int) -> Tensor:
         recons = torch.full((ni, self.d), float("nan"), device=self.device)
-        lists = self._require_lists()
+        lists = self._held_lists()
         ids, places = lists.all_ids_and_places()
         wanted = (ids >= n0) & (ids < n0 + ni)
         if bool(wanted.any()):
@@ -363,12 +363,11 @@ class IndexIVF(_IVFSearch):
     def _keeps_ids(self) -> bool:
         return True
 
-    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
+    def _renumber(self, numbers: Tensor, ntotal: int) -> None:
         if not self.direct_map.no():
             raise RuntimeError("cannot renumber the vectors of an index that has a direct map")
         self._require_lists().renumber_ids(numbers)
-        if ntotal is not None:
-            self.ntotal = ntotal
+        self.ntotal = ntotal
 
     def copy_subset_to(self, other: IndexIVF, subset_type: int, a1: int, a2: int) -> None:
         """Copy a subset of the vectors to another index with the same lists.

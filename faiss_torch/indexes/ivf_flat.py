@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..constants import METRIC_L2
 from ..ops import ivf_scan
+from ..ops.lists import entries_at
 from ..ops.screen import Scorer, make_scorer
 from ..parts.list_storage import ListStorage
 from ..parts.params import SearchParameters
@@ -196,10 +197,12 @@ class IndexIVFFlatDedup(IndexIVFFlat):
         self.ntotal -= removed
         return removed
 
-    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
+    def _renumber(self, numbers: Tensor, ntotal: int) -> None:
         super()._renumber(numbers, ntotal)
+        numbers = numbers.cpu()
         self.instances = {
-            int(numbers[original]): numbers[duplicates].tolist() for original, duplicates in self.instances.items()
+            int(entries_at(numbers, torch.tensor(original))): entries_at(numbers, torch.tensor(duplicates)).tolist()
+            for original, duplicates in self.instances.items()
         }
 
 

@@ -15,8 +15,11 @@ from torch import Tensor
 from ..constants import FLT_MAX
 from ..ops import collect, topk
 from ..ops.distances import METRICS
+from ..ops.ivf_scan import Lists
+from ..ops.screen import Stored
 from ..parts.inverted_lists import InvertedLists
 from ..parts.list_storage import ListStorage
+from ..parts.selectors import IDSelector
 
 #: Bytes of the lists that are in memory at a time.
 LOADED_BYTES = 32 << 20
@@ -28,6 +31,22 @@ class _Portion(NamedTuple):
     storage: ListStorage
     queries: Tensor
     rows: Tensor
+
+
+def ids_to_scan(lists: InvertedLists, probes: Tensor, sel: IDSelector) -> Lists:
+    """Return what a limit of the number of selected entries needs to know of probed lists: no vectors, but which
+    entries of them are selected."""
+    device = probes.device
+    wanted = probes[probes >= 0].unique().cpu()
+    masks = [sel.mask(lists.list_ids(list_no)).cpu() for list_no in wanted.tolist()]
+    sizes = lists.sizes[wanted]
+    begins, counts = torch.zeros_like(lists.sizes), torch.zeros_like(lists.sizes)
+    begins[wanted] = sizes.cumsum(0) - sizes
+    counts[wanted] = torch.tensor([int(mask.sum()) for mask in masks], dtype=torch.int64)
+    hidden = torch.cat([torch.empty(0, dtype=torch.bool), *masks]).logical_not_().to(device)
+    bias = torch.zeros(len(hidden), device=device).masked_fill_(hidden, float("inf"))
+    stored = Stored(torch.empty(0, 0, device=device), bias, 0.0, True)
+    return Lists(stored, begins, lists.sizes, torch.empty(0, dtype=torch.int64, device=device), counts)
 
 
 def _portions(lists: InvertedLists, probes: Tensor, rows: Tensor) -> Iterator[_Portion]:

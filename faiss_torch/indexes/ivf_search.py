@@ -77,6 +77,12 @@ class _IVFSearch(Index, IndexIVFInterface):
             raise RuntimeError("the IVF index has no inverted lists")
         return self.invlists
 
+    def _held_lists(self) -> Any:
+        """The lists from which entries can be read; they may be in a file, and stay there."""
+        lists = self._require_lists()
+        elsewhere = lists.elsewhere()
+        return lists if elsewhere is None else elsewhere
+
     def _lists(self, storage: ListStorage) -> ivf_scan.Lists:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")
 
@@ -144,7 +150,10 @@ class _IVFSearch(Index, IndexIVFInterface):
             def scan(storage: ListStorage, queries: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
                 return self._scan_loaded(x[queries], probes[queries], k, settings, path, storage, rows)
 
-            held, all_rows = elsewhere, self._rows_to_scan(probes, elsewhere, settings, k)
+            budgeted: ivf_scan.Lists | InvertedLists = elsewhere
+            if settings.max_codes and settings.sel is not None:
+                budgeted = ivf_portions.ids_to_scan(elsewhere, probes, settings.sel)
+            held, all_rows = elsewhere, self._rows_to_scan(probes, budgeted, settings, k)
             distances, positions = ivf_portions.search(elsewhere, probes, all_rows, k, self.metric_type, scan)
         indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
         return distances, positions, held
@@ -165,7 +174,8 @@ class _IVFSearch(Index, IndexIVFInterface):
         step = max(1, PAIRS_A_SEARCH // settings.nprobe)
         distances, positions = x.new_empty(len(x), k), probes.new_empty(len(x), k)
         if not bool(lists.sizes.any()):  # there is no storage to read
-            indexIVF_stats.nq += 0 if all_rows is not None else len(x)
+            if all_rows is None:
+                self._rows_to_scan(probes, lists, settings, k)  # which counts what was looked at
             missing = -FLT_MAX if METRICS[self.metric_type].similarity else FLT_MAX
             return distances.fill_(missing), positions.fill_(-1)
         for some in chunks.slices(len(x), step):
@@ -183,7 +193,7 @@ class _IVFSearch(Index, IndexIVFInterface):
             return lists
         # max_codes cuts lists by all their rows, so these have to stay where they are
         may_gather = not settings.max_codes or settings.ensure_topk_full
-        return filtering.narrowed_lists(lists, probes, settings.sel.mask, may_gather)
+        return filtering.narrowed_lists(lists, probes, settings.sel.mask, may_gather, settings.sel.takes_any_id)
 
     def _choose_path(self, nq: int, nprobe: int) -> ivf_scan.Path:
         self.last_path = ivf_scan.choose_path(
@@ -193,18 +203,20 @@ class _IVFSearch(Index, IndexIVFInterface):
 
     def _rows_to_scan(self, probes: Tensor, lists: Any, settings: _Settings, k: int) -> Tensor:
         """How many rows of each probed list a query looks at; `max_codes` counts those that a filter leaves."""
-        counts = getattr(lists, "counts", None)
+        counts, whole_sizes = getattr(lists, "counts", None), getattr(lists, "whole_sizes", None)
         rows = ivf_scan.allowed_rows(probes, lists.sizes, 0)
         found = rows if counts is None else ivf_scan.allowed_rows(probes, counts, 0)
+        seen = rows if whole_sizes is None else ivf_scan.allowed_rows(probes, whole_sizes, 0)
         if settings.max_codes and settings.ensure_topk_full:
             enough = found.cumsum(1) - found >= max(settings.max_codes, k)
-            rows, found = rows.masked_fill(enough, 0), found.masked_fill(enough, 0)
+            rows, found, seen = (each.masked_fill(enough, 0) for each in (rows, found, seen))
         elif settings.max_codes and counts is None:
-            rows = found = ivf_scan.allowed_rows(probes, lists.sizes, settings.max_codes)
+            rows = found = seen = ivf_scan.allowed_rows(probes, lists.sizes, settings.max_codes)
         elif settings.max_codes:
             rows, found = filtering.rows_within_budget(lists, probes, settings.max_codes)
+            seen = rows
         indexIVF_stats.nq += len(probes)
-        indexIVF_stats.nlist += int((rows > 0).sum())
+        indexIVF_stats.nlist += int((seen > 0).sum())
         indexIVF_stats.ndis += int(found.sum())
         return rows
 

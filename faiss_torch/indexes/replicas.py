@@ -68,7 +68,7 @@ class IndexReplicas(ThreadedIndexBase):
         self._require_some()
         return self._indices[0]._keeps_ids()
 
-    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
+    def _renumber(self, numbers: Tensor, ntotal: int) -> None:
         self._change_each(lambda no, index: index._renumber(numbers, ntotal))
 
     def _reconstruct(self, keys: Tensor) -> Tensor:

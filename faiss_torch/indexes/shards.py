@@ -148,9 +148,16 @@ class IndexShards(ThreadedIndexBase):
     def _keeps_ids(self) -> bool:
         return not self.successive_ids
 
-    def _renumber(self, numbers: Tensor, ntotal: int | None) -> None:
-        if not self.successive_ids:
-            self._change_each(lambda no, index: index._renumber(numbers, None))
+    def _renumber(self, numbers: Tensor, ntotal: int) -> None:
+        if self.successive_ids:
+            return
+        totals, surplus = [], self.ntotal - ntotal
+        for index in self._indices:
+            # a removal does not find the vectors of an inverted file that are in no list, and leaves them counted
+            in_no_list = index.ntotal - index._require_lists().compute_ntotal() if isinstance(index, IndexIVF) else 0
+            totals.append(index.ntotal - min(surplus, in_no_list))
+            surplus -= min(surplus, in_no_list)
+        self._change_each(lambda no, index: index._renumber(numbers, totals[no]))
 
     # searching
 
@@ -266,7 +273,7 @@ class IndexShardsIVF(IndexShards, Level1Quantizer):
 
         def search_shard(no: int, index: Any) -> tuple[Tensor, Tensor]:
             own = _shifted(params, offsets[no])
-            return workers.conduct(lambda: _search_lists(index, x, k, probes, own), index.device)
+            return workers.conduct(lambda: _search_lists(index, x, k, probes, own), index.device, (x, probes))
 
         return self._merged(self._on_each(search_shard), k, offsets)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
 
+from ..ops import streams
 from .base import Index
 
 Result = TypeVar("Result")
@@ -108,6 +109,8 @@ class ThreadedIndexBase(Index):
 
     def _check_fits(self, index: Index) -> None:
         """Raise unless an index can be one of the sub-indexes."""
+        if index is self:
+            raise RuntimeError(f"addIndex: an {type(self).__name__} cannot be a sub-index of itself")
         if (self._indices or self.d) and index.d != self.d:
             raise RuntimeError(
                 f"addIndex: dimension mismatch for newly added index; expecting dim {self.d}, "
@@ -201,9 +204,13 @@ class ThreadedIndexBase(Index):
     def _change_each(self, f: Callable[[int, Index], Any]) -> list[Any]:
         """Call what changes the sub-indexes; whatever happens, what is said of them is what they are."""
         try:
-            return self._on_each(f)
-        finally:
-            self.syncWithSubIndexes()
+            results = self._on_each(f)
+        except Exception:
+            with contextlib.suppress(RuntimeError):  # that they do not agree now comes of the error
+                self.syncWithSubIndexes()
+            raise
+        self.syncWithSubIndexes()
+        return results
 
     def _moved(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
         switches = [super()._moved(device, None), *(index._moved(device, dtype) for index in self._indices)]
@@ -243,9 +250,9 @@ def on_each(
     """
     numbered = list(enumerate(indexes))
     if threaded and len(numbered) > 1:
-        streams = _streams({device, *(index.device for index in indexes)})
+        entries = streams.current({device, *(index.device for index in indexes)})
         with ThreadPoolExecutor(len(numbered), thread_name_prefix="faiss_torch sub-index") as pool:
-            futures = [pool.submit(_in_streams, streams, f, no, index) for no, index in numbered]
+            futures = [pool.submit(_in_streams, entries, f, no, index) for no, index in numbered]
         outcomes = [_outcome(future.result) for future in futures]
     else:
         outcomes = [_outcome(functools.partial(f, no, index)) for no, index in numbered]
@@ -259,23 +266,8 @@ def on_each(
     return [result for result, _ in outcomes]
 
 
-def _streams(devices: Iterable[torch.device]) -> list[tuple[Any, Any]]:
-    """The streams that the calling thread works in, on each accelerator, and what enters them in another thread.
-
-    A new thread begins with a device's default stream, which does not wait for the caller's.
-    """
-    streams = []
-    for device in devices:
-        module: Any = getattr(torch, device.type, None)
-        if device.type != "cpu" and hasattr(module, "current_stream") and hasattr(module, "stream"):
-            streams.append((module.stream, module.current_stream(device)))
-    return streams
-
-
-def _in_streams(streams: list[tuple[Any, Any]], f: Callable[[int, Any], Result], no: int, index: Index) -> Result:
-    with contextlib.ExitStack() as stack:
-        for enter, stream in streams:
-            stack.enter_context(enter(stream))
+def _in_streams(entries: list[streams.Entry], f: Callable[[int, Any], Result], no: int, index: Index) -> Result:
+    with streams.entered(entries):
         return f(no, index)
 
 

@@ -65,6 +65,10 @@ class MappedInvertedLists(ArrayInvertedLists):
         self._file = None
         return self.__dict__[name]
 
+    def _make_empty(self) -> None:
+        self._file = None
+        super()._make_empty()
+
     def elsewhere(self) -> InvertedLists | None:
         """Return the lists in the file; None once they have been loaded as a whole."""
         return self.__dict__.get("_file")

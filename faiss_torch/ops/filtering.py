@@ -68,7 +68,11 @@ def narrowed(stored: Stored, selected: Tensor) -> tuple[Stored, int]:
 
 
 def narrowed_lists(
-    lists: Lists, probes: Tensor, selected: Callable[[Tensor], Tensor], may_gather: bool = True
+    lists: Lists,
+    probes: Tensor,
+    selected: Callable[[Tensor], Tensor],
+    may_gather: bool = True,
+    any_id: bool = True,
 ) -> Lists:
     """Narrow inverted lists to the selected rows.
 
@@ -81,6 +85,8 @@ def narrowed_lists(
         Returns which ids are selected: int64, (n,) -> bool, (n,).
     may_gather : bool
         Whether the sizes of lists may become those of the selected rows.
+    any_id : bool
+        Whether `selected` may be asked about what stands in rows that hold nothing, which is faster.
 
     Returns
     -------
@@ -94,13 +100,19 @@ def narrowed_lists(
     end = int((begins + _whole_blocks(sizes)).max())
     if total >= WHOLE_STORAGE_SHARE * end:
         places, blocks = begins, None
-        mask = selected(lists.ids[:end])
+        ids = lists.ids[:end]
     else:
         # lists begin with a block, and of the last one a scan reads the rows behind the list too
         rooms = _whole_blocks(sizes)
         places = rooms.cumsum(0) - rooms
         blocks = ranges(begins // BLOCK, rooms // BLOCK).to(lists.ids.device)
-        mask = selected(_as_blocks(lists.ids).index_select(0, blocks).view(-1))
+        ids = _as_blocks(lists.ids).index_select(0, blocks).view(-1)
+    if any_id:
+        mask = selected(ids)
+    else:
+        in_use = ranges(places, sizes).to(ids.device)
+        mask = torch.zeros_like(ids, dtype=torch.bool)
+        mask[in_use] = selected(ids[in_use])
     count = int(torch.count_nonzero(mask))  # with what is selected of the rows between lists, if anything
     if count == len(mask):
         return lists
@@ -137,15 +149,18 @@ def rows_within_budget(lists: Lists, probes: Tensor, max_codes: int) -> tuple[Te
     rows, found : Tensor, int64, shape (nq, nprobe)
         Rows looked at, and how many of them are selected.
     """
-    before = torch.nn.functional.pad((lists.stored.bias < float("inf")).cumsum(0), (1, 0))
-    begins = lists.begins.to(probes.device)[probes.clamp(min=0)]
+    probed = _probed_lists(lists, probes)
+    sizes = lists.sizes[probed]
+    bias = lists.stored.bias[ranges(lists.begins[probed], sizes).to(probes.device)]
+    before = torch.nn.functional.pad((bias < float("inf")).cumsum(0), (1, 0))
+    firsts = torch.zeros_like(lists.begins)
+    firsts[probed] = sizes.cumsum(0) - sizes
+    firsts = firsts.to(probes.device)[probes.clamp(min=0)]
     rows, found = allowed_rows(probes, lists.sizes, 0), torch.zeros_like(probes)
     left = torch.full((len(probes),), max_codes, device=probes.device)
     for rank in range(probes.shape[1]):
         rows[:, rank] = torch.minimum(rows[:, rank], left.clamp(min=0))
-        # of a query that looks at nothing, the place is any
-        first = begins[:, rank].masked_fill(rows[:, rank] == 0, 0)
-        found[:, rank] = before[first + rows[:, rank]] - before[first]
+        found[:, rank] = before[firsts[:, rank] + rows[:, rank]] - before[firsts[:, rank]]
         left -= found[:, rank]
     return rows, found
 
@@ -213,4 +228,5 @@ def _gathered(lists: Lists, list_nos: Tensor, counts: Tensor, chosen: Tensor) ->
     rows[target] = chosen
     bias = torch.full((capacity,), float("inf"), device=device)
     bias[target] = lists.stored.bias.index_select(0, chosen)
-    return Lists(lists.stored._replace(bias=bias, rows=rows), begins, sizes, lists.ids[rows])
+    stored = lists.stored._replace(bias=bias, rows=rows)
+    return Lists(stored, begins, sizes, lists.ids[rows], whole_sizes=lists.sizes)

@@ -34,6 +34,8 @@ class Lists(NamedTuple):
         The id of each row.
     counts : Tensor, int64, CPU, shape (nlist,), or None
         How many rows of each list can be found, where a filter leaves fewer of them than the sizes say.
+    whole_sizes : Tensor, int64, CPU, shape (nlist,), or None
+        What the sizes were, where a filter made them fewer.
     """
 
     stored: Stored
@@ -41,6 +43,7 @@ class Lists(NamedTuple):
     sizes: Tensor
     ids: Tensor
     counts: Tensor | None = None
+    whole_sizes: Tensor | None = None
 
 
 class Path(NamedTuple):

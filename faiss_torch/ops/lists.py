@@ -82,24 +82,63 @@ def rank_in_run(sorted_keys: Tensor, counts: Tensor) -> Tensor:
     return torch.arange(len(sorted_keys), device=sorted_keys.device) - begins[sorted_keys]
 
 
-def order_after_removal(selected: Tensor) -> Tensor:
-    """Return which old entry stands at each place of a list after a removal, in faiss's order.
+def moves_of_removal(selected: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which entries of lists move where in a removal, in faiss's order.
 
-    Each gap takes the last entry of the list that stays and has not moved yet.
+    Each gap takes the last entry of its list that stays and has not moved yet. What is left of a list is then its
+    first entries.
 
     Parameters
     ----------
     selected : Tensor, bool, shape (n,)
-        The entries that are removed.
+        The entries that are removed, of all lists one behind the other.
+    sizes : Tensor, int64, shape (nlist,)
+        Their sum is n.
 
     Returns
     -------
-    Tensor, int64
+    gaps, movers : Tensor, int64
+        Entry ``movers[i]`` moves to where ``gaps[i]`` stands.
+    left : Tensor, int64, shape (nlist,)
+        The sizes afterwards.
+
+    >>> selected = torch.tensor([1, 0, 1, 0, 1, 0, 1, 0]).bool()
+    >>> [part.tolist() for part in moves_of_removal(selected, torch.tensor([6, 2]))]
+    [[0, 2, 6], [5, 3, 7], [3, 1]]
+    """
+    list_nos = torch.repeat_interleave(torch.arange(len(sizes), device=selected.device), sizes)
+    left = sizes - torch.bincount(list_nos[selected], minlength=len(sizes))
+    inside = rank_in_run(list_nos, sizes) < left[list_nos]
+    gaps = (selected & inside).nonzero().view(-1)
+    movers = (~selected & ~inside).nonzero().view(-1).flip(0)
+    return gaps, movers[list_nos[movers].argsort(stable=True)], left
+
+
+def order_after_removal(selected: Tensor) -> Tensor:
+    """Return which old entry stands at each place of one list after a removal: see `moves_of_removal`.
 
     >>> order_after_removal(torch.tensor([True, False, True, False, True, False])).tolist()
     [5, 1, 3]
     """
-    kept = int((~selected).sum())
-    order = torch.arange(kept, device=selected.device)
-    order[selected[:kept]] = (~selected[kept:]).nonzero().view(-1).flip(0) + kept
+    gaps, movers, left = moves_of_removal(selected, torch.tensor([len(selected)], device=selected.device))
+    order = torch.arange(int(left), device=selected.device)
+    order[gaps] = movers
     return order
+
+
+def entries_at(table: Tensor, positions: Tensor) -> Tensor:
+    """Return the entries of a table at positions; -1 where there is none.
+
+    Parameters
+    ----------
+    table : Tensor, int64, shape (n,)
+    positions : Tensor, int64
+        Any numbers, on the same device.
+
+    >>> entries_at(torch.tensor([30, 40]), torch.tensor([1, 2, -1, 0])).tolist()
+    [40, -1, -1, 30]
+    """
+    if not len(table):
+        return torch.full_like(positions, -1)
+    within = positions.clamp(0, len(table) - 1)
+    return table[within].masked_fill_(within != positions, -1)

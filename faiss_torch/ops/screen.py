@@ -210,10 +210,10 @@ class ProductScorer:
         return products(self.xq.index_select(0, queries).neg_(), self.stored.part(begin, end), self.bias[begin:end])
 
     def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
-        rows = end - begin
-        if self.stored.is_made_up:
-            rows = chunks.rows_within(4 * self.xq.shape[1], GATHER_BYTES)
-        for part in chunks.slices(end - begin, max(1, rows)):
+        if not self.stored.is_made_up:
+            torch.addmv(self.bias[begin:end], self.stored.vectors[begin:end], self.xq[query], alpha=-1, out=out)
+            return
+        for part in chunks.slices(end - begin, chunks.rows_within(4 * self.xq.shape[1], GATHER_BYTES)):
             first, last = begin + part.start, begin + part.stop
             vectors = self.stored.part(first, last)
             torch.addmv(self.bias[first:last], vectors, self.xq[query], alpha=-1, out=out[part])

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from .. import threads as call_threads
+from . import streams
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -89,7 +90,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pools)
 
 
-def conduct(task: Callable[[], Result], device: torch.device) -> Result:
+def conduct(task: Callable[[], Result], device: torch.device, given: Iterable[object] = ()) -> Result:
     """Run one function on a conductor: its own torch operations have one thread, its loops may use workers.
 
     Parameters
@@ -99,6 +100,9 @@ def conduct(task: Callable[[], Result], device: torch.device) -> Result:
         runs in the calling thread.
     device : torch.device
         Where it computes. On an accelerator, whose streams belong to the calling thread, it runs there too.
+    given : iterable
+        What the caller gave. Tensors among it that are on an accelerator may not be written yet: the conductor reads
+        them in the caller's streams.
 
     Returns
     -------
@@ -120,17 +124,19 @@ def conduct(task: Callable[[], Result], device: torch.device) -> Result:
             return task()
         finally:
             del _inside.role
+    entries = streams.current({each.device for each in given if isinstance(each, Tensor)})
     try:
         conductor = _idle_conductors.pop()
     except IndexError:
         conductor = _Pool(1, "conductor")
 
-    def with_threads() -> Result:
+    def on_conductor() -> Result:
         call_threads.inside_call(threads)
-        return task()
+        with streams.entered(entries):
+            return task()
 
     try:
-        return _run_on(conductor, [with_threads], 1)[0]
+        return _run_on(conductor, [on_conductor], 1)[0]
     finally:
         _idle_conductors.append(conductor)
 
@@ -140,7 +146,7 @@ def conducted(verb: Verb) -> Verb:
 
     @functools.wraps(verb)
     def on_conductor(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return conduct(lambda: verb(self, *args, **kwargs), self.device)
+        return conduct(lambda: verb(self, *args, **kwargs), self.device, (*args, *kwargs.values()))
 
     return cast(Verb, on_conductor)
 

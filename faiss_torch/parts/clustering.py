@@ -76,7 +76,7 @@ class Clustering(ClusteringParameters):
         RuntimeError
             If there are fewer vectors than clusters, the index has another dimension, or a vector is not finite.
         """
-        workers.conduct(lambda: self._train_on(x, index, weights), index.device)
+        workers.conduct(lambda: self._train_on(x, index, weights), index.device, (x, weights))
 
     def _train_on(self, x: Array, index: ClusteringIndex, weights: Array | None) -> None:
         vectors, kind = border.vectors_in(x, self.d, index.device)
@@ -103,7 +103,7 @@ class Clustering(ClusteringParameters):
         AssertionError, RuntimeError
             As `train`, and a RuntimeError if the codec has another dimension.
         """
-        workers.conduct(lambda: self._train_encoded_on(x, codec, index, weights), index.device)
+        workers.conduct(lambda: self._train_encoded_on(x, codec, index, weights), index.device, (x, weights))
 
     def _train_encoded_on(
         self, x: Array, codec: ClusteringIndex, index: ClusteringIndex, weights: Array | None

@@ -186,9 +186,8 @@ class InvertedLists(Owned, ListsByPlace):
 
     def _append(self, other: InvertedLists, places: Tensor, add_id: int = 0) -> None:
         """Append copies of other lists' entries, given by their places, to the lists of the same numbers."""
-        in_memory = self.elsewhere() is None and other.elsewhere() is None
-        step = len(places) if in_memory else chunks.rows_within(self.code_size + 8)
-        for part in chunks.slices(len(places), max(1, step)):
+        self.make_room_for(torch.bincount(places >> 32, minlength=self.nlist))
+        for part in chunks.slices(len(places), chunks.rows_within(self.code_size + 8)):
             rows = other.positions_of(places[part]).to(other.device)
             ids = other.ids_at(rows).to(self.device) + add_id
             self.add_to_lists(places[part] >> 32, ids, other.codes_at(rows).to(self.device))

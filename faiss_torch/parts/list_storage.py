@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..border import default_device
 from ..ops import chunks, ivf_scan
-from ..ops.lists import ranges, rank_in_run
+from ..ops.lists import entries_at, moves_of_removal, ranges, rank_in_run
 from ..ops.screen import BLOCK
 from .growing import zeros
 from .row_facts import RowFacts
@@ -99,9 +99,12 @@ class ListStorage:
         if facts is None or facts.metric_type != metric_type:
             facts = RowFacts(metric_type, self.device)
             facts.resize(len(vectors))
-            rows = self._rows_in_use()
-            for part in chunks.slices(len(rows), chunks.rows_within(self.code_size)):
-                facts.write(rows[part], vectors[rows[part]])
+            if self._end == int(_room_for(self.sizes).sum()):  # in one piece; what was removed only widens the bounds
+                facts.write(slice(0, self._end), vectors[: self._end])
+            else:
+                rows = self._rows_in_use()
+                for part in chunks.slices(len(rows), chunks.rows_within(self.code_size)):
+                    facts.write(rows[part], vectors[rows[part]])
             facts.remove(self._rows_behind())
             self._facts = facts  # only now, for another thread may search meanwhile
         return ivf_scan.Lists(facts.stored(vectors), self._begins, self.sizes, self._ids)
@@ -200,6 +203,10 @@ class ListStorage:
         if self._facts is not None:
             self._facts.write(rows, stored.view(self.storage_dtype))
 
+    def make_room_for(self, counts: Tensor) -> None:
+        """Give every list room for so many more entries, which may then come in any number of calls."""
+        self._make_room(self.sizes + counts)
+
     def _make_room(self, wanted: Tensor) -> None:
         """Give every list room for at least this many entries."""
         short = (wanted > self._rooms).nonzero().view(-1)
@@ -212,13 +219,12 @@ class ListStorage:
         if end > len(self._codes):
             self._move_all(wanted, growth)
             return
-        source = ranges(self._begins[short], self.sizes[short]).to(self.device)
-        self._begins[short] = self._end + rooms.cumsum(0) - rooms
-        self._rooms[short] = rooms
-        self._end = end
+        begins = self._end + rooms.cumsum(0) - rooms
+        source, target = (ranges(each, self.sizes[short]).to(self.device) for each in (self._begins[short], begins))
         if len(source):
-            target = ranges(self._begins[short], self.sizes[short]).to(self.device)
             self._write_stored(target, self._ids[source], self._codes[source])
+        # only now, for what is written may find no memory
+        self._begins[short], self._rooms[short], self._end = begins, rooms, end
 
     def _growth(self, wanted: Tensor) -> float:
         """Room of lists that grow, as a multiple of what they need."""
@@ -285,29 +291,15 @@ class ListStorage:
             How many entries were removed.
         """
         rows = self._rows_in_use()
-        selected = sel.mask(self._ids[rows]).cpu()
-        list_nos = torch.repeat_interleave(torch.arange(self.nlist), self.sizes)
-        removed = torch.bincount(list_nos[selected], minlength=self.nlist)
-        for list_no in removed.nonzero().view(-1).tolist():
-            self._remove_from_list(list_no, selected[list_nos == list_no])
+        gaps, movers, left = moves_of_removal(sel.mask(self._ids[rows]).cpu(), self.sizes)
+        removed = self.sizes - left
+        target, source = rows[gaps.to(self.device)], rows[movers.to(self.device)]
+        for part in chunks.slices(len(source), chunks.rows_within(self.code_size + 8)):
+            self._write_stored(target[part], self._ids[source[part]], self._codes[source[part]])
+        if self._facts is not None:
+            self._facts.remove(ranges(self._begins + left, removed).to(self.device))
+        self.sizes -= removed
         return int(removed.sum())
-
-    def _remove_from_list(self, list_no: int, selected: Tensor) -> None:
-        """Fill the gaps in faiss's order: each gap takes the list's last entry, which may itself be selected."""
-        keep = list(range(len(selected)))
-        gone = selected.tolist()
-        i, end = 0, len(keep)
-        while i < end:
-            if gone[keep[i]]:
-                end -= 1
-                keep[i] = keep[end]
-            else:
-                i += 1
-        source = torch.tensor(keep[:end], dtype=torch.int64, device=self.device)
-        begin = int(self._begins[list_no])
-        rows = torch.arange(begin, begin + end, device=self.device)
-        self._write_stored(rows, self.list_ids(list_no)[source], self._stored_codes(list_no)[source])
-        self._shrink(list_no, end)
 
     def _shrink(self, list_no: int, size: int) -> None:
         begin, old = int(self._begins[list_no]), int(self.sizes[list_no])
@@ -322,9 +314,9 @@ class ListStorage:
             self._ids[rows[self._ids[rows] == old]] = new
 
     def renumber_ids(self, numbers: Tensor) -> None:
-        """Give all entries other ids: id i becomes ``numbers[i]``."""
+        """Give all entries other ids: id i becomes ``numbers[i]``, and -1 where there is no such number."""
         rows = self._rows_in_use()
-        self._ids[rows] = numbers.to(self.device)[self._ids[rows]]
+        self._ids[rows] = entries_at(numbers.to(self.device), self._ids[rows])
 
     def remove_entry(self, list_no: int, offset: int) -> int | None:
         """Remove one entry; the list's last entry takes its place.

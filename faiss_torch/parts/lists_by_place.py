@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..ops import workers
-from ..ops.lists import order_after_removal, rank_in_run
+from ..ops.lists import entries_at, order_after_removal, rank_in_run
 from ..threads import omp_get_max_threads
 from .list_storage import ListStorage
 from .selectors import IDSelector
@@ -145,6 +145,9 @@ class ListsByPlace:
 
     # what an index changes
 
+    def make_room_for(self, counts: Tensor) -> None:
+        """Prepare for so many more entries in each list; lists that are not in memory grow as they come."""
+
     def add_later(self, ids: Tensor, codes: Tensor, assign: Callable[[Tensor], Tensor], products: int) -> None:
         """Append entries to the lists that `assign` finds; at once, for nothing waits in such lists."""
         list_nos = assign(codes)
@@ -178,10 +181,10 @@ class ListsByPlace:
                 self.write_entries(list_no, offset, new, self.list_codes(list_no)[offset, None])
 
     def renumber_ids(self, numbers: Tensor) -> None:
-        """Give every entry of id i the id ``numbers[i]``."""
+        """Give every entry of id i the id ``numbers[i]``: see `ListStorage.renumber_ids`."""
         for list_no in self.sizes.nonzero().view(-1).tolist():
             ids = self.list_ids(list_no)
-            self.write_entries(list_no, 0, numbers.to(ids.device)[ids], self.list_codes(list_no))
+            self.write_entries(list_no, 0, entries_at(numbers.to(ids.device), ids), self.list_codes(list_no))
 
     def remove_entry(self, list_no: int, offset: int) -> int | None:
         """Remove one entry, whose place the last of the list takes: see `ListStorage.remove_entry`."""

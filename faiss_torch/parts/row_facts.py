@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..constants import FLT_MAX
 from ..ops import chunks
-from ..ops.screen import BLOCK, Stored, bias_of
+from ..ops.screen import BLOCK, GATHER_BYTES, Stored, bias_of
 from .growing import GrowingTensor
 
 
@@ -40,7 +40,8 @@ class RowFacts:
         vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
         """
         begin = rows.start if isinstance(rows, slice) else 0
-        for part in chunks.slices(len(vectors), chunks.rows_within(4 * max(1, vectors.shape[1]))):
+        budget = GATHER_BYTES if vectors.device.type == "cpu" else chunks.TEMPORARY_BYTES
+        for part in chunks.slices(len(vectors), chunks.rows_within(4 * max(1, vectors.shape[1]), budget)):
             target = slice(begin + part.start, begin + part.stop) if isinstance(rows, slice) else rows[part]
             self._write(target, vectors[part].to(torch.float32))
 

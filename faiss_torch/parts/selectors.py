@@ -42,6 +42,11 @@ def _given(arguments: tuple[Any, ...], dtype: str, name: str) -> Any:
 class IDSelector(Owned):
     """Selects ids; the base of all selectors. A subclass writes `mask`, and may write a faster `mask_of_range`."""
 
+    @property
+    def takes_any_id(self) -> bool:
+        """Whether `mask` may be asked about any number, and not just about ids of vectors that there are."""
+        return False
+
     def mask(self, ids: Tensor) -> Tensor:
         """Return which of the ids are selected.
 
@@ -63,6 +68,14 @@ class IDSelector(Owned):
     def is_member(self, id: int) -> bool:
         """Return whether one id is selected."""
         return bool(self.mask(torch.tensor([operator.index(id)]))[0])
+
+
+class _IDSelectorOfAny(IDSelector):
+    """Selects from all numbers."""
+
+    @property
+    def takes_any_id(self) -> bool:
+        return True
 
 
 class _Table(NamedTuple):
@@ -91,7 +104,7 @@ class _Table(NamedTuple):
         return mask
 
 
-class IDSelectorRange(IDSelector):
+class IDSelectorRange(_IDSelectorOfAny):
     """Ids in [imin, imax).
 
     Parameters
@@ -158,7 +171,7 @@ class _ListedIds:
         return _Table.of_ids(inside.to(device), begin, end - begin).selected
 
 
-class _IDSelectorListed(IDSelector):
+class _IDSelectorListed(_IDSelectorOfAny):
     _listed: _ListedIds
 
     def __init__(self, *arguments: Any) -> None:
@@ -202,7 +215,7 @@ class IDSelectorBatch(_IDSelectorListed):
         self._ids = self._listed.ids  # and not the caller's
 
 
-class IDSelectorBitmap(IDSelector):
+class IDSelectorBitmap(_IDSelectorOfAny):
     """Ids whose bit is set: ``IDSelectorBitmap(bytes)`` or ``IDSelectorBitmap(n, swig_ptr(bytes))``.
 
     Bit i is ``(bytes[i >> 3] >> (i & 7)) & 1``; ids outside are not selected. The bytes stay the caller's, and what is
@@ -237,7 +250,7 @@ class IDSelectorBitmap(IDSelector):
         return _Table(8 * first, self._unpacked(first, last, device)).mask_of_range(begin, end)
 
 
-class IDSelectorAll(IDSelector):
+class IDSelectorAll(_IDSelectorOfAny):
     """Every id."""
 
     def mask(self, ids: Tensor) -> Tensor:
@@ -276,6 +289,10 @@ class IDSelectorNot(IDSelector):
     def __init__(self, sel: IDSelector) -> None:
         self.sel = _require_selector(sel, "IDSelectorNot")
 
+    @property
+    def takes_any_id(self) -> bool:
+        return self.sel.takes_any_id
+
     def mask(self, ids: Tensor) -> Tensor:
         return self.sel.mask(ids).logical_not_()
 
@@ -287,6 +304,10 @@ class _IDSelectorPair(IDSelector):
     def __init__(self, lhs: IDSelector, rhs: IDSelector) -> None:
         self.lhs = _require_selector(lhs, type(self).__name__)
         self.rhs = _require_selector(rhs, type(self).__name__)
+
+    @property
+    def takes_any_id(self) -> bool:
+        return self.lhs.takes_any_id and self.rhs.takes_any_id
 
     @staticmethod
     def _joined(left: Tensor, right: Tensor) -> Tensor:

@@ -305,3 +305,6 @@ class CappedInvertedLists(InvertedLists):
 
     def rename_ids(self, new_ids: dict[int, int]) -> None:
         self.il0.rename_ids(new_ids)
+
+    def renumber_ids(self, numbers: Tensor) -> None:
+        self.il0.renumber_ids(numbers)
