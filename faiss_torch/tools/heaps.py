@@ -82,7 +82,7 @@ class _Order:
 
 
 class HeapArray:
-    """A set of heaps of one size, in faiss's words "a template structure for a set of [min|max]-heaps".
+    """Heaps of one size, one for each query.
 
     Attributes
     ----------
@@ -205,22 +205,22 @@ class HeapArray:
 
 
 class float_maxheap_array_t(HeapArray):
-    __doc__ = f"{HeapArray.__doc__}\n    This one keeps the k smallest float32."
+    __doc__ = f"The k smallest float32 of each query. {HeapArray.__doc__}"
     order = _Order("float32", keeps_largest=False)
 
 
 class float_minheap_array_t(HeapArray):
-    __doc__ = f"{HeapArray.__doc__}\n    This one keeps the k largest float32."
+    __doc__ = f"The k largest float32 of each query. {HeapArray.__doc__}"
     order = _Order("float32", keeps_largest=True)
 
 
 class int_maxheap_array_t(HeapArray):
-    __doc__ = f"{HeapArray.__doc__}\n    This one keeps the k smallest int32."
+    __doc__ = f"The k smallest int32 of each query. {HeapArray.__doc__}"
     order = _Order("int32", keeps_largest=False)
 
 
 class int_minheap_array_t(HeapArray):
-    __doc__ = f"{HeapArray.__doc__}\n    This one keeps the k largest int32."
+    __doc__ = f"The k largest int32 of each query. {HeapArray.__doc__}"
     order = _Order("int32", keeps_largest=True)
 
 
