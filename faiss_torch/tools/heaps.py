@@ -84,6 +84,8 @@ class _Order:
 class HeapArray:
     """Heaps of one size, one for each query.
 
+    In faiss's words, by which programs may look for it: "a template structure for a set of [min|max]-heaps".
+
     Attributes
     ----------
     nh : int
