@@ -20,6 +20,7 @@ from torch import Tensor
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from . import chunks
 from .distances import METRICS, distance, temporary_bytes
+from .lists import entries_at
 
 #: Rows of a stored list come in multiples of this (the last ones unused), so that its blocks have one shape.
 BLOCK = 16
@@ -74,9 +75,7 @@ class Stored(NamedTuple):
 
     def stored_rows(self, positions: Tensor) -> Tensor:
         """Rows of `vectors` that rows of the scan stand for; -1 stays -1."""
-        if self.rows is None or not len(self.rows):
-            return positions
-        return self.rows[positions.clamp(min=0)].masked_fill_(positions < 0, -1)
+        return positions if self.rows is None else entries_at(self.rows, positions)
 
 
 def bias_of(vectors: Tensor, metric_type: int) -> Tensor:

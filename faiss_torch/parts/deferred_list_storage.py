@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from torch import Tensor
 from ..ops import workers
 from .growing import zeros
 from .list_storage import STORAGE_ATTRIBUTES, ListStorage
+
+if TYPE_CHECKING:
+    from .lists_by_place import ListsByPlace
 
 #: Bytes of the entries that wait, at most.
 WAITING_BYTES = 32 << 20
@@ -82,7 +85,7 @@ class DeferredListStorage(ListStorage):
             if waiting is not None and waiting.count and not waiting.can_take(len(ids), assign):
                 self._place(waiting)
             if len(ids) * SMALLEST_CALLS > room:
-                _add_found(self, ids, codes, assign)
+                add_found(self, ids, codes, assign)
                 return
             if waiting is None or len(waiting.ids) != room:
                 waiting = self._waiting = _Waiting(room, self.code_size, self.device, assign)
@@ -109,7 +112,7 @@ class DeferredListStorage(ListStorage):
         storage.__dict__.update(waiting.placed)
         ids, codes = waiting.ids[: waiting.count], waiting.codes[: waiting.count]
         # a conductor ends what it has begun, whatever interrupts the caller
-        workers.conduct(lambda: _add_found(storage, ids, codes, waiting.assign), self.device)
+        workers.conduct(lambda: add_found(storage, ids, codes, waiting.assign), self.device)
         waiting.count = 0
         waiting.placed = {}
         self.__dict__.update({name: storage.__dict__[name] for name in STORAGE_ATTRIBUTES})
@@ -137,7 +140,9 @@ class DeferredListStorage(ListStorage):
         self.__dict__.update(state)
 
 
-def _add_found(storage: ListStorage, ids: Tensor, codes: Tensor, assign: Callable[[Tensor], Tensor]) -> None:
+def add_found(
+    storage: ListStorage | ListsByPlace, ids: Tensor, codes: Tensor, assign: Callable[[Tensor], Tensor]
+) -> None:
     """Append entries to the lists that `assign` finds for them."""
     list_nos = assign(codes)
     kept = list_nos >= 0

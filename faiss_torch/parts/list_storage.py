@@ -111,9 +111,7 @@ class ListStorage:
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Return the ids of storage rows, -1 for row -1."""
-        if not len(self._ids):
-            return positions
-        return self._ids[positions.clamp(min=0)].masked_fill_(positions < 0, -1)
+        return entries_at(self._ids, positions)
 
     def codes_at(self, positions: Tensor) -> Tensor:
         """Return the codes of storage rows: (...) -> (..., code_size)."""

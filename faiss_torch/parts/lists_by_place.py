@@ -15,6 +15,7 @@ from torch import Tensor
 from ..ops import workers
 from ..ops.lists import entries_at, order_after_removal, rank_in_run
 from ..threads import omp_get_max_threads
+from .deferred_list_storage import add_found
 from .list_storage import ListStorage
 from .selectors import IDSelector
 
@@ -150,9 +151,7 @@ class ListsByPlace:
 
     def add_later(self, ids: Tensor, codes: Tensor, assign: Callable[[Tensor], Tensor], products: int) -> None:
         """Append entries to the lists that `assign` finds; at once, for nothing waits in such lists."""
-        list_nos = assign(codes)
-        kept = list_nos >= 0
-        self.add_to_lists(list_nos[kept], ids[kept], codes[kept])
+        add_found(self, ids, codes, assign)
 
     def remove_entries(self, sel: IDSelector) -> int:
         """Remove the selected ids from all lists: see `ListStorage.remove_entries`."""
