@@ -1,25 +1,38 @@
-"""What is measured: one row for each case, and what the two implementations do in it.
+"""What is measured: the cases, as rows.
 
-A task gets an implementation's module (faiss or faiss_torch), does its work once and returns what is to be
-compared. What is not to be timed happens in ``prepare``.
+A row says what is done (a function of `work`), on which workload, how results are compared (`compare`), how it is
+measured (`measure`) and what it is to reach. Suites: "cpu" has the goals, "sweeps" vary one thing at a time and feed
+the plots, "gpu" is for machines with a GPU of CUDA or ROCm.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from .goals import Goal
 
-Array = np.ndarray
-Task = Callable[[], Any]
+DEBIAN_MINILM = "debian_minilm"
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Standard normal vectors, and how they are indexed and searched."""
+    """Which vectors, and how they are indexed and searched.
+
+    Attributes
+    ----------
+    data : str
+        "normal" (standard normal vectors) or "debian_minilm" (sentence embeddings, 58,004 and 2,000 x 384).
+    nb, d, nq, k : int
+    nlist, nprobe : int
+        Of inverted files; nlist is the number of centroids of k-means too.
+    niter : int
+        Iterations of k-means.
+    metric : str
+        "L2" or "IP".
+    path : str or None
+        A path of this library's IVF search that is asked for, instead of the one that it chooses.
+    """
 
     nb: int = 262_144
     d: int = 128
@@ -28,221 +41,217 @@ class Workload:
     nq: int = 2048
     k: int = 20
     niter: int = 25
+    data: str = "normal"
+    metric: str = "L2"
+    path: str | None = None
+
+    def with_(self, **changes: Any) -> Workload:
+        """Return the same with changes."""
+        return dataclasses.replace(self, **changes)
 
     def scaled(self, scale: float) -> Workload:
         """Return the same in small, to try a benchmark out."""
 
         def smaller(n: int, least: int) -> int:
-            return max(least, int(n * scale))
+            return min(n, max(least, int(n * scale)))
 
-        return dataclasses.replace(
-            self,
+        return self.with_(
             nb=smaller(self.nb, 1000),
-            nq=min(self.nq, smaller(self.nq, 4)),
+            nq=smaller(self.nq, 4),
             nlist=smaller(self.nlist, 8),
             nprobe=smaller(self.nprobe, 4),
         )
 
 
-@functools.cache
-def normal_vectors(n: int, d: int, seed: int) -> Array:
-    """Return standard normal float32 vectors, shape (n, d)."""
-    return np.random.default_rng(seed).standard_normal((n, d), dtype=np.float32)
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """Where a measurement stands in a sweep: on which line of which plot, and at which value."""
 
-
-def database(workload: Workload) -> Array:
-    """Return the vectors to be indexed."""
-    return normal_vectors(workload.nb, workload.d, 1)
-
-
-def queries(workload: Workload) -> Array:
-    """Return the vectors to be searched for."""
-    return normal_vectors(workload.nq, workload.d, 2)
-
-
-@functools.cache
-def index_bytes(nb: int, d: int, nlist: int) -> Array:
-    """Return an IVF-Flat index over the database, trained and filled by faiss, as the bytes of its file."""
-    import faiss
-
-    vectors = normal_vectors(nb, d, 1)
-    index = faiss.index_factory(d, f"IVF{nlist},Flat")
-    index.train(vectors)
-    index.add(vectors)
-    return faiss.serialize_index(index)
-
-
-def on_device(faiss: Any, index: Any, device: str) -> Any:
-    """Move an index of this library to a device; faiss-cpu's stays where it is."""
-    if faiss.__name__ == "faiss" or device == "cpu":
-        return index
-    return index.to(device)
-
-
-def ivf_search(faiss: Any, workload: Workload, device: str) -> Task:
-    """Search an IVF-Flat index whose lists are the same for both implementations."""
-    index = faiss.deserialize_index(index_bytes(workload.nb, workload.d, workload.nlist))
-    index = on_device(faiss, index, device)
-    index.nprobe = workload.nprobe
-    xq = queries(workload)
-    return lambda: (*index.search(xq, workload.k), getattr(index, "last_path", None))
-
-
-def flat_search(faiss: Any, workload: Workload, device: str) -> Task:
-    """Search a flat index."""
-    index = on_device(faiss, faiss.IndexFlatL2(workload.d), device)
-    index.add(database(workload))
-    xq = queries(workload)
-    return lambda: (*index.search(xq, workload.k), getattr(index, "last_path", None))
-
-
-def selected(faiss: Any, workload: Workload, share: float) -> Any:
-    """Return a selector of a share of the ids, chosen at random."""
-    ids = np.random.default_rng(3).permutation(workload.nb)[: max(workload.k, int(share * workload.nb))]
-    return faiss.IDSelectorBatch(ids)
-
-
-def ivf_filtered_search(faiss: Any, workload: Workload, device: str, share: float) -> Task:
-    """Search an IVF-Flat index for vectors that a selector selects."""
-    index = faiss.deserialize_index(index_bytes(workload.nb, workload.d, workload.nlist))
-    index = on_device(faiss, index, device)
-    xq, sel = queries(workload), selected(faiss, workload, share)
-    params = faiss.SearchParametersIVF(nprobe=workload.nprobe, sel=sel)
-    return lambda: (*index.search(xq, workload.k, params=params), getattr(index, "last_path", None))
-
-
-def flat_filtered_search(faiss: Any, workload: Workload, device: str, share: float) -> Task:
-    """Search a flat index for vectors that a selector selects."""
-    index = on_device(faiss, faiss.IndexFlatL2(workload.d), device)
-    index.add(database(workload))
-    xq, sel = queries(workload), selected(faiss, workload, share)
-    params = faiss.SearchParameters(sel=sel)
-    return lambda: (*index.search(xq, workload.k, params=params), None)
-
-
-def ivf_build(faiss: Any, workload: Workload, device: str) -> Task:
-    """Train an IVF-Flat index and add the database to it."""
-    xb = database(workload)
-
-    def build() -> tuple[Array, Array]:
-        index = on_device(faiss, faiss.index_factory(workload.d, f"IVF{workload.nlist},Flat"), device)
-        index.train(xb)
-        index.add(xb)
-        sizes = np.array([index.invlists.list_size(i) for i in range(index.nlist)])
-        return index.quantizer.reconstruct_n(0, index.nlist), sizes
-
-    return build
-
-
-def ivf_add(faiss: Any, workload: Workload, device: str, calls: int) -> Task:
-    """Add the database, in so many calls, to an index whose centroids are the same for both implementations."""
-    index = faiss.deserialize_index(index_bytes(workload.nb, workload.d, workload.nlist))
-    index = on_device(faiss, index, device)
-    parts = np.array_split(database(workload), calls)
-
-    def add() -> tuple[Array]:
-        index.reset()
-        for part in parts:
-            index.add(part)
-        return (np.array([index.invlists.list_size(i) for i in range(index.nlist)]),)
-
-    return add
-
-
-def kmeans(faiss: Any, workload: Workload, device: str) -> Task:
-    """Cluster the database."""
-    xb = database(workload)
-
-    def cluster() -> tuple[Array, Array]:
-        clustering = faiss.Kmeans(workload.d, workload.nlist, niter=workload.niter, gpu=device != "cpu")
-        clustering.train(xb)
-        return clustering.centroids, clustering.obj
-
-    return cluster
-
-
-def same_neighbours(theirs: tuple, ours: tuple) -> str | None:
-    """Compare results of a search, but for ties and rounding; return what is wrong, or None."""
-    from faiss_torch.contrib.evaluation import check_ref_knn_with_draws
-
-    try:
-        check_ref_knn_with_draws(*theirs[:2], *ours[:2], rtol=1e-5, atol=1e-4)
-    except AssertionError as difference:
-        return str(difference)
-    return None
-
-
-def same_centroids(theirs: tuple, ours: tuple) -> str | None:
-    """Compare centroids, and list sizes or objectives; return what is wrong, or None.
-
-    Rounding may move a vector on the border between two centroids to the other one, which moves both: a small
-    share of the centroids may differ.
-    """
-    differing = 1 - np.mean(np.isclose(theirs[0], ours[0], rtol=1e-4, atol=1e-4).all(axis=1))
-    if differing > 0.05:
-        return f"{differing:.1%} of the centroids differ"
-    if len(theirs[1]) == len(ours[1]) and np.abs(np.subtract(theirs[1], ours[1])).sum() > 1e-3 * np.sum(theirs[1]):
-        return "list sizes or objectives differ by more than 0.1%"
-    return None
-
-
-def same_sizes(theirs: tuple, ours: tuple) -> str | None:
-    """Compare list sizes, in which rounding may put a vector between two centroids with the other one."""
-    differing = np.abs(theirs[0] - ours[0]).sum() / 2
-    if theirs[0].sum() != ours[0].sum() or differing > 1e-4 * theirs[0].sum():
-        return f"{differing:g} vectors are in other lists"
-    return None
+    sweep: str
+    line: str
+    x: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A name, what is done, on which workload, and how results are compared."""
+    """A row.
+
+    Attributes
+    ----------
+    name : str
+    work : str
+        What is done, a name in `work.WORK`.
+    workload : Workload
+    goal : Goal or None
+    compare : str
+        How results are compared, a name in `compare.COMPARISONS`.
+    repeats : int
+        Runs of each side.
+    measure : str
+        How it is measured, a name in `measure.MEASURES`.
+    quantity : str
+        What figure is made of the runs, a name in `goals.QUANTITIES`.
+    options : tuple of (str, value)
+        More for the work function.
+    suite : str
+    point : Point or None
+    recall : bool
+        Whether the record has the recall of both sides.
+    """
 
     name: str
-    prepare: Callable[[Any, Workload, str], Task]
-    compare: Callable[[tuple, tuple], str | None]
+    work: str
     workload: Workload
+    goal: Goal | None = None
+    compare: str = "neighbours"
     repeats: int = 5
+    measure: str = "times"
+    quantity: str = "speed"
+    options: tuple[tuple[str, Any], ...] = ()
     suite: str = "cpu"
+    point: Point | None = None
+    recall: bool = False
 
     @property
     def device(self) -> str:
         """Where this library works; faiss-cpu always works on the CPU."""
         return "cuda" if self.suite == "gpu" else "cpu"
 
+    @property
+    def family(self) -> str:
+        """The kind of index: ivf, flat, kmeans, or import."""
+        return self.work.partition("_")[0]
+
 
 S = Workload()
-MILLION = dataclasses.replace(S, nb=1_000_000)
-SMALL = dataclasses.replace(S, nb=20_480, niter=10)
+MILLION = S.with_(nb=1_000_000)
+FLAT = S.with_(k=10)
+MINILM = Workload(data=DEBIAN_MINILM, nb=58_004, d=384, nlist=256, nprobe=16, nq=2000, k=10)
+SMALL = S.with_(nb=20_480, niter=10)
+LARGE = S.with_(nlist=1024)
+SUPER = (("theirs", "SuperKmeans"),)
 
-CASES = (
-    Case("ivf_build", ivf_build, same_centroids, S),
-    Case("ivf_add_one_call", functools.partial(ivf_add, calls=1), same_sizes, MILLION),
-    Case("ivf_add_1000_calls", functools.partial(ivf_add, calls=1000), same_sizes, MILLION),
-    Case("ivf_search_nq19600", ivf_search, same_neighbours, dataclasses.replace(S, nq=19_600)),
-    Case("ivf_search_nq2048", ivf_search, same_neighbours, S, repeats=9),
-    Case("ivf_search_nq512", ivf_search, same_neighbours, dataclasses.replace(S, nq=512), repeats=15),
-    Case("ivf_search_nq32", ivf_search, same_neighbours, dataclasses.replace(S, nq=32), repeats=31),
-    Case("ivf_search_nq1", ivf_search, same_neighbours, dataclasses.replace(S, nq=1), repeats=101),
-    Case("flat_search_nq2048", flat_search, same_neighbours, dataclasses.replace(S, k=10), repeats=7),
-    *(
-        Case(
-            f"{kind}_filtered_{percent}_percent_nq{nq}",
-            functools.partial(search, share=percent / 100),
-            same_neighbours,
-            dataclasses.replace(S, nq=nq),
-            repeats,
-        )
-        for kind, search, nq, repeats in (
-            ("ivf", ivf_filtered_search, 2048, 7),
-            ("ivf", ivf_filtered_search, 32, 31),
-            ("ivf", ivf_filtered_search, 1, 101),
-            ("flat", flat_filtered_search, 64, 7),
-        )
-        for percent in (50, 1)
+# name, work, workload, goal, and what differs from the usual
+CPU = (
+    Case("ivf_build", "ivf_build", S, compare="centroids"),
+    Case("ivf_add_s_one_call", "ivf_add", S, Goal(3, 1.5), "sizes", 9, options=(("calls", 1),)),
+    Case("ivf_add_s_1000_calls", "ivf_add", S, Goal(1, 0.5), "sizes", 7, options=(("calls", 1000),)),
+    Case("ivf_add_one_call", "ivf_add", MILLION, None, "sizes", 3, options=(("calls", 1),)),
+    Case("ivf_add_1000_calls", "ivf_add", MILLION, None, "sizes", 3, options=(("calls", 1000),)),
+    Case("ivf_search_nq19600", "ivf_search", S.with_(nq=19_600), Goal(12, 6)),
+    Case("ivf_search_nq2048", "ivf_search", S, Goal(8, 4), repeats=9),
+    Case("ivf_search_nq512", "ivf_search", S.with_(nq=512), Goal(6, 3), repeats=15),
+    Case("ivf_search_nq128", "ivf_search", S.with_(nq=128), Goal(3, 1.5), repeats=21),
+    Case("ivf_search_nq32", "ivf_search", S.with_(nq=32), Goal(2, 1.2), repeats=31),
+    Case("ivf_search_nq8", "ivf_search", S.with_(nq=8), Goal(1.5, 1), repeats=51),
+    Case("ivf_search_nq1", "ivf_search", S.with_(nq=1), Goal(1.2, 0.9), repeats=101),
+    Case("ivf_debian_minilm_l2", "ivf_search", MINILM, Goal(8, 4), repeats=7, recall=True),
+    Case("ivf_debian_minilm_ip", "ivf_search", MINILM.with_(metric="IP"), Goal(8, 4), repeats=7, recall=True),
+    Case("flat_search_nq2048", "flat_search", FLAT, Goal(4, 2), repeats=7),
+    Case("flat_search_nq32", "flat_search", FLAT.with_(nq=32), Goal(4, 2), repeats=21),
+    Case("flat_search_nq1", "flat_search", FLAT.with_(nq=1), Goal(1.2, 0.9), repeats=51),
+    Case("flat_debian_minilm_k10", "flat_search", MINILM, Goal(4, 2), repeats=7),
+    Case("flat_debian_minilm_k100", "flat_search", MINILM.with_(k=100), Goal(4, 2), repeats=7),
+    Case("flat_range_search_nq2048", "flat_range_search", S, Goal(4, 2), "range"),
+    Case("ivf_range_search_nq2048", "ivf_range_search", S, Goal(4, 2), "range", 7),
+    Case("ivf_filtered_50_percent_nq2048", "ivf_filtered_search", S, repeats=7, options=(("share", 0.5),)),
+    Case("ivf_filtered_1_percent_nq2048", "ivf_filtered_search", S, repeats=7, options=(("share", 0.01),)),
+    Case("ivf_filtered_50_percent_nq32", "ivf_filtered_search", S.with_(nq=32), repeats=31, options=(("share", 0.5),)),
+    Case("ivf_filtered_1_percent_nq32", "ivf_filtered_search", S.with_(nq=32), repeats=31, options=(("share", 0.01),)),
+    Case("ivf_filtered_50_percent_nq1", "ivf_filtered_search", S.with_(nq=1), repeats=101, options=(("share", 0.5),)),
+    Case("ivf_filtered_1_percent_nq1", "ivf_filtered_search", S.with_(nq=1), repeats=101, options=(("share", 0.01),)),
+    Case("flat_filtered_50_percent_nq64", "flat_filtered_search", S.with_(nq=64), repeats=7, options=(("share", 0.5),)),
+    Case("flat_filtered_1_percent_nq64", "flat_filtered_search", S.with_(nq=64), repeats=7, options=(("share", 0.01),)),
+    Case("kmeans_262144", "kmeans", LARGE, Goal(3, 1.5), "objective", 3),
+    Case("kmeans_262144_super", "kmeans", LARGE, Goal(2, 1), "objective", 3, options=SUPER),
+    Case("kmeans_20480", "kmeans", SMALL, Goal(3, 1.5), "centroids", 15),
+    Case("kmeans_58004_384", "kmeans", MINILM, Goal(3, 1.5), "objective", 5),
+    Case("ivf_memory_after_add", "ivf_memory", S, Goal(1.1, 1.2), "none", 3, "memory_after_add", "memory"),
+    Case(
+        "ivf_memory_peak_of_search",
+        "ivf_memory",
+        S.with_(nq=19_600),
+        Goal(256, 512),
+        "none",
+        3,
+        "memory_peak_of_search",
+        "peak",
     ),
-    Case("kmeans_20480", kmeans, same_centroids, SMALL, repeats=7),
-    Case("gpu_ivf_build", ivf_build, same_centroids, S, suite="gpu"),
-    Case("gpu_ivf_search_nq19600", ivf_search, same_neighbours, dataclasses.replace(S, nq=19_600), suite="gpu"),
-    Case("gpu_flat_search_nq2048", flat_search, same_neighbours, dataclasses.replace(S, k=10), suite="gpu"),
+    Case("import_time", "import", S, Goal(0.1, 0.3), "none", 7, "import_time", "import"),
+    Case("busy", "ivf_search", S.with_(nq=19_600), Goal(2.5, 2.5), repeats=3, measure="busy", quantity="busy"),
+    Case(
+        "two_threads",
+        "ivf_search",
+        S.with_(nq=512),
+        Goal(1, 1),
+        repeats=5,
+        measure="two_threads",
+        quantity="two_threads",
+    ),
 )
+
+GPU = (
+    Case("gpu_ivf_build", "ivf_build", S, compare="centroids", suite="gpu"),
+    Case("gpu_ivf_add_s_one_call", "ivf_add", S, None, "sizes", options=(("calls", 1),), suite="gpu"),
+    Case("gpu_ivf_search_nq19600", "ivf_search", S.with_(nq=19_600), suite="gpu"),
+    Case("gpu_ivf_search_nq2048", "ivf_search", S, repeats=9, suite="gpu"),
+    Case("gpu_ivf_search_nq512", "ivf_search", S.with_(nq=512), repeats=15, suite="gpu"),
+    Case("gpu_ivf_search_nq32", "ivf_search", S.with_(nq=32), repeats=31, suite="gpu"),
+    Case("gpu_ivf_search_nq1", "ivf_search", S.with_(nq=1), repeats=101, suite="gpu"),
+    Case("gpu_ivf_debian_minilm_l2", "ivf_search", MINILM, repeats=7, suite="gpu"),
+    Case("gpu_flat_search_nq2048", "flat_search", FLAT, suite="gpu"),
+    Case("gpu_flat_search_nq1", "flat_search", FLAT.with_(nq=1), repeats=51, suite="gpu"),
+    Case("gpu_flat_debian_minilm_k10", "flat_search", MINILM, suite="gpu"),
+    Case("gpu_flat_range_search_nq2048", "flat_range_search", S, None, "range", suite="gpu"),
+    Case("gpu_ivf_range_search_nq2048", "ivf_range_search", S, None, "range", suite="gpu"),
+    Case("gpu_kmeans_262144", "kmeans", LARGE, None, "objective", 3, suite="gpu"),
+    Case("gpu_kmeans_20480", "kmeans", SMALL, None, "centroids", suite="gpu"),
+)
+
+# Sweeps: values and the runs of each side at each of them.
+NQ = ((1, 51), (2, 41), (4, 31), (8, 31), (16, 21), (32, 15), (64, 11), (128, 9), (256, 7), (512, 5), (1024, 5))
+NQ_IVF = (*NQ, (2048, 3), (4096, 3), (8192, 3), (19_600, 3))
+NQ_MATRIX = (*NQ, (2048, 3))
+NQ_CSR = ((16, 9), (32, 9), (64, 9), (128, 7), (256, 5), (512, 5), (1024, 3), (2048, 3), (8192, 3))
+NQ_FLAT = (*NQ, (2048, 3))
+NPROBE = (1, 2, 4, 8, 16, 32, 64, 128)
+NLIST_NPROBE = (
+    *((128, nprobe) for nprobe in (1, 2, 4, 8, 16)),
+    *((512, nprobe) for nprobe in (1, 4, 16, 64)),
+    *((2048, nprobe) for nprobe in (1, 4, 16, 64, 256)),
+)
+K = (1, 10, 20, 50, 100, 200, 500, 1000)
+D = (16, 32, 64, 128, 256, 512, 1024)
+NB = (16_384, 65_536, 262_144, 1_048_576)
+
+
+def _sweep(name: str, line: str, x: int, work: str, workload: Workload, repeats: int, recall: bool = False) -> Case:
+    return Case(
+        f"sweep_{name}_{line}_{x}",
+        work,
+        workload,
+        repeats=repeats,
+        suite="sweeps",
+        point=Point(name, line, x),
+        recall=recall,
+    )
+
+
+SWEEPS = (
+    *(_sweep("nq_ivf", "auto", nq, "ivf_search", S.with_(nq=nq), runs) for nq, runs in NQ_IVF),
+    *(_sweep("nq_ivf", "matrix", nq, "ivf_search", S.with_(nq=nq, path="matrix"), runs) for nq, runs in NQ_MATRIX),
+    *(_sweep("nq_ivf", "csr", nq, "ivf_search", S.with_(nq=nq, path="csr"), runs) for nq, runs in NQ_CSR),
+    *(_sweep("nq_flat", "flat", nq, "flat_search", FLAT.with_(nq=nq), runs) for nq, runs in NQ_FLAT),
+    *(_sweep("k", "ivf", k, "ivf_search", S.with_(nq=1024, k=k), 3) for k in K),
+    *(
+        _sweep("nlist_nprobe", f"nlist{nlist}", nprobe, "ivf_search", S.with_(nq=512, nlist=nlist, nprobe=nprobe), 3)
+        for nlist, nprobe in NLIST_NPROBE
+    ),
+    *(_sweep("recall", DEBIAN_MINILM, n, "ivf_search", MINILM.with_(nq=1000, nprobe=n), 3, True) for n in NPROBE),
+    *(_sweep("d", "ivf", d, "ivf_search", S.with_(nb=65_536, d=d, nlist=256, nprobe=16, nq=1024), 3) for d in D),
+    *(_sweep("nb", "ivf", nb, "ivf_search", S.with_(nb=nb, nq=512), 3) for nb in NB),
+    *(_sweep("nb", "flat", nb, "flat_search", FLAT.with_(nb=nb, nq=128), 3) for nb in NB),
+)
+
+CASES = (*CPU, *GPU, *SWEEPS)
+SUITES = ("cpu", "sweeps", "gpu")

@@ -1,9 +1,10 @@
-"""What a measurement was made on, for its record."""
+"""What a measurement was made on, for its record: ``python -m benchmarks.env`` prints it."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -36,7 +37,7 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def environment() -> dict[str, Any]:
+def environment(rival: str = "faiss-cpu") -> dict[str, Any]:
     """Return the machine, versions, date and commit; ``changed`` says whether the tree differs from it."""
     import torch
 
@@ -46,9 +47,13 @@ def environment() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {package: _version(package) for package in _PACKAGES if _version(package)},
+        "versions": {package: _version(package) for package in (*_PACKAGES, rival) if _version(package)},
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
-        "changed": bool(_git("status", "--porcelain", "--", "faiss_torch", "benchmarks/cases.py", "benchmarks/run.py")),
+        "changed": bool(_git("status", "--porcelain", "--", "faiss_torch", "benchmarks/*.py")),
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(environment(), indent=2))

@@ -2,58 +2,89 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 import pathlib
-import sys
-from typing import Any
+import statistics
+from collections.abc import Iterable
 
-from . import run
+from . import records
 from .cases import CASES
+from .goals import OURS, figure, goal_text, runs_of
+from .records import Record
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- table of records: python -m benchmarks.table --write -->\n", "<!-- end of the table -->\n"
 
 
-def latest() -> dict[str, dict[str, Any]]:
-    """Return the last record of each case, in the order of the cases."""
-    lines = run.RECORDS.read_text().splitlines() if run.RECORDS.exists() else []
-    found = {record["case"]: record for record in map(json.loads, lines)}
-    return {case.name: found[case.name] for case in CASES if case.name in found}
+def latest(path: pathlib.Path = records.RECORDS) -> dict[str, Record]:
+    """Return the last record of each case beside faiss-cpu, in the order of the cases, without the sweeps."""
+    found = records.measurements(path)
+    return {case.name: found[case.name] for case in CASES if case.name in found and case.suite != "sweeps"}
 
 
-def table(records: dict[str, dict[str, Any]]) -> str:
-    """Return the table in Markdown, with what it was measured on below it."""
-    if not records:
-        return "No measurement is recorded yet.\n"
-    lines = ["| case | faiss-cpu | alone | faiss_torch | times as fast | recorded |", "|---|---|---|---|---|---|"]
-    machines = []
-    for name, record in records.items():
-        theirs, ours = (1e3 * record["median_seconds"][side] for side in ("faiss", "faiss_torch"))
-        alone = 1e3 * record["faiss_alone"]
+def machines_of(found: Iterable[Record]) -> list[str]:
+    """Return what records were made on, each machine and its versions once."""
+    machines: dict[str, None] = {}
+    for record in found:
         where = record["environment"]
-        versions = where["versions"]
-        machine = (
-            f"{where['gpu'] or where['cpu']}, {record['threads']} threads, torch {versions['torch']}, "
-            f"faiss-cpu {versions['faiss-cpu']}"
-        )
-        if machine not in machines:
-            machines.append(machine)
-        date, commit = where["date"][:10], (where["commit"] or "uncommitted")[:8]
-        times = " | ".join(f"{milliseconds:,.1f} ms" for milliseconds in (theirs, alone, ours))
-        lines.append(f"| `{name}` | {times} | {record['ratio']:.2f} | {date}, {commit} |")
-    return "\n".join([*lines, "", *(f"Measured on: {machine}." for machine in machines), ""])
+        versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items() if name != "numpy")
+        machines[f"{where['gpu'] or where['cpu']}, {record['threads']} threads, {versions}"] = None
+    return list(machines)
+
+
+def amount(record: Record, side: str) -> str:
+    """Return the median of one side with its unit."""
+    median = statistics.median(runs_of(record)[side])
+    return f"{median / (1 << 20):,.1f} MiB" if "bytes" in record else f"{1e3 * median:,.1f} ms"
+
+
+def table(found: dict[str, Record]) -> str:
+    """Return the table in Markdown, with what it was measured on below it."""
+    if not found:
+        return "No measurement is recorded yet.\n"
+    goals = {case.name: case.goal for case in CASES}
+    lines = [
+        "| case | faiss-cpu | alone | faiss_torch | times as fast (range by quartiles) | goal (floor) | recorded |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, record in found.items():
+        reached, goal, where = figure(record), goals[name], record["environment"]
+        alone = f"{1e3 * record['faiss_alone']:,.1f} ms" if "faiss_alone" in record else ""
+        words = "" if record.get("quantity", "speed") == "speed" else f", {reached.quantity.text}"
+        cells = [
+            f"`{name}`",
+            amount(record, "faiss"),
+            alone,
+            amount(record, OURS),
+            f"{reached.text} ({reached.spread}){words}",
+            goal_text(goal, reached.quantity) if goal else "",
+            f"{where['date'][:10]}, {(where['commit'] or 'uncommitted')[:8]}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *(f"Measured on: {machine}." for machine in machines_of(found.values())), ""])
 
 
 def readme_with(text: str) -> str:
     """Return README.md with this table in its place."""
-    content = README.read_text()
+    content = README.read_text(encoding="utf-8")
     before, _, rest = content.partition(START)
     _, _, after = rest.partition(END)
     return before + START + text + END + after
 
 
-if __name__ == "__main__":
-    if sys.argv[1:] == ["--write"]:
-        README.write_text(readme_with(table(latest())))
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table, or write it into README.md."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description="The table of records in README")
+    parser.add_argument("--write", action="store_true", help="write it into README.md")
+    parser.add_argument("--records", type=pathlib.Path, default=records.RECORDS, help="the file of records")
+    options = parser.parse_args(arguments)
+    text = table(latest(options.records))
+    if options.write:
+        README.write_text(readme_with(text), encoding="utf-8")
     else:
-        print(table(latest()), end="")
+        print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -81,7 +81,7 @@ class Kind:
     def out(self, tensor: Tensor) -> Array:
         """Return a result as the caller's kind of array."""
         if self.torch_device is None:
-            return tensor.detach().cpu().numpy()
+            return tensor.numpy(force=True)
         return tensor.to(self.torch_device)
 
     def into(self, tensor: Tensor, given: Array | None) -> Array:

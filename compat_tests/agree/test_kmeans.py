@@ -220,3 +220,42 @@ def test_encoded(ours) -> None:
             clustering.train(x, index)
         found.append(ours.vector_to_array(clustering.centroids))
     same_centroids(found[1], found[0])
+
+
+@pytest.mark.parametrize("name", ["IndexFlat1D", "IndexFlatL2"])
+def test_one_dimension_by_an_index(reference, ours, name: str) -> None:
+    """An index of sorted numbers gives distances that are not squared, and so another objective."""
+    x = np.random.RandomState(4).rand(3000, 1).astype("float32")
+    found = []
+    for module in (reference, ours):
+        clustering = module.Clustering(1, 20)
+        clustering.niter = 3
+        clustering.train(x, getattr(module, name)(*([] if name == "IndexFlat1D" else [1])))
+        objectives = [clustering.iteration_stats.at(i).obj for i in range(3)]
+        found.append((module.vector_to_array(clustering.centroids), objectives))
+    same_centroids(found[1][0], found[0][0])
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-4)
+
+
+def test_by_an_index_that_is_not_flat(reference, ours) -> None:
+    """Its centroids are stored and searched in every iteration."""
+    x = clustered()
+    found = []
+    for module in (reference, ours):
+        clustering = module.Clustering(32, 40)
+        clustering.niter = 6
+        index = module.IndexIVFFlat(module.IndexFlatL2(32), 32, 4)
+        index.nprobe = 4
+        clustering.train(x, index)
+        assert index.ntotal == 40
+        found.append(module.vector_to_array(clustering.centroids))
+    same_centroids(found[1], found[0])
+
+
+def test_large_enough_for_a_screen(reference, ours) -> None:
+    """Sizes for which the assignment is screened in int8, where the machine has it."""
+    x = clustered(12000, 64)
+    compare(reference, ours, x, 520, niter=4)
+    compare(reference, ours, x, 520, niter=4, spherical=True)
+    weights = np.random.RandomState(3).rand(len(x)).astype("float32")
+    compare(reference, ours, x, 520, weights=weights, niter=2)

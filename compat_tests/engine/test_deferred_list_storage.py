@@ -3,13 +3,14 @@
 import copy
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 import faiss_torch
-from faiss_torch.parts.deferred_list_storage import DeferredListStorage
+from faiss_torch.parts.deferred_list_storage import DeferredListStorage, _Waiting
 from faiss_torch.parts.list_storage import ListStorage
 
 D, NLIST = 12, 7
@@ -182,3 +183,48 @@ def test_an_entry_that_cannot_be_placed_is_not_lost():
     room[0] = True
     assert storage.list_ids(0).tolist() == [7]
     assert storage.sizes.tolist() == [1, 0]
+
+
+def test_a_small_addition_wakes_no_thread(monkeypatch):
+    threads = []
+    append = _Waiting.append
+
+    def noting_the_thread(*args):
+        threads.append(threading.current_thread())
+        append(*args)
+
+    monkeypatch.setattr(_Waiting, "append", noting_the_thread)
+    index = index_with(30, 3)
+    index.add(XB[30:50])
+    assert threads[1:] == [threading.current_thread()] * 3  # the first one has to find out what the quantizer holds
+    index.quantizer.add(XB[50:51])
+    index.quantizer.remove_ids(np.array([NLIST]))  # the same centroids, but who knows that
+    index.add(XB[50:90])
+    assert contents(index) == placed(90)
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_an_addition_that_is_interrupted_adds_nothing(monkeypatch, n):
+    index = index_with(100, 4)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for already in (True, False):
+        if not already:
+            index.invlists.compute_ntotal()  # nothing waits any more
+        with monkeypatch.context() as patch:
+            patch.setattr(DeferredListStorage, "_set_placed_aside", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                index.add(XB[100 : 100 + n])
+        assert index.ntotal == 100
+    assert contents(index) == placed(100)
+    index.add(XB[100 : 100 + n])
+    assert contents(index) == placed(100 + n)
+
+
+def test_the_room_for_what_waits_goes_when_the_lists_are_read():
+    index = index_with(500, 50)
+    room = weakref.ref(index.invlists._waiting)
+    assert index.invlists.compute_ntotal() == 500
+    assert room() is None

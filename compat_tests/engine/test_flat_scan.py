@@ -1,5 +1,7 @@
 """ops.flat against its plain reference in float64, and the memory it takes."""
 
+import unittest.mock
+
 import numpy as np
 import pytest
 import torch
@@ -26,9 +28,11 @@ def stored_rows(xb, metric_type):
 
 
 def check(xq, xb, k, metric_type, metric_arg=0.0, atol=1e-6):
-    D, I = flat.knn(xq, stored_rows(xb, metric_type), len(xb), k, metric_type, metric_arg)
     expected = flat.knn_reference(xq.double(), xb.double(), k, metric_type, metric_arg)
-    assert_same_neighbours(D, I, *expected, rtol=2e-5, atol=atol)
+    for few_factors in (0, flat.FEW_FACTORS):  # very few pairs are compared in another way
+        with unittest.mock.patch.object(flat, "FEW_FACTORS", few_factors):
+            D, I = flat.knn(xq, stored_rows(xb, metric_type), len(xb), k, metric_type, metric_arg)
+        assert_same_neighbours(D, I, *expected, rtol=2e-5, atol=atol)
 
 
 @pytest.mark.parametrize("metric_type", METRIC_NAMES)

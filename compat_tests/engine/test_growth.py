@@ -156,3 +156,71 @@ def test_removing_and_adding_for_long_does_not_grow():
     exact = faiss_torch.IndexFlatL2(D)
     exact.add(XB[1000:1500])
     np.testing.assert_array_equal(index.search(XQ, 5)[1], exact.search(XQ, 5)[1] + 1000)
+
+
+def test_workers_write_the_pieces_of_an_addition(monkeypatch):
+    """Many pieces, each a few rows, with what a search knows of the rows kept up to date."""
+    monkeypatch.setattr("faiss_torch.parts.list_storage.WRITTEN_BYTES", 300)
+    before = faiss_torch.omp_get_max_threads()
+    faiss_torch.omp_set_num_threads(2)
+    try:
+        storage = ListStorage(NLIST, 4 * D)
+        storage.lists_for_scan(METRIC_L2)
+        x = torch.from_numpy(XB[:3000]) * torch.arange(1, 3001)[:, None]
+        list_nos = torch.randint(NLIST, (3000,), generator=torch.Generator().manual_seed(1))
+        for part in torch.arange(3000).split(1100):  # the second one has lists move, the third one all of them
+            offsets = storage.add_to_lists(list_nos[part], part, x[part].view(torch.uint8))
+            earlier = torch.stack([(list_nos[: part[0]] == i).sum() for i in range(NLIST)])
+            ranks = torch.stack([(list_nos[part[0] : i] == list_nos[i]).sum() for i in part])
+            assert torch.equal(offsets, earlier[list_nos[part]] + ranks)
+            if part[0]:
+                storage.lists_for_scan(METRIC_L2)
+    finally:
+        faiss_torch.omp_set_num_threads(before)
+    stored = storage.lists_for_scan(METRIC_L2).stored
+    for i in range(NLIST):
+        members = (list_nos == i).nonzero().view(-1)
+        assert torch.equal(storage.list_ids(i), members)
+        assert torch.equal(storage.list_codes(i).view(torch.float32), x[members])
+        begin = int(storage._begins[i])
+        rows = slice(begin, begin + len(members))
+        torch.testing.assert_close(stored.bias[rows], x[members].square().sum(1) / 2)
+    assert stored.largest_norm == float(torch.linalg.vector_norm(x, dim=1).max())
+    assert stored.finite
+
+
+def test_a_value_that_is_not_finite_among_many_pieces(monkeypatch):
+    monkeypatch.setattr("faiss_torch.parts.list_storage.WRITTEN_BYTES", 300)
+    storage = ListStorage(NLIST, 4 * D)
+    storage.lists_for_scan(METRIC_L2)
+    x = torch.from_numpy(XB[:1000].copy())
+    x[700, 3] = float("nan")
+    storage.add_to_lists(torch.arange(1000) % NLIST, torch.arange(1000), x.view(torch.uint8))
+    stored = storage.lists_for_scan(METRIC_L2).stored
+    assert not stored.finite
+    assert stored.largest_norm == float("inf")
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_an_addition_to_a_flat_index_that_is_interrupted_adds_nothing(monkeypatch, searched):
+    index, expected = flat(), flat()
+    for each in (index, expected):
+        each.add(XB[:500])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    last_step = "row_facts.RowFacts.append" if searched else "growing.GrowingTensor.append"
+    for part in (np.full((1, D), np.nan, dtype="float32"), XB[500:900]):
+        if searched:
+            index.search(XQ, 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(f"faiss_torch.parts.{last_step}", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                index.add(part)
+        assert index.ntotal == 500
+        assert faiss_torch.serialize_index(index).tobytes() == faiss_torch.serialize_index(expected).tobytes()
+        np.testing.assert_array_equal(index.search(XQ, 5)[1], expected.search(XQ, 5)[1])
+    index.add(XB[500:600])
+    expected.add(XB[500:600])
+    np.testing.assert_array_equal(index.search(XQ, 5)[1], expected.search(XQ, 5)[1])

@@ -167,11 +167,16 @@ def test_choose_path(mode, nq, nprobe, nlist, device, threshold, name):
     assert (mode in path.reason) if mode != "auto" else ("average group" in path.reason)
 
 
-def test_choose_path_on_the_cpu_goes_by_the_group_alone():
+def test_choose_path_on_the_cpu_goes_by_the_group_and_the_lists():
     for nlist in (16, 512, 4096):
         at = int(np.ceil(CPU_CSR_GROUP * nlist / 8))
         assert choose_path("auto", at, 8, nlist, "cpu", 8.0).name == "csr"
         assert choose_path("auto", at - 1, 8, nlist, "cpu", 8.0).name == "matrix"
+        assert choose_path("auto", at, 8, nlist, "cpu", 8.0, mean_size=64).name == "csr"
+        short = choose_path("auto", at, 8, nlist, "cpu", 8.0, mean_size=63)
+        assert short.name == "matrix"
+        assert "63.0 entries" in short.reason
+        assert choose_path("auto", 100 * at, 8, nlist, "cuda", 8.0, mean_size=63).name == "csr"
     with pytest.raises(RuntimeError, match="'fast'"):
         choose_path("fast", 1, 1, 1, "cpu", 8.0)
 

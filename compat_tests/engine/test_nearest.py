@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
 from faiss_torch.ops import nearest as module
+from faiss_torch.ops import nearest_double
 from faiss_torch.ops.nearest import nearest, nearest_reference
+from faiss_torch.ops.nearest_double import nearest_in_double
 
 METRICS = [METRIC_L2, METRIC_INNER_PRODUCT]
 
@@ -98,8 +100,8 @@ def test_both_forms_of_the_second_comparison_agree(monkeypatch: pytest.MonkeyPat
     x = torch.cat([torch.randint(-2, 3, (60, 3), generator=rng).float(), torch.full((2, 3), float("nan"))])
     labels = []
     for most in (1 << 30, 0):
-        monkeypatch.setattr(module, "FEW_DIFFERENCES", most)
-        labels.append(module._best_in_double(x, centroids, metric_type))
+        monkeypatch.setattr(nearest_double, "FEW_DIFFERENCES", most)
+        labels.append(nearest_in_double(x, centroids, metric_type))
     assert torch.equal(labels[0], labels[1])
     assert labels[0][-2:].tolist() == [-1, -1]
     assert torch.equal(labels[0], nearest_reference(x, centroids, metric_type)[1])

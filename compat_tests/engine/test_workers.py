@@ -1,7 +1,10 @@
 """Worker threads and conductors: order, errors, and that nobody else's threads change."""
 
+import signal
 import threading
+import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -99,3 +102,108 @@ def test_a_workspace_is_kept_and_grows():
         return first.data_ptr() == again.data_ptr(), len(first) >= 100, len(larger) > len(first)
 
     assert workers.conduct(sizes_and_sharing, CPU) == (True, True, True)
+
+
+def test_a_worker_that_is_late_is_not_waited_for():
+    both_wait, go_on = threading.Barrier(3), threading.Event()
+
+    def wait(_: object) -> None:
+        both_wait.wait(timeout=20)
+        go_on.wait(timeout=20)
+
+    # a first call holds its conductor and the only worker
+    first = threading.Thread(target=lambda: workers.conduct(lambda: workers.map_over_workers(wait, [0, 1], 2), CPU))
+    first.start()
+    both_wait.wait(timeout=20)
+    found: list[list[int]] = []
+    second = threading.Thread(
+        target=lambda: found.append(workers.conduct(lambda: workers.map_over_workers(abs, range(-3, 0), 2), CPU))
+    )
+    second.start()
+    second.join(timeout=20)
+    ended_before_the_first = list(found)
+    go_on.set()
+    first.join(timeout=20)
+    assert ended_before_the_first == [[3, 2, 1]]
+    assert workers.conduct(lambda: workers.map_over_workers(abs, [-1, 2], 2), CPU) == [1, 2]
+
+
+def test_after_an_error_no_task_is_started():
+    started = []
+
+    def fail(i: int) -> None:
+        started.append(i)
+        time.sleep(0.01)
+        raise ValueError(i)
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        workers.conduct(lambda: workers.map_over_workers(fail, range(50), 2), CPU)
+    assert len(started) <= 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
+@pytest.mark.parametrize("on_a_conductor", [True, False])
+def test_an_interrupt_is_raised_when_what_runs_has_ended(on_a_conductor):
+    ended = []
+
+    def task(i: int = 0) -> None:
+        if i == 0:
+            time.sleep(0.05)  # the caller waits by now
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.1)
+        ended.append(i)
+
+    def call() -> None:
+        if on_a_conductor:
+            workers.conduct(task, CPU)
+        else:
+            workers.map_over_workers(task, range(20), 2)
+
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    assert 1 <= len(ended) <= 4
+    at_once = list(ended)
+    time.sleep(0.15)
+    assert ended == at_once  # nothing goes on behind the caller's back
+    assert workers.conduct(lambda: workers.map_over_workers(abs, [-1, 2], 2), CPU) == [1, 2]
+
+
+def test_what_is_brief_stays_in_the_calling_thread():
+    assert workers.conduct(threading.current_thread, CPU, brief=True) is threading.current_thread()
+
+
+@pytest.fixture(params=[1, 2])
+def torch_threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    faiss_torch.omp_set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat"])
+def test_what_was_made_in_inference_mode_can_be_changed_outside(torch_threads, factory):
+    xb = np.random.RandomState(1).rand(400, 8).astype("float32")
+    index = faiss_torch.index_factory(8, factory)
+    with torch.inference_mode():
+        index.train(xb)
+        for part in np.array_split(xb[:200], 3):
+            index.add(part)
+        index.search(xb[:3], 2)
+    for part in np.array_split(xb[200:], 3):
+        index.add(part)
+    index.add(xb[:1])
+    assert index.search(xb[[0, 399]], 1)[1].tolist() == [[0], [399]]
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat"])
+def test_autocast_of_the_program_changes_nothing(torch_threads, factory):
+    xb = np.random.RandomState(1).randn(3000, 16).astype("float32")
+    index = faiss_torch.index_factory(16, factory)
+    index.train(xb)
+    index.add(xb)
+    expected = index.search(xb[:200], 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = index.search(xb[:200], 5)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0], expected[0])

@@ -53,3 +53,27 @@ def test_callback_of_ones_own(ours):
     finally:
         ours.PythonInterruptCallback.reset()
     assert clustering.iteration_stats.size() == 2
+
+
+def test_the_index_holds_the_last_centroids_after_an_interrupt(ours):
+    x = vectors()
+
+    class AfterThree(ours.InterruptCallback):
+        calls = 0
+
+        def want_interrupt(self):
+            self.calls += 1
+            return self.calls > 3
+
+    interrupted = ours.IndexFlatL2(16)
+    ours.InterruptCallback.install(AfterThree())
+    try:
+        with pytest.raises(RuntimeError):
+            ours.Clustering(16, 50).train(x, interrupted)
+    finally:
+        ours.InterruptCallback.clear_instance()
+    three = ours.ClusteringParameters()
+    three.niter = 3
+    whole = ours.IndexFlatL2(16)
+    ours.Clustering(16, 50, three).train(x, whole)
+    np.testing.assert_array_equal(interrupted.reconstruct_n(0, 50), whole.reconstruct_n(0, 50))

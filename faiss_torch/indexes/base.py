@@ -188,7 +188,6 @@ class Index(Owned):
     def _train(self, x: Tensor) -> None:
         """Most indexes need no training."""
 
-    @workers.conducted
     def add(self, x: Array, numeric_type: int = Float32) -> None:
         """Add vectors; they get the ids ntotal, ntotal + 1, ...
 
@@ -205,9 +204,17 @@ class Index(Owned):
         RuntimeError
             If the index is not trained.
         """
+        brief = self._adds_briefly(x.shape[0] if getattr(x, "shape", ()) else 0)
+        workers.conduct(lambda: self._add_vectors(x, numeric_type), self.device, (x,), brief)
+
+    def _add_vectors(self, x: Array, numeric_type: int) -> None:
         vectors, _ = self._vectors(x, numeric_type)
         self._require_trained()
         self._add(vectors, None)
+
+    def _adds_briefly(self, n: int) -> bool:
+        """Whether adding n vectors takes no more than copying these few to where there is room for them."""
+        return False
 
     @workers.conducted
     def add_with_ids(self, x: Array, ids: Array, numeric_type: int = Float32) -> None:
@@ -304,8 +311,9 @@ class Index(Owned):
         """
         vectors, kind = self._vectors(x, numeric_type)
         k = self._check_k(k)
-        kind.check_output(D, (len(vectors), k), "D")
-        kind.check_output(I, (len(vectors), k), "I", "int64")
+        if D is not None or I is not None:
+            kind.check_output(D, (len(vectors), k), "D")
+            kind.check_output(I, (len(vectors), k), "I", "int64")
         self._check_params(params)
         distances, labels = self._search(vectors, k, params)
         return kind.into(distances, D), kind.into(labels, I)

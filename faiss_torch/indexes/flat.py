@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops import flat
+from ..ops import flat, workers
 from ..ops.filtering import narrowed
-from ..ops.nearest import nearest, nearest_labels
+from ..ops.nearest import Carried, nearest, nearest_labels
 from ..ops.screen import Stored
+from ..ops.tile_screen import TilesFor
 from ..parts.growing import copied
 from ..parts.params import SearchParameters
 from ..parts.row_facts import RowFacts
@@ -43,6 +44,15 @@ class FlatAssignment:
         """Return the labels of codes: uint8, (n, 4 * d) -> int64, (n,)."""
         return nearest_labels(codes.view(torch.float32), *self._centroids)
 
+    def nearest(self, x: Tensor, centroids: Tensor, carried: Carried) -> tuple[Tensor, Tensor]:
+        """Return distances and labels as if the index held other vectors: see `ops.nearest.nearest`."""
+        held, metric_type = self._centroids[:2]
+        return nearest(x, centroids.to(held.dtype).to(torch.float32), metric_type, carried=carried)
+
+    def is_of(self, facts: RowFacts | None, ntotal: int, metric_type: int) -> bool:
+        """Whether these are the vectors that a flat index holds which knows so much about them."""
+        return self._facts is facts and len(self._centroids[0]) == ntotal and self._facts.metric_type == metric_type
+
     def __eq__(self, other: object) -> bool:
         # the facts are made anew when vectors change, and grow with them when some are added
         return (
@@ -70,11 +80,13 @@ class IndexFlat(IndexFlatCodes):
     """
 
     _facts: RowFacts | None
+    _assignment: FlatAssignment | None
     _stored_as: torch.dtype
 
     def __init__(self, d: int = 0, metric: int = METRIC_L2) -> None:
         super().__init__(4 * int(d), d, metric)
         self._facts = None
+        self._assignment = None
         self._stored_as = torch.float32
 
     @property
@@ -117,18 +129,20 @@ class IndexFlat(IndexFlatCodes):
 
     def _codes_changed(self) -> None:
         self._facts = None
+        self._assignment = None
 
     def __getstate__(self) -> dict[str, object]:
         # what the screen knows is made again when it is needed
-        return {**self.__dict__, "_facts": None}
+        return {**self.__dict__, "_facts": None, "_assignment": None}
 
     @property
     def _vectors_stored(self) -> Tensor:
         return self._codes.room.view(self._stored_as)
 
-    def _append_stored(self, stored: Tensor) -> None:
-        begin = self.ntotal
-        super()._append_stored(stored)
+    def _adds_briefly(self, n: int) -> bool:
+        return n * self.d <= workers.SERIAL_ELEMENTS and self.ntotal + n <= len(self._codes.room)
+
+    def _codes_appended(self, begin: int, stored: Tensor) -> None:
         if self._facts is not None:
             self._facts.append(begin, stored.view(self._stored_as))
 
@@ -151,7 +165,14 @@ class IndexFlat(IndexFlatCodes):
         if k == 1 and self._is_assignment(x, params):
             distances, labels = nearest(x, *self._centroids())
             return distances[:, None], labels[:, None]
-        return flat.knn(x, *self._narrowed(params), k, self.metric_type, self.metric_arg)
+        stored, n = self._narrowed(params)
+        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, self._tiles_for(params))
+
+    def _tiles_for(self, params: SearchParameters | None) -> TilesFor | None:
+        """What gives a search tiles, where it is one of all vectors."""
+        if self._facts is None or (params is not None and params.sel is not None):
+            return None
+        return self._facts.tiles_for(self._vectors_stored)
 
     def _assign(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
@@ -174,8 +195,18 @@ class IndexFlat(IndexFlatCodes):
             return None
         if self._stored_as != torch.float32 and self.ntotal > FEW_STORED:
             return None
-        assert self._facts is not None
-        return FlatAssignment(self._facts, self._centroids())
+        known = self.known_assignment()
+        if known is None:
+            assert self._facts is not None
+            known = self._assignment = FlatAssignment(self._facts, self._centroids())
+        return known
+
+    def known_assignment(self) -> FlatAssignment | None:
+        """Return what `assignment` returned last, if it would return the same."""
+        known = self._assignment
+        if known is None or not known.is_of(self._facts, self.ntotal, self.metric_type):
+            return None
+        return known
 
     def _centroids(self) -> tuple[Tensor, int, Tensor, float]:
         """What `nearest` takes of stored vectors."""
@@ -183,7 +214,8 @@ class IndexFlat(IndexFlatCodes):
         return stored.vectors[:n], self.metric_type, stored.bias[:n], stored.largest_norm
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
-        return flat.range_search(x, *self._narrowed(params), radius, self.metric_type, self.metric_arg)
+        stored, n = self._narrowed(params)
+        return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, self._tiles_for(params))
 
     def _sa_encode(self, x: Tensor) -> Tensor:
         return x.view(torch.uint8).reshape(len(x), self.code_size)
@@ -246,6 +278,9 @@ class IndexFlat1D(IndexFlatL2):
         super().__init__(1)
         self.continuous_update = continuous_update
         self.perm = Int64Vector()
+
+    def assignment(self) -> None:
+        """Return None: a search finds by bisection, and its distances are not squared."""
 
     def _values(self) -> Tensor:
         return self._vectors_stored[: self.ntotal, 0].to(torch.float32)

@@ -94,8 +94,17 @@ class IndexFlatCodes(Index):
         self._append_stored(self._to_stored(codes))
 
     def _append_stored(self, stored: Tensor) -> None:
-        self._codes.append(stored)
-        self.ntotal = self._codes.size
+        try:
+            self._codes.append(stored)
+            self._codes_appended(self.ntotal, stored)
+            self.ntotal = self._codes.size
+        except BaseException:  # all or nothing, also where it is interrupted
+            self._codes.cut(self.ntotal)
+            self._codes_changed()
+            raise
+
+    def _codes_appended(self, begin: int, stored: Tensor) -> None:
+        """Take note of new codes, in the form in which they are stored, from row `begin` on."""
 
     def _reset(self) -> None:
         self._codes = self._codes.emptied()

@@ -15,6 +15,7 @@ from .. import border
 from ..border import Array
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import workers
+from ..parts.deferred_list_storage import DeferredListStorage
 from ..parts.direct_map import DirectMap
 from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.selectors import IDSelector, IDSelectorArray
@@ -134,8 +135,14 @@ class IndexIVF(_IVFSearch):
         x = self._as_stored(x)
         assignment = self._later_assignment()
         if assignment is not None and self.direct_map.no():
-            lists.add_later(self._ids_or_next(ids, len(x)), x.view(torch.uint8), assignment, assignment.products)
-            self.ntotal += len(x)
+            ntotal = self.ntotal
+            given = self._ids_or_next(ids, len(x))
+            try:
+                self.ntotal = ntotal + len(x)
+                lists.add_later(given, x.view(torch.uint8), assignment, assignment.products)
+            except BaseException:  # then it added nothing
+                self.ntotal = ntotal
+                raise
             return
         list_nos = self._assign_lists(x)
         self._add_to_lists(list_nos, ids, self._encode(x, list_nos))
@@ -163,6 +170,16 @@ class IndexIVF(_IVFSearch):
         self._check_list_nos(list_nos)
         self.direct_map.check_can_add(ids is not None)
         self._add_to_lists(list_nos, ids, self._encode(vectors, list_nos))
+
+    def _adds_briefly(self, n: int) -> bool:
+        lists = self.invlists
+        if not isinstance(lists, DeferredListStorage) or not self.direct_map.no():
+            return False
+        return lists.can_write_down(n) and self._knows_later_assignment()
+
+    def _knows_later_assignment(self) -> bool:
+        """Whether `_later_assignment` has nothing to compute."""
+        return False
 
     def _later_assignment(self) -> FlatAssignment | None:
         """What finds the lists of codes whenever it is called, where the codes are enough for that."""

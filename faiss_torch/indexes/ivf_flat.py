@@ -66,6 +66,10 @@ class IndexIVFFlat(IndexIVF):
             return None
         return quantizer.assignment()
 
+    def _knows_later_assignment(self) -> bool:
+        quantizer = self.quantizer
+        return isinstance(quantizer, IndexFlat) and quantizer.known_assignment() is not None
+
     def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
         return codes.view(torch.float32).clone()
 

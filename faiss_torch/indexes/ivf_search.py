@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import border
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
-from ..ops import chunks, collect, filtering, ivf_csr, ivf_matrix, ivf_scan, workers
+from ..ops import chunks, collect, filtering, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, workers
 from ..ops.distances import METRICS
 from ..ops.screen import Scorer
 from ..parts.inverted_lists import InvertedLists
@@ -170,7 +170,8 @@ class _IVFSearch(Index, IndexIVFInterface):
     ) -> tuple[Tensor, Tensor]:
         """As `_scan`, of lists in memory; `all_rows` says how many rows count, where that is known already."""
         lists = self._lists_to_scan(storage, probes, settings)
-        scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
+        if all_rows is not None or settings.max_codes or path.name == "matrix" == self.search_mode:
+            lists = lists._replace(tiles_for=None)  # tiles are scanned whole, and list-major
         step = max(1, PAIRS_A_SEARCH // settings.nprobe)
         distances, positions = x.new_empty(len(x), k), probes.new_empty(len(x), k)
         if not bool(lists.sizes.any()):  # there is no storage to read
@@ -183,9 +184,25 @@ class _IVFSearch(Index, IndexIVFInterface):
                 rows = self._rows_to_scan(probes[some], lists, settings, k)
             else:
                 rows = _rows_left(all_rows[some], probes[some], lists)
-            scorer = self._scorer(x[some], lists)
-            distances[some], positions[some] = scan(scorer, lists, probes[some], rows, k, self.metric_type)
+            distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows, k, path)
         return distances, lists.stored.stored_rows(positions)
+
+    def _nearest(
+        self, x: Tensor, lists: ivf_scan.Lists, probes: Tensor, rows: Tensor, k: int, path: ivf_scan.Path
+    ) -> tuple[Tensor, Tensor]:
+        """Distances and positions of the k nearest rows, (n, k): screened by tiles where that pays."""
+        scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
+        scorer = self._scorer(x, lists)
+        tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, k)
+        if tiles is None:
+            return scan(scorer, lists, probes, rows, k, self.metric_type)
+        self.last_path = ivf_scan.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")
+        distances, positions, left = ivf_tiles.search(scorer, tiles, probes, lists.ids, k, self.metric_type)
+        if bool(left.any()):
+            again = left.nonzero().view(-1)
+            some = scorer.of_queries(again)
+            distances[again], positions[again] = scan(some, lists, probes[again], rows[again], k, self.metric_type)
+        return distances, positions
 
     def _lists_to_scan(self, storage: ListStorage, probes: Tensor, settings: _Settings) -> ivf_scan.Lists:
         lists = self._lists(storage)
@@ -197,7 +214,13 @@ class _IVFSearch(Index, IndexIVFInterface):
 
     def _choose_path(self, nq: int, nprobe: int) -> ivf_scan.Path:
         self.last_path = ivf_scan.choose_path(
-            self.search_mode, nq, nprobe, self.nlist, self.device.type, self.auto_search_avg_group_threshold
+            self.search_mode,
+            nq,
+            nprobe,
+            self.nlist,
+            self.device.type,
+            self.auto_search_avg_group_threshold,
+            self.ntotal / max(1, self.nlist),
         )
         return self.last_path
 
@@ -216,7 +239,7 @@ class _IVFSearch(Index, IndexIVFInterface):
             rows, found = filtering.rows_within_budget(lists, probes, settings.max_codes)
             seen = rows
         indexIVF_stats.nq += len(probes)
-        indexIVF_stats.nlist += int((seen > 0).sum())
+        indexIVF_stats.nlist += int(seen.count_nonzero())
         indexIVF_stats.ndis += int(found.sum())
         return rows
 
@@ -259,7 +282,8 @@ class _IVFSearch(Index, IndexIVFInterface):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Lims, distances and positions; as `_scan_loaded`."""
         lists = self._lists_to_scan(storage, probes, settings)
-        scan = ivf_csr.candidates if path.name == "csr" else ivf_matrix.candidates
+        if all_rows is not None or path.name == "matrix" == self.search_mode:
+            lists = lists._replace(tiles_for=None)
         lims, distances, positions = [torch.zeros(1, dtype=torch.int64, device=x.device)], [], []
         for some in chunks.slices(len(x), max(1, PAIRS_A_SEARCH // settings.nprobe)):
             if all_rows is None:
@@ -267,8 +291,9 @@ class _IVFSearch(Index, IndexIVFInterface):
             else:
                 rows = _rows_left(all_rows[some], probes[some], lists)
             scorer = self._scorer(x[some], lists)
-            thresholds = scorer.score_of(radius) + scorer.margin
-            found = collect.Candidates.concatenate(scan(scorer, lists, probes[some], rows, thresholds), x.device)
+            found = collect.Candidates.concatenate(
+                self._within(scorer, lists, probes[some], rows, radius, path), x.device
+            )
             part = collect.in_range(
                 found, settings.nprobe, scorer, radius, self.metric_type, settings.max_empty_result_buckets
             )
@@ -278,6 +303,22 @@ class _IVFSearch(Index, IndexIVFInterface):
         if not distances:
             return lims[0], x.new_empty(0), probes.new_empty(0)
         return torch.cat(lims), torch.cat(distances), lists.stored.stored_rows(torch.cat(positions))
+
+    def _within(
+        self, scorer: Scorer, lists: ivf_scan.Lists, probes: Tensor, rows: Tensor, radius: float, path: ivf_scan.Path
+    ) -> list[collect.Candidates]:
+        """Rows of the probed lists that may be within a radius: screened by tiles where that pays."""
+        scan = ivf_csr.candidates if path.name == "csr" else ivf_matrix.candidates
+
+        def by_scores(queries: Tensor) -> list[collect.Candidates]:
+            some = scorer.of_queries(queries)
+            return scan(some, lists, probes[queries], rows[queries], some.score_of(radius) + some.margin)
+
+        tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, 1)
+        if tiles is None:
+            return scan(scorer, lists, probes, rows, scorer.score_of(radius) + scorer.margin)
+        self.last_path = ivf_scan.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")
+        return ivf_tiles.candidates(scorer, tiles, probes, radius, by_scores)
 
     def _given_probes(
         self, kind: border.Kind, n: int, Iq: Array, Dq: Array | None, params: SearchParameters | None

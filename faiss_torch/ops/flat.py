@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from ..threads import omp_get_max_threads
-from . import chunks, lists, topk, workers
+from . import chunks, flat_tiles, lists, topk, workers
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
+from .flat_small import FEW_FACTORS, search_all, search_by_definition
 from .screen import BLOCK, Scorer, Stored, block_minima, make_scorer, survivors
+from .tile_screen import TilesFor
 from .verify import SLACK, verified_topk
 
 #: Stored rows of one tile, and queries of one task, by device type. On a CPU the tile stays in a core's cache.
@@ -54,7 +56,15 @@ def knn_reference(xq: Tensor, xb: Tensor, k: int, metric_type: int, metric_arg: 
     return distances, ids
 
 
-def knn(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric_arg: float = 0.0) -> tuple[Tensor, Tensor]:
+def knn(
+    xq: Tensor,
+    stored: Stored,
+    n: int,
+    k: int,
+    metric_type: int,
+    metric_arg: float = 0.0,
+    tiles_for: TilesFor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return the k nearest stored rows of each query.
 
     Parameters
@@ -68,6 +78,8 @@ def knn(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric_arg
         At least 1; may exceed `n`.
     metric_type, metric_arg
         The metric.
+    tiles_for : callable, optional
+        Gives tiles of the rows, where all of them are scanned: see `flat_tiles.tiles_of`.
 
     Returns
     -------
@@ -81,18 +93,34 @@ def knn(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric_arg
     if n == 0 or len(xq) == 0:
         none = torch.full((len(xq), k), -1, dtype=torch.int64, device=xq.device)
         return xq.new_full((len(xq), k), -largest if similarity else largest), none
+    if len(xq) * n * xq.shape[1] <= FEW_FACTORS:
+        distances, ids = search_by_definition(xq, stored, n, k, metric_type, metric_arg)
+        return distances, stored.stored_rows(ids)
     scorer = make_scorer(xq, stored, metric_type, metric_arg)
+    tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
+    if tiles is None:
+        return _knn(scorer, n, k, similarity)
+    distances, ids, left = flat_tiles.search(scorer, tiles, k, metric_type)
+    if bool(left.any()):
+        again = left.nonzero().view(-1)
+        distances[again], ids[again] = _knn(scorer.of_queries(again), n, k, similarity)
+    return distances, ids
+
+
+def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
+    """Do it with scores of the vectors themselves."""
+    xq = scorer.xq
     rows = -(-n // BLOCK) * BLOCK
     # with few blocks for the k wanted, the detour over minima saves nothing
     few = rows <= 4 * BLOCK * (k + SLACK)
 
     def part(queries: slice) -> tuple[Tensor, Tensor]:
         group = torch.arange(queries.start, queries.stop, device=xq.device)
-        search = _search_all if few else _search_blocks
+        search = search_all if few else _search_blocks
         return search(scorer, group, rows, k, similarity)
 
     parts = _over_queries(part, len(xq), xq.device, few and rows)
-    return torch.cat([D for D, _ in parts]), stored.stored_rows(torch.cat([ids for _, ids in parts]))
+    return torch.cat([D for D, _ in parts]), scorer.stored.stored_rows(torch.cat([ids for _, ids in parts]))
 
 
 def _over_queries(part, nq: int, device: torch.device, width: int) -> list:  # type: ignore[no-untyped-def]
@@ -104,13 +132,6 @@ def _over_queries(part, nq: int, device: torch.device, width: int) -> list:  # t
     if device.type == "cpu" and threads > 1 and nq >= 8 * threads:
         step = min(step, -(-nq // threads))
     return workers.map_over_workers(part, chunks.slices(nq, step), threads)
-
-
-def _search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
-    """Score every row of a small database and select."""
-    scores = scorer.tile(0, rows, group).contiguous()
-    positions = torch.arange(rows, device=group.device)
-    return verified_topk(scorer, group, scores, positions, None, k, similarity)
 
 
 def _search_blocks(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
@@ -160,9 +181,21 @@ def _rows_of_blocks(blocks: Tensor, counts: Tensor, rows: int, tile: int) -> tup
 
 
 def range_search(
-    xq: Tensor, stored: Stored, n: int, radius: float, metric_type: int, metric_arg: float = 0.0
+    xq: Tensor,
+    stored: Stored,
+    n: int,
+    radius: float,
+    metric_type: int,
+    metric_arg: float = 0.0,
+    tiles_for: TilesFor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return all stored rows within a radius of each query.
+
+    Parameters
+    ----------
+    xq, stored, n, metric_type, metric_arg, tiles_for
+        As for `knn`.
+    radius : float
 
     Returns
     -------
@@ -172,20 +205,31 @@ def range_search(
         Ascending within a query.
     """
     scorer = make_scorer(xq, stored, metric_type, metric_arg)
+
+    def by_scores(queries: Tensor) -> list[Candidates]:
+        return _within(scorer.of_queries(queries), n, radius)
+
+    tiles = flat_tiles.tiles_of(scorer, n, 1, tiles_for)
+    found = _within(scorer, n, radius) if tiles is None else flat_tiles.candidates(scorer, tiles, radius, by_scores)
+    lims, distances, ids = in_range(Candidates.concatenate(found, xq.device), 1, scorer, radius, metric_type)
+    return lims, distances, stored.stored_rows(ids)
+
+
+def _within(scorer: Scorer, n: int, radius: float) -> list[Candidates]:
+    """Find the rows whose scores say that they may be within a radius."""
+    device = scorer.xq.device
     rows = -(-n // BLOCK) * BLOCK
     thresholds = scorer.score_of(radius) + scorer.margin
-    tile = TILE_ROWS.get(xq.device.type, ACCELERATOR_TILE_ROWS)
+    tile = TILE_ROWS.get(device.type, ACCELERATOR_TILE_ROWS)
 
     def part(queries: slice) -> Candidates:
-        group = torch.arange(queries.start, queries.stop, device=xq.device)
-        buffer = workers.workspace(tile * len(group), xq.device)
+        group = torch.arange(queries.start, queries.stop, device=device)
+        buffer = workers.workspace(tile * len(group), device)
         found = []
         for some in chunks.slices(rows, tile):
             scores = scorer.block(some.start, some.stop, group, buffer)
             row, column, values = survivors(scores, block_minima(scores, BLOCK), thresholds[group])
             found.append(Candidates(group[column], row + some.start, values))
-        return Candidates.concatenate(found, xq.device)
+        return Candidates.concatenate(found, device)
 
-    parts = _over_queries(part, len(xq), xq.device, 0)
-    lims, distances, ids = in_range(Candidates.concatenate(parts, xq.device), 1, scorer, radius, metric_type)
-    return lims, distances, stored.stored_rows(ids)
+    return _over_queries(part, scorer.nq, device, 0)

@@ -1,7 +1,8 @@
 """The query-major scan: all rows that one query probes, for few queries at a time.
 
-On the CPU each query reads its lists where they lie, by one matrix-vector product a list. On an accelerator the
-rows of a group of queries are gathered, so that the number of launches does not grow with nprobe.
+On the CPU each query reads its lists where they lie, by one matrix-vector product a list. On an accelerator, and where
+lists are short, the rows of a group of queries are gathered, so that the number of operations does not grow with
+nprobe.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from ..threads import omp_get_max_threads
 from . import chunks, lists, workers
 from .collect import Candidates
 from .distances import METRICS
-from .ivf_scan import Lists
+from .ivf_scan import SHORT_LIST, Lists
 from .screen import GATHER_BYTES, Scorer
 from .verify import verified_topk
 
 Result = TypeVar("Result")
+
+#: Bytes of the rows that are gathered at once on the CPU.
+CPU_GATHERED_BYTES = 4 << 20
 
 
 def search(
@@ -75,12 +79,14 @@ def candidates(
 
 
 def _over_queries(part: Callable[[slice], Result], rows: Tensor, scorer: Scorer) -> list[Result]:
-    """Run a function over slices of the queries: one query a task on the CPU, else what a gathered group may take."""
-    if rows.device.type != "cpu":
-        width = int(rows.sum(1).max()) if len(rows) else 0
-        step = chunks.rows_within(4 * max(1, width) * (scorer.xq.shape[1] + 4))
-        return [part(queries) for queries in chunks.slices(len(rows), step)]
-    return workers.map_over_workers(part, chunks.slices(len(rows), 1), omp_get_max_threads())
+    """Run a function over slices of the queries: single ones of long lists on the CPU, else what may be gathered."""
+    on_cpu = rows.device.type == "cpu"
+    if on_cpu and int(rows.sum()) >= SHORT_LIST * int((rows > 0).sum()):
+        return workers.map_over_workers(part, chunks.slices(len(rows), 1), omp_get_max_threads())
+    width = int(rows.sum(1).max()) if len(rows) else 0
+    row_bytes = 4 * max(1, width) * (scorer.xq.shape[1] + 4)
+    step = chunks.rows_within(row_bytes, CPU_GATHERED_BYTES if on_cpu else chunks.TEMPORARY_BYTES)
+    return workers.map_over_workers(part, chunks.slices(len(rows), step), omp_get_max_threads() if on_cpu else 1)
 
 
 def _scores(scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,15 @@ from torch import Tensor
 
 from .distances import METRICS, distance
 from .screen import Stored
+from .tile_screen import TilesFor
 
 #: On the CPU a batch goes list-major when a list has at least this many of its queries on average. With 512 lists of
 #: 512 vectors the query-major path was the faster one at 2 queries a list, and the slower one at 8.
 CPU_CSR_GROUP = 4.0
+
+#: On the CPU, rows of lists are gathered where the lists have fewer than this on average: reading one where it lies
+#: costs a few microseconds, however short it is.
+SHORT_LIST = 64
 
 
 class Lists(NamedTuple):
@@ -36,6 +41,8 @@ class Lists(NamedTuple):
         How many rows of each list can be found, where a filter leaves fewer of them than the sizes say.
     whole_sizes : Tensor, int64, CPU, shape (nlist,), or None
         What the sizes were, where a filter made them fewer.
+    tiles_for : callable or None
+        Gives tiles of the lists, where whole lists are scanned.
     """
 
     stored: Stored
@@ -44,6 +51,7 @@ class Lists(NamedTuple):
     ids: Tensor
     counts: Tensor | None = None
     whole_sizes: Tensor | None = None
+    tiles_for: TilesFor | None = None
 
 
 class Path(NamedTuple):
@@ -53,7 +61,15 @@ class Path(NamedTuple):
     reason: str
 
 
-def choose_path(mode: str, nq: int, nprobe: int, nlist: int, device_type: str, threshold: float) -> Path:
+def choose_path(
+    mode: str,
+    nq: int,
+    nprobe: int,
+    nlist: int,
+    device_type: str,
+    threshold: float,
+    mean_size: float = float("inf"),
+) -> Path:
     """Choose between the query-major and the list-major path.
 
     Parameters
@@ -65,6 +81,8 @@ def choose_path(mode: str, nq: int, nprobe: int, nlist: int, device_type: str, t
         "cpu", "cuda" ...
     threshold : float
         ``auto_search_avg_group_threshold`` of the index, used on accelerators.
+    mean_size : float
+        Entries of a list on average.
 
     Returns
     -------
@@ -80,6 +98,8 @@ def choose_path(mode: str, nq: int, nprobe: int, nlist: int, device_type: str, t
     if mode != "auto":
         return Path(mode, f"search_mode is {mode!r}")
     group = nq * min(nprobe, nlist) / max(1, nlist)
+    if device_type == "cpu" and mean_size < SHORT_LIST:
+        return Path("matrix", f"lists of {mean_size:.1f} entries on average are gathered, those below {SHORT_LIST}")
     if device_type == "cpu":
         bound = CPU_CSR_GROUP
         rule = f"average group of {group:.2f} queries a list against {bound:.2f} on the CPU"

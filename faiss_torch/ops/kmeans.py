@@ -95,7 +95,7 @@ def compute_centroids(x: Tensor, assign: Tensor, k: int, weights: Tensor | None)
     threads = omp_get_max_threads() if x.device.type == "cpu" else 1
 
     known = torch.where((assign >= 0) & (assign < k), assign, k)
-    order = known.argsort(stable=True)
+    order = _order(known, k)
     counts = torch.bincount(known, minlength=k + 1)
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     hassign = counts[:k].float()
@@ -115,6 +115,13 @@ def compute_centroids(x: Tensor, assign: Tensor, k: int, weights: Tensor | None)
 
     parts = chunks.slices(k, -(-k // max(1, 4 * threads)) if threads > 1 else k)
     return torch.cat(workers.map_over_workers(bags, parts, threads)), hassign
+
+
+def _order(assign: Tensor, largest: int) -> Tensor:
+    """Return the stable order of cluster numbers up to a largest one: int64, (n,)."""
+    if assign.device.type == "cpu" and largest < 1 << 15:  # numpy sorts 16-bit numbers by counting
+        return torch.from_numpy(np.argsort(assign.to(torch.int16).numpy(), kind="stable"))
+    return assign.argsort(stable=True)
 
 
 def means(sums: Tensor, hassign: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from ..constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L2
 from ..threads import omp_get_max_threads
-from . import chunks, workers
+from . import workers
+from .nearest_double import nearest_in_double
+from .nearest_int8 import Carried, keys_of, make_screen, row_tiles
 from .screen import margin_of, products
 
 #: Centroids in a tile, at most. A tile of 1024 x 1024 scores stays in a core's share of the cache.
@@ -44,12 +46,6 @@ BLOCKS = 32
 
 #: Up to this score the distance is finite as well.
 LARGEST_SCORE = 1e37
-
-#: Up to this many differences, the second comparison takes all of them at once.
-FEW_DIFFERENCES = 1 << 18
-
-#: Bytes of float64 scores alive in the second comparison.
-DOUBLE_BYTES = 16 << 20
 
 
 def nearest_reference(x: Tensor, centroids: Tensor, metric_type: int) -> tuple[Tensor, Tensor]:
@@ -76,6 +72,7 @@ def nearest(
     metric_type: int,
     bias: Tensor | None = None,
     largest_norm: float | None = None,
+    carried: Carried | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the closest centroid of each vector, and how close it is.
 
@@ -90,6 +87,9 @@ def nearest(
         Half the squared norms of the centroids for L2, zeros for the inner product, where they are known already.
     largest_norm : float, optional
         An upper bound of the centroids' norms, where it is known.
+    carried : Carried, optional
+        What earlier assignments of the same `x` in the same metric left, and what this one is to leave. Results do not
+        depend on it.
 
     Returns
     -------
@@ -104,14 +104,7 @@ def nearest(
     RuntimeError
         If the metric is another one, or there are no centroids.
     """
-    labels = nearest_labels(x, centroids, metric_type, bias, largest_norm)
-    distances = torch.empty(len(x), dtype=torch.float32, device=x.device)
-
-    def compute(rows: slice) -> None:
-        distances[rows] = _distances(x[rows], centroids, labels[rows], metric_type)
-
-    step = TILE_VECTORS if x.device.type == "cpu" else DEVICE_TILE_VECTORS
-    workers.map_over_workers(compute, chunks.slices(len(x), step), omp_get_max_threads())
+    distances, labels = _assigned(x, centroids, metric_type, bias, largest_norm, True, carried)
     return distances.masked_fill_(labels < 0, FLT_MAX if metric_type == METRIC_L2 else -FLT_MAX), labels
 
 
@@ -131,46 +124,96 @@ def nearest_labels(
     Tensor, int64, shape (n,)
         Ties go to the lowest id; -1 where nothing is closer than the largest float32.
     """
+    return _assigned(x, centroids, metric_type, bias, largest_norm, False)[1]
+
+
+def _assigned(
+    x: Tensor,
+    centroids: Tensor,
+    metric_type: int,
+    bias: Tensor | None,
+    largest_norm: float | None,
+    with_distances: bool,
+    carried: Carried | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the closest centroids, and how close they are (where that is not wanted, it may be anything): (n,) each."""
     if metric_type not in (METRIC_L2, METRIC_INNER_PRODUCT):
         raise RuntimeError(f"nearest: expected METRIC_L2 or METRIC_INNER_PRODUCT, got metric {metric_type}")
     if len(centroids) == 0:
         raise RuntimeError("nearest: expected at least one centroid, got none")
     n = len(x)
+    labels = torch.empty(n, dtype=torch.int64, device=x.device)
+    keys = torch.empty(n, device=x.device)
+    screen = make_screen(x, centroids, metric_type, carried)
+    if screen is None:
+        again = _by_floats(x, centroids, metric_type, bias, largest_norm, labels, keys if with_distances else None)
+    else:
+        again = labels.new_empty(0)
+        for rows in screen.assign(labels, keys):
+            part_keys = keys[rows] if with_distances else None
+            uncertain = _by_floats(x[rows], centroids, metric_type, bias, largest_norm, labels[rows], part_keys)
+            again = torch.cat([again, uncertain.add_(rows.start)])
+    if len(again):
+        part = x[again]
+        settled = nearest_in_double(part, centroids, metric_type)
+        part_keys = keys_of(part, centroids, settled.clamp(min=0), metric_type)
+        keys[again] = part_keys
+        labels[again] = settled.masked_fill_(~(part_keys < FLT_MAX), -1)
+    if carried is not None and screen is not None:
+        carried.take(labels)
+    if metric_type == METRIC_INNER_PRODUCT:
+        keys.neg_()
+    return keys, labels
+
+
+def _by_floats(
+    x: Tensor,
+    centroids: Tensor,
+    metric_type: int,
+    bias: Tensor | None,
+    largest_norm: float | None,
+    labels: Tensor,
+    keys: Tensor | None,
+) -> Tensor:
+    """Find the closest centroids by float32 products; write their labels, and their `keys_of` where these are wanted.
+
+    Returns
+    -------
+    Tensor, int64
+        The vectors for which rounding leaves several, or none; what was written for them means nothing.
+    """
+    n = len(x)
     on_cpu = x.device.type == "cpu"
     threads = omp_get_max_threads() if on_cpu else 1
     tile_vectors = _tile_vectors(n, centroids, threads) if on_cpu else DEVICE_TILE_VECTORS
-    labels = torch.empty(n, dtype=torch.int64, device=x.device)
     uncertain = torch.empty(n, dtype=torch.bool, device=x.device)
     tiles = _CentroidTiles.make(centroids, metric_type, bias, largest_norm)
 
+    def write(rows: slice, best: _Best) -> None:
+        labels[rows], uncertain[rows] = best.labels[:, 0], best.uncertain[:, 0]
+        if keys is not None:
+            # a label beyond the centroids, the filling of a tile, is that of an uncertain vector
+            own = labels[rows].clamp(max=len(centroids) - 1)
+            keys[rows] = keys_of(x[rows], centroids, own, metric_type)
+
     def assign(rows: slice) -> None:
         part = x[rows]
-        best = _best_of_tiles(part, tiles, tiles.margin(part), range(len(tiles.bias)))
-        labels[rows], uncertain[rows] = best.labels[:, 0], best.uncertain[:, 0]
+        write(rows, _best_of_tiles(part, tiles, tiles.margin(part), range(len(tiles.bias))))
 
     def assign_few() -> None:
         # one tile of vectors: the centroids are shared out instead
         margin = tiles.margin(x)
         shares = [range(i, len(tiles.bias), threads) for i in range(min(threads, len(tiles.bias)))]
         parts = workers.map_over_workers(lambda share: _best_of_tiles(x, tiles, margin, share), shares, threads)
-        best = functools.reduce(lambda one, other: one.merged(other, margin), parts)
-        labels.copy_(best.labels[:, 0])
-        uncertain.copy_(best.uncertain[:, 0])
+        write(slice(0, n), functools.reduce(lambda one, other: one.merged(other, margin), parts))
 
     if n <= tile_vectors and len(tiles.bias) > 1:
         assign_few()
     elif n <= tile_vectors:
         assign(slice(0, n))
     else:
-        workers.map_over_workers(assign, _row_tiles(n, tile_vectors), threads)
-    again = uncertain.nonzero().view(-1)
-    if len(again):
-        part = x[again]
-        settled = _best_in_double(part, centroids, metric_type)
-        distances = _distances(part, centroids, settled, metric_type)
-        known = distances < FLT_MAX if metric_type == METRIC_L2 else distances > -FLT_MAX
-        labels[again] = settled.masked_fill_(~known, -1)
-    return labels
+        workers.map_over_workers(assign, row_tiles(n, tile_vectors), threads)
+    return uncertain.nonzero().view(-1)
 
 
 def _tile_vectors(n: int, centroids: Tensor, threads: int) -> int:
@@ -179,15 +222,6 @@ def _tile_vectors(n: int, centroids: Tensor, threads: int) -> int:
         return n
     share = -(-n // threads)
     return max(SMALLEST_TILE_VECTORS, min(TILE_VECTORS, -(-share // TILE_STEP) * TILE_STEP))
-
-
-def _row_tiles(n: int, size: int) -> list[slice]:
-    """Cut n rows into tiles of one size; the last one begins earlier and repeats some rows, which costs less than
-    a product of another shape (oneDNN compiles one for each)."""
-    tiles = list(chunks.slices(n, size))
-    if n > size:
-        tiles[-1] = slice(n - size, n)
-    return tiles
 
 
 class _CentroidTiles(NamedTuple):
@@ -298,63 +332,3 @@ def _best_of_tile(scores: Tensor, margin: Tensor, first: int) -> _Best:
     close = (maxima >= least).sum(1, keepdim=True) + (members >= least).sum(1, keepdim=True) > 2
     labels = members.argmax(1, keepdim=True) * BLOCKS + block + first
     return _Best(best, labels, close | ~(best.abs() < LARGEST_SCORE))
-
-
-def _distances(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -> Tensor:
-    """Return the true distance of each vector to its centroid; NaN stands for label -1: shape (n,).
-
-    A label beyond the centroids, the filling of a tile, is that of an uncertain vector, which comes here again.
-    """
-    own = centroids.index_select(0, labels.clamp(0, len(centroids) - 1)).to(torch.float32)
-    if metric_type == METRIC_L2:
-        distances = own.sub_(x).square_().sum(1)
-    else:
-        distances = own.mul_(x).sum(1)
-    return distances.masked_fill_(labels < 0, float("nan"))
-
-
-def _best_by_definition(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor:
-    """Do what `_best_in_double` does from all differences, or products, in float64: for very few vectors."""
-    k, d = centroids.shape
-    wide = x.double()[:, None]
-    keys = (wide - centroids).square_().sum(-1) if metric_type == METRIC_L2 else -(wide * centroids).sum(-1)
-    refused = ~keys.isfinite() if metric_type == METRIC_L2 else ~(keys < float("inf"))
-    keys = keys.masked_fill_(refused, float("inf"))
-    best = keys.amin(1, keepdim=True)
-    # of products, the terms may be larger than their sum
-    size = best if metric_type == METRIC_L2 else (wide * centroids).abs_().sum(-1).amax(1, keepdim=True)
-    margin = (size * (2 * (d + 4) * 2.0**-53)).nan_to_num_(posinf=0.0)
-    found = torch.where(keys <= best + margin, torch.arange(k, device=x.device), k).amin(1)
-    return found.masked_fill(best[:, 0] == float("inf"), -1)
-
-
-def _best_in_double(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor:
-    """Return the labels of the best float64 scores, the lowest id among those that rounding cannot tell apart, and
-    -1 where no score is finite (+inf is good enough for the inner product): shape (n,)."""
-    device = x.device
-    if device.type == "mps":  # has no float64
-        x, centroids = x.cpu(), centroids.cpu()
-    k, d = centroids.shape
-    if x.numel() * k <= FEW_DIFFERENCES:
-        return _best_by_definition(x, centroids, metric_type).to(device)
-    wide = centroids.double()
-    shift = torch.zeros_like(wide[0])
-    if metric_type == METRIC_L2:  # data far from the origin would lose digits in the products
-        mean = wide.mean(0)
-        shift = mean.masked_fill(~mean.isfinite(), 0.0)
-        wide -= shift
-    halves = wide.square().sum(1).mul_(0.5) if metric_type == METRIC_L2 else torch.zeros_like(wide[:, 0])
-    ids = torch.arange(k, device=x.device)
-    labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    largest, largest_half = torch.linalg.vector_norm(wide, dim=1).nan_to_num().max(), halves.nan_to_num().max()
-    for rows in chunks.slices(len(x), chunks.rows_within(8 * k, DOUBLE_BYTES)):
-        part = x[rows].double() - shift
-        scores = torch.addmm(-halves, part, wide.T)
-        refused = ~scores.isfinite() if metric_type == METRIC_L2 else ~(scores > float("-inf"))
-        scores.masked_fill_(refused, float("-inf"))
-        best = scores.amax(1, keepdim=True)
-        size = torch.linalg.vector_norm(part, dim=1, keepdim=True) * largest + largest_half
-        margin = (size * (2 * (d + 4) * 2.0**-53)).nan_to_num()
-        found = torch.where(scores >= best - margin, ids, k).amin(1)
-        labels[rows] = found.masked_fill(best[:, 0] == float("-inf"), -1)
-    return labels.to(device)

@@ -36,13 +36,22 @@ def sort_rows(keys: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns : Tensor, int64, shape (n, k)
         Where each stood.
     """
-    if keys.shape[1] > 1:
-        by_id = ids.argsort(dim=1)
-        keys, order = keys.gather(1, by_id).sort(dim=1, stable=True)
-        columns = by_id.gather(1, order)
-    else:
-        columns = torch.zeros_like(ids)
+    if keys.shape[1] == 1:
+        return keys, torch.zeros_like(ids)
+    if keys.device.type == "cpu" and 2 * k < keys.shape[1]:
+        # the k smallest first, unless it is for the ids to say which of them they are
+        best, columns = torch.topk(keys, k + 1, dim=1, largest=False)
+        if not bool((best[:, k - 1] == best[:, k]).any()):
+            keys, order = _sorted_by_id_and_key(best[:, :k], ids.gather(1, columns[:, :k]))
+            return keys, columns.gather(1, order)
+    keys, columns = _sorted_by_id_and_key(keys, ids)
     return keys[:, :k], columns[:, :k]
+
+
+def _sorted_by_id_and_key(keys: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    by_id = ids.argsort(dim=1)
+    keys, order = keys.gather(1, by_id).sort(dim=1, stable=True)
+    return keys, by_id.gather(1, order)
 
 
 def pad(values: Tensor, k: int, fill: float) -> Tensor:

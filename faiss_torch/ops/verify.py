@@ -2,11 +2,14 @@
 
 The certificate of a query: every candidate whose screened score is within the scorer's margin of the k-th smallest
 one has had its true distance computed. The k-th true score is then at most that k-th screened score plus half the
-margin, and whatever was left out has a true score above it. A query without its certificate is done again with
-more of its candidates, at last with all of them.
+margin, and whatever was left out has a true score above it. Where the screened scores are lower bounds of the true
+ones, the k-th true score itself lies under the bounds of all that were left out. A query without its certificate is
+done again with more of its candidates, at last with all of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,6 +20,9 @@ from .screen import Scorer
 #: Candidates verified beyond k at the first try.
 SLACK = 8
 
+#: The same, beyond 2 k, where the scores are lower bounds in a coarser arithmetic.
+BOUNDED_SLACK = 24
+
 
 def verified_topk(
     scorer: Scorer,
@@ -26,6 +32,7 @@ def verified_topk(
     ids: Tensor | None,
     k: int,
     similarity: bool,
+    largest_scores: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the k closest candidates of each query by true distance.
 
@@ -42,6 +49,9 @@ def verified_topk(
     k : int
     similarity : bool
         Whether a larger distance is closer.
+    largest_scores : callable, optional
+        Given where `scores` are lower bounds of the true ones: what the score of a row at a distance of a query is at
+        most (queries and distances, (n,), -> (n,)).
 
     Returns
     -------
@@ -54,7 +64,7 @@ def verified_topk(
     distances = scores.new_empty(len(queries), k)
     found = positions.new_empty(len(queries), k)
     pending = torch.arange(len(queries), device=scores.device)
-    verified = k + SLACK
+    verified = k + SLACK if largest_scores is None else 2 * k + BOUNDED_SLACK
     while len(pending):
         whole = len(pending) == len(queries)
         pending_scores = scores if whole else scores[pending]
@@ -66,8 +76,12 @@ def verified_topk(
         found[pending] = topk.pad(where, k, -1)
         if verified >= scores.shape[1]:
             break
-        kth = some_scores.kthvalue(k, dim=1).values
-        uncertain = (some_scores.amax(1) <= kth + scorer.margin[queries[pending]]) & (kth < float("inf"))
+        if largest_scores is None:
+            kth = some_scores.kthvalue(k, dim=1).values
+            uncertain = (some_scores.amax(1) <= kth + scorer.margin[queries[pending]]) & (kth < float("inf"))
+        else:
+            last = some_scores.amax(1)
+            uncertain = (last <= largest_scores(queries[pending], D[:, -1])) & (last < float("inf"))
         pending = pending[uncertain]
         verified *= 4
     return distances, found

@@ -19,6 +19,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar, cast
 
 import torch
@@ -31,6 +32,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
+#: torch works with one thread on this many elements and fewer (at::internal::GRAIN_SIZE).
+SERIAL_ELEMENTS = 32768
+
+#: Devices of which every torch says whether autocast is on there.
+AUTOCAST_DEVICES = ("cpu", "cuda", "xpu")
+
 #: Elements of a workspace that a thread keeps.
 LARGEST_WORKSPACE = 1 << 22
 
@@ -38,6 +45,71 @@ _inside = threading.local()
 _lock = threading.Lock()
 _pools: dict[int, _Pool] = {}
 _idle_conductors: list[_Pool] = []
+
+
+class _Loop:
+    """Functions that several threads run, each taking the next one when it is free; an error ends the loop.
+
+    Attributes
+    ----------
+    results : list
+        What each function returned, in the order of the functions.
+    """
+
+    def __init__(self, tasks: Sequence[Callable[[], Any]]) -> None:
+        self.results: list[Any] = [None] * len(tasks)
+        self._tasks = tasks
+        self._next, self._running = 0, 0
+        self._error: BaseException | None = None
+        self._counting = threading.Lock()
+        self._ended = threading.Lock()  # held until no task runs and none is left
+        self._ended.acquire()
+
+    def work(self) -> None:
+        """Run tasks as long as there are some. A thread that comes too late finds none, and nobody waits for it."""
+        while True:
+            with self._counting:
+                i = self._next
+                if i == len(self._tasks):
+                    return
+                self._next += 1
+                self._running += 1
+            try:
+                self.results[i] = self._tasks[i]()
+            except BaseException as error:
+                self._error = self._error or error
+                self._stop()
+            with self._counting:
+                self._running -= 1
+                if self._running == 0 and self._next == len(self._tasks):
+                    self._ended.release()
+
+    def _stop(self) -> None:
+        """Have no other task started."""
+        with self._counting:
+            self._next = len(self._tasks)
+
+    def run_on(self, pool: _Pool, threads: int, take_part: bool = False) -> list[Any]:
+        """Run the loop on threads of a pool, and on the calling one too where it is to take part.
+
+        When the caller is interrupted no new task starts; those that run end first, so that what they work on is
+        whole.
+        """
+        try:
+            for _ in range(threads):
+                pool.jobs.put(self.work)
+            if take_part:
+                self.work()
+            self._ended.acquire()
+        except BaseException:
+            self._stop()
+            while self._running:
+                with suppress(BaseException):  # of several interrupts the first one is raised
+                    self._ended.acquire()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self.results
 
 
 class _Pool:
@@ -90,7 +162,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pools)
 
 
-def conduct(task: Callable[[], Result], device: torch.device, given: Iterable[object] = ()) -> Result:
+def _in_normal_mode(task: Callable[[], Result], device: torch.device) -> Result:
+    """Run a function in the calling thread as a thread of ours would: without the caller's inference mode, in which
+    it would make tensors that cannot be changed outside, and without autocast."""
+    autocast = device.type in AUTOCAST_DEVICES and torch.is_autocast_enabled(device.type)
+    if not autocast and not torch.is_inference_mode_enabled():
+        return task()
+    with torch.inference_mode(False), torch.autocast(device.type, enabled=False) if autocast else nullcontext():
+        return task()
+
+
+def conduct(
+    task: Callable[[], Result], device: torch.device, given: Iterable[object] = (), brief: bool = False
+) -> Result:
     """Run one function on a conductor: its own torch operations have one thread, its loops may use workers.
 
     Parameters
@@ -103,6 +187,9 @@ def conduct(task: Callable[[], Result], device: torch.device, given: Iterable[ob
     given : iterable
         What the caller gave. Tensors among it that are on an accelerator may not be written yet: the conductor reads
         them in the caller's streams.
+    brief : bool
+        Whether the function does no more than copy a little, which torch does with one thread in any case, and leaves
+        everything as it was if it is interrupted. It then runs in the calling thread: waking another one takes longer.
 
     Returns
     -------
@@ -115,28 +202,32 @@ def conduct(task: Callable[[], Result], device: torch.device, given: Iterable[ob
         What the function raised. An interrupt of the waiting caller is raised once the function has ended, so that
         what it works on is whole.
     """
-    threads = call_threads.omp_get_max_threads()
-    if hasattr(_inside, "role") or (threads <= 1 and torch.get_num_threads() == 1):
+    if hasattr(_inside, "role"):
         return task()
+    threads = call_threads.omp_get_max_threads()
+    if brief or (threads <= 1 and torch.get_num_threads() == 1):
+        return _in_normal_mode(task, device)
     if device.type != "cpu":
         _inside.role = "worker"  # its loops stay in this thread too
         try:
-            return task()
+            return _in_normal_mode(task, device)
         finally:
             del _inside.role
-    entries = streams.current({each.device for each in given if isinstance(each, Tensor)})
-    try:
-        conductor = _idle_conductors.pop()
-    except IndexError:
-        conductor = _Pool(1, "conductor")
+    entries = streams.current({each.device for each in given if isinstance(each, Tensor) and not each.is_cpu})
 
     def on_conductor() -> Result:
         call_threads.inside_call(threads)
+        if not entries:
+            return task()
         with streams.entered(entries):
             return task()
 
     try:
-        return _run_on(conductor, [on_conductor], 1)[0]
+        conductor = _idle_conductors.pop()
+    except IndexError:
+        conductor = _Pool(1, "conductor")
+    try:
+        return _Loop([on_conductor]).run_on(conductor, 1)[0]
     finally:
         _idle_conductors.append(conductor)
 
@@ -195,57 +286,12 @@ def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     if threads <= 1 or role == "worker":
         return [task() for task in tasks]
     if role is None:
-        return _run_on(_pool(threads), tasks, threads)
+        return _Loop(tasks).run_on(_pool(threads), threads)
     _inside.role = "worker"
     try:
-        return _run_on(_pool(threads - 1), tasks, threads - 1, take_part=True)
+        return _Loop(tasks).run_on(_pool(threads - 1), threads - 1, take_part=True)
     finally:
         _inside.role = role
-
-
-def _run_on(pool: _Pool, tasks: Sequence[Callable[[], Result]], threads: int, take_part: bool = False) -> list[Result]:
-    """Run functions on threads of a pool, and on the calling one too where it is to take part."""
-    results: list[Result | None] = [None] * len(tasks)
-    errors: list[BaseException] = []
-    following = iter(range(len(tasks)))
-    taking = threading.Lock()
-    done = threading.Semaphore(0)
-    stopped = threading.Event()
-
-    def work() -> None:
-        try:
-            while not stopped.is_set():
-                with taking:
-                    i = next(following, None)
-                if i is None:
-                    break
-                results[i] = tasks[i]()
-        except BaseException as error:
-            errors.append(error)
-            stopped.set()
-
-    def job() -> None:
-        work()
-        done.release()
-
-    for _ in range(threads):
-        pool.jobs.put(job)
-    if take_part:
-        work()
-    interrupt: BaseException | None = None
-    for _ in range(threads):
-        while True:
-            try:
-                done.acquire()
-                break
-            except BaseException as error:
-                interrupt = error
-                stopped.set()  # no new task starts; those that run end first, so that what they work on is whole
-    if interrupt is not None:
-        raise interrupt
-    if errors:
-        raise errors[0]
-    return results  # type: ignore[return-value]
 
 
 def map_over_workers(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:

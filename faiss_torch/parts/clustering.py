@@ -24,7 +24,7 @@ from ..ops.kmeans1d import kmeans1d
 from ..vectors import Float32Vector
 from .clustering_initialization import ClusteringInitialization
 from .clustering_parameters import ClusteringIterationStats, ClusteringIterationStatsVector, ClusteringParameters
-from .training_set import ClusteringIndex, TrainingSet
+from .training_set import Assignment, ClusteringIndex, TrainingSet
 
 #: What the seeds of the tries of `nredo` differ by.
 _REDO_SEED_STEP = 15486557
@@ -241,35 +241,31 @@ class Clustering(ClusteringParameters):
         self, data: TrainingSet, index: ClusteringIndex, centroids: Tensor, n_given: int, clock: _Clock
     ) -> tuple[float, Tensor]:
         """Run one try: the last objective and the centroids, which are in the index as well."""
-        if index.ntotal != 0:
-            index.reset()
-        if not index.is_trained:
-            index.train(centroids)
-        index.add(centroids)
         obj = 0.0
-        for i in range(self.niter):
-            previous = obj
-            with clock.searching():
-                distances, assign = _assign(data, index)
-            InterruptCallback.check()
-            obj = kmeans.objective(distances)
-            centroids, nsplit = self._updated(data, assign, centroids, n_given if self.frozen_centroids else 0)
-            balance = kmeans.imbalance_factor(torch.bincount(assign, minlength=self.k))
-            stats = ClusteringIterationStats(obj, clock.total(), clock.search, balance, nsplit)
-            self.iteration_stats.push_back(stats)
-            self._say(
-                f"  Iteration {i} ({stats.time:.2f} s, search {stats.time_search:.2f} s): "
-                f"objective={obj:g} imbalance={balance:.3f} nsplit={nsplit}       ",
-                end="\r",
-            )
-            centroids = self._post_processed(centroids)
-            index.reset()
-            if self.update_index:
-                index.train(centroids)
-            index.add(centroids)
-            if i > 0 and previous != 0 and abs(previous - obj) / abs(previous) <= self.early_stop_threshold:
-                self._say(f"\n  Converged at iteration {i}: objective did not change")
-                break
+        assignment = Assignment(data, index, centroids, self.update_index)
+        try:
+            for i in range(self.niter):
+                previous = obj
+                with clock.searching():
+                    distances, assign = assignment.search()
+                InterruptCallback.check()
+                obj = kmeans.objective(distances)
+                centroids, nsplit = self._updated(data, assign, centroids, n_given if self.frozen_centroids else 0)
+                balance = kmeans.imbalance_factor(torch.bincount(assign, minlength=self.k))
+                stats = ClusteringIterationStats(obj, clock.total(), clock.search, balance, nsplit)
+                self.iteration_stats.push_back(stats)
+                self._say(
+                    f"  Iteration {i} ({stats.time:.2f} s, search {stats.time_search:.2f} s): "
+                    f"objective={obj:g} imbalance={balance:.3f} nsplit={nsplit}       ",
+                    end="\r",
+                )
+                centroids = self._post_processed(centroids)
+                assignment.move(centroids)
+                if i > 0 and previous != 0 and abs(previous - obj) / abs(previous) <= self.early_stop_threshold:
+                    self._say(f"\n  Converged at iteration {i}: objective did not change")
+                    break
+        finally:
+            assignment.store()
         self._say("")
         return obj, centroids
 
@@ -317,14 +313,6 @@ class _Clock:
         begin = time.perf_counter()
         yield
         self.search += time.perf_counter() - begin
-
-
-def _assign(data: TrainingSet, index: ClusteringIndex) -> tuple[Tensor, Tensor]:
-    """Search the nearest centroid of each training vector: distances and labels, shape (n,) each."""
-    parts = [index.search(data.vectors(rows), 1) for rows in data.blocks()]
-    if len(parts) == 1:
-        return parts[0][0].reshape(-1), parts[0][1].reshape(-1)
-    return torch.cat([D.reshape(-1) for D, _ in parts]), torch.cat([I.reshape(-1) for _, I in parts])
 
 
 class Clustering1D(Clustering):

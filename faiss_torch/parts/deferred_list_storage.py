@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..ops import workers
+from ..ops import chunks, workers
 from .growing import zeros
 from .list_storage import STORAGE_ATTRIBUTES, ListStorage
 
@@ -40,19 +40,22 @@ class _Waiting:
     def __init__(self, room: int, code_size: int, device: torch.device, assign: Callable[[Tensor], Tensor]) -> None:
         self.ids = zeros((room,), torch.int64, device)
         self.codes = zeros((room, code_size), torch.uint8, device)
+        self.wide = torch.float32 if code_size % 4 == 0 else torch.uint8  # copies faster than bytes
         self.assign = assign
         self.count = 0
         self.placed: dict[str, Any] = {}  # the attributes of the storage, set aside
 
     def can_take(self, n: int, assign: Callable[[Tensor], Tensor]) -> bool:
-        return self.assign == assign and self.count + n <= len(self.ids)
+        return (self.assign is assign or self.assign == assign) and self.count + n <= len(self.ids)
 
     def append(self, ids: Tensor, codes: Tensor) -> None:
-        rows = slice(self.count, self.count + len(ids))
-        wide = torch.float32 if codes.shape[1] % 4 == 0 else torch.uint8  # copies faster than bytes
-        self.ids[rows] = ids
-        self.codes.view(wide)[rows] = codes.view(wide)
-        self.count += len(ids)
+        begin, end = self.count, self.count + len(ids)
+        self.ids[begin:end] = ids
+        target, given = self.codes[begin:end].view(self.wide), codes.view(self.wide)
+        # in pieces that torch copies in the calling thread
+        for part in chunks.slices(len(given), chunks.rows_within(given.shape[1], workers.SERIAL_ELEMENTS)):
+            target[part] = given[part]
+        self.count = end
 
 
 class DeferredListStorage(ListStorage):
@@ -90,11 +93,27 @@ class DeferredListStorage(ListStorage):
             if waiting is None or len(waiting.ids) != room:
                 waiting = self._waiting = _Waiting(room, self.code_size, self.device, assign)
             waiting.assign = assign
-            waiting.append(ids, codes)
-            if not waiting.placed:
-                waiting.placed = {name: getattr(self, name) for name in STORAGE_ATTRIBUTES}
-                for name in STORAGE_ATTRIBUTES:
-                    del self.__dict__[name]
+            count = waiting.count
+            try:
+                waiting.append(ids, codes)
+                self._set_placed_aside(waiting)
+            except BaseException:
+                waiting.count = count
+                raise
+
+    def _set_placed_aside(self, waiting: _Waiting) -> None:
+        """Take the attributes that hold the placed entries away, until somebody asks for one."""
+        if not waiting.placed:
+            waiting.placed = {name: getattr(self, name) for name in STORAGE_ATTRIBUTES}
+        for name in STORAGE_ATTRIBUTES:
+            self.__dict__.pop(name, None)
+
+    def can_write_down(self, n: int) -> bool:
+        """Whether so many more entries may wait where others do already, without any being placed."""
+        waiting = self._waiting
+        if waiting is None or not waiting.count:
+            return False
+        return n * SMALLEST_CALLS <= len(waiting.ids) and waiting.count + n <= len(waiting.ids)
 
     def __getattr__(self, name: str) -> Any:
         waiting: _Waiting | None = self.__dict__.get("_waiting")
@@ -103,19 +122,23 @@ class DeferredListStorage(ListStorage):
         with self._placing:
             if name not in self.__dict__:  # another thread may have placed them meanwhile
                 self._place(waiting)
+                self._waiting = None  # and its room, for who reads may have added all
             return self.__dict__[name]
 
     def _place(self, waiting: _Waiting) -> None:
         """Place what waits. Other threads see the storage with all of it, or wait for it."""
-        storage = ListStorage(self.nlist, self.code_size, self.device)
-        storage.storage_dtype = self.storage_dtype
-        storage.__dict__.update(waiting.placed)
-        ids, codes = waiting.ids[: waiting.count], waiting.codes[: waiting.count]
-        # a conductor ends what it has begun, whatever interrupts the caller
-        workers.conduct(lambda: add_found(storage, ids, codes, waiting.assign), self.device)
-        waiting.count = 0
-        waiting.placed = {}
-        self.__dict__.update({name: storage.__dict__[name] for name in STORAGE_ATTRIBUTES})
+
+        def place() -> None:
+            storage = ListStorage(self.nlist, self.code_size, self.device)
+            storage.storage_dtype = self.storage_dtype
+            storage.__dict__.update(waiting.placed)
+            if waiting.count:
+                add_found(storage, waiting.ids[: waiting.count], waiting.codes[: waiting.count], waiting.assign)
+            waiting.count = 0
+            waiting.placed = {}
+            self.__dict__.update({name: storage.__dict__[name] for name in STORAGE_ATTRIBUTES})
+
+        workers.conduct(place, self.device)  # a conductor ends what it has begun, whatever interrupts the caller
 
     def moved(self, device: torch.device, dtype: torch.dtype | None = None) -> Callable[[], None]:
         switch = super().moved(device, dtype)  # which has everything placed
@@ -127,9 +150,11 @@ class DeferredListStorage(ListStorage):
 
         return switch_and_forget
 
-    def reserve(self, sizes: Tensor, rooms: Tensor | None = None, capacity: int = 0) -> None:
+    def reserve(
+        self, sizes: Tensor, rooms: Tensor | None = None, capacity: int = 0, all_used: bool | None = None
+    ) -> None:
         self._waiting = None
-        super().reserve(sizes, rooms, capacity)
+        super().reserve(sizes, rooms, capacity, all_used)
 
     def __getstate__(self) -> dict[str, object]:
         state = super().__getstate__()  # which has everything placed

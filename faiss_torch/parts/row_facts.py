@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
 from ..constants import FLT_MAX
 from ..ops import chunks
 from ..ops.screen import BLOCK, GATHER_BYTES, Stored, bias_of
+from ..ops.tile_screen import ListTiles, TilesFor
 from .growing import GrowingTensor
+from .screen_tiles import ScreenTiles
 
 
 class RowFacts:
@@ -19,20 +23,29 @@ class RowFacts:
     metric_type : int
         The bias depends on it.
     device : torch.device
+
+    Attributes
+    ----------
+    tiles : ScreenTiles or None
+        Tiles of the rows, where a search has made some.
     """
+
+    tiles: ScreenTiles | None
 
     def __init__(self, metric_type: int, device: torch.device) -> None:
         self.metric_type = metric_type
         self.bias = GrowingTensor((), torch.float32, device)
         self.largest_norm = 0.0
         self.finite = True
+        self._bounding = threading.Lock()
+        self.tiles = None
 
     def resize(self, size: int) -> None:
         """Follow the storage's size. What a scan reads of new rows must be written, or removed, before it does."""
         self.bias.resize(size)
 
     def write(self, rows: Tensor | slice, vectors: Tensor) -> None:
-        """Take note of vectors written to rows.
+        """Take note of vectors written to rows. Several threads may write different rows at once.
 
         Parameters
         ----------
@@ -46,14 +59,17 @@ class RowFacts:
             self._write(target, vectors[part].to(torch.float32))
 
     def _write(self, rows: Tensor | slice, vectors: Tensor) -> None:
+        if self.tiles is not None:
+            self.tiles.changed(rows)
         bias = bias_of(vectors, self.metric_type)
         # +inf would take the row out; what a value that is not finite means is for the metric's definition to say
         self.bias.room[rows] = bias.nan_to_num_(nan=0.0, posinf=FLT_MAX)
         largest = float(torch.linalg.vector_norm(vectors, dim=-1).max())
-        if largest != largest or largest == float("inf"):
-            self.finite = self.finite and bool(vectors.isfinite().all())
-            largest = float("inf")
-        self.largest_norm = max(self.largest_norm, largest)
+        bounded = largest < float("inf")  # NaN is not
+        finite = bounded or bool(vectors.isfinite().all())
+        with self._bounding:
+            self.finite = self.finite and finite
+            self.largest_norm = max(self.largest_norm, largest) if bounded else float("inf")
 
     def append(self, begin: int, vectors: Tensor) -> None:
         """Take note of vectors stored from row `begin` on, behind which nothing is stored."""
@@ -65,8 +81,29 @@ class RowFacts:
 
     def remove(self, rows: Tensor | slice) -> None:
         """Take rows out of what can be found."""
+        if self.tiles is not None:
+            there = self.bias.room[rows] < float("inf")
+            self.tiles.changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
         self.bias.room[rows] = float("inf")
 
     def stored(self, vectors: Tensor) -> Stored:
         """Return what a scan reads of vectors: float32, float16 or bfloat16, shape (capacity, d)."""
         return Stored(vectors, self.bias.room, self.largest_norm, self.finite)
+
+    def tiles_for(self, vectors: Tensor) -> TilesFor | None:
+        """Return what gives a search tiles of the rows, or None where they are not to be had.
+
+        Parameters
+        ----------
+        vectors : Tensor, float32, float16 or bfloat16, shape (capacity, d)
+            Who stores them in less than float32 wants less memory, and not tiles beside them.
+        """
+        if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
+            return None
+
+        def for_search(begins: Tensor, sizes: Tensor, visits: Tensor, arithmetic: str) -> ListTiles | None:
+            if self.tiles is None or self.tiles.arithmetic != arithmetic:
+                self.tiles = ScreenTiles(self.metric_type, arithmetic)
+            return self.tiles.for_search(self.stored(vectors), begins, sizes, visits)
+
+        return for_search

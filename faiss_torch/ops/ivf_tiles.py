@@ -1,0 +1,173 @@
+"""The scan of inverted lists by tiles: list-major, screened in the arithmetic of the tiles."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import arithmetic
+from .collect import Candidates
+from .ivf_scan import SHORT_LIST, Lists
+from .lists import ranges
+from .screen import ProductScorer, Scorer
+from .tile_scan import CHUNK, CHUNK_BITS, Scan, Visits
+from .tile_screen import ARITHMETICS, ListTiles, Screen, Span
+from .tile_verify import RANGE_NEIGHBOURS, ByScores, verified, within_radius
+
+#: Scores of a search that are kept from the first look to the second.
+KEPT_SCORES = 1 << 24
+
+#: Chunks that a query looks at, for each of the k wanted, before its k-th score is guessed: more give a better guess.
+CHUNKS_A_NEIGHBOUR = 6
+
+#: Less is not worth a screen: chunks for each of the k wanted, rows of a list, components of a vector.
+FEWEST_CHUNKS_A_NEIGHBOUR = 1
+FEWEST_ROWS_OF_A_LIST = 8
+FEWEST_COMPONENTS = 16
+
+#: Short lists are scanned by tiles only where they have so many queries each.
+GROUP_OF_A_SHORT_LIST = 4
+
+
+def tiles_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k: int) -> ListTiles | None:
+    """Return the tiles of probed lists, or None where the search is not to be screened by tiles.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    lists : Lists
+    probes, rows : Tensor, int64, shape (nq, nprobe)
+        The lists of each query and how many rows each has.
+    k : int
+    """
+    if lists.tiles_for is None or not isinstance(scorer, ProductScorer) or scorer.nq == 0:
+        return None
+    name = arithmetic.chosen(probes.device)
+    if name not in ARITHMETICS or scorer.xq.shape[1] < FEWEST_COMPONENTS:
+        return None
+    total, nprobed = int(rows.sum()), int((rows > 0).sum())
+    if total < FEWEST_ROWS_OF_A_LIST * nprobed or total < FEWEST_CHUNKS_A_NEIGHBOUR * CHUNK * k * scorer.nq:
+        return None
+    visits = torch.bincount(probes.reshape(-1) + 1, minlength=len(lists.sizes) + 1)[1:]
+    if total < SHORT_LIST * nprobed and nprobed < GROUP_OF_A_SHORT_LIST * int((visits > 0).sum()):
+        return None
+    return lists.tiles_for(lists.begins, lists.sizes, visits, name)
+
+
+class _Pairs(NamedTuple):
+    """Pairs of a query and a tile that it looks at, by query: n in all.
+
+    Attributes
+    ----------
+    queries, keys, tiles : Tensor, int64, shape (n,)
+    before : Tensor, int64, shape (n,)
+        How many chunks the query looks at before this tile.
+    chunks_of_query : Tensor, int64, shape (nq,)
+    """
+
+    queries: Tensor
+    keys: Tensor
+    tiles: Tensor
+    before: Tensor
+    chunks_of_query: Tensor
+
+
+def _pairs(list_tiles: ListTiles, probes: Tensor) -> _Pairs:
+    """Lay out which tiles each query looks at, in the order of its probes."""
+    nq, nprobe = probes.shape
+    flat = probes.reshape(-1)
+    present = flat.clamp(min=0)
+    counts = list_tiles.counts.index_select(0, present)
+    if bool((flat < 0).any()):
+        counts = counts.masked_fill(flat < 0, 0)
+    keys = torch.repeat_interleave(torch.arange(nq * nprobe), counts)
+    tiles = ranges(list_tiles.firsts.index_select(0, present), counts)
+    queries = torch.div(keys, nprobe, rounding_mode="floor")
+    chunks = list_tiles.tile_set.columns.index_select(0, tiles) >> CHUNK_BITS
+    of_query = torch.zeros(nq, dtype=torch.int64).index_add_(0, queries, chunks)
+    running = chunks.cumsum(0) - chunks
+    before = running - (of_query.cumsum(0) - of_query).index_select(0, queries)
+    return _Pairs(queries, keys, tiles, before, of_query)
+
+
+def _by_tile(pairs: _Pairs, chosen: Tensor | None) -> tuple[Visits, Tensor]:
+    """Sort pairs, or the chosen ones, by tile; their places too."""
+    queries, keys, tiles, before, _ = pairs
+    if chosen is not None:
+        queries, keys, tiles, before = (each.index_select(0, chosen) for each in (queries, keys, tiles, before))
+    sorted_tiles, order = tiles.to(torch.int32).sort(stable=True)
+    present, counts = torch.unique_consecutive(sorted_tiles, return_counts=True)
+    spans: list[Span] = []
+    first = 0
+    for tile, count in zip(present.tolist(), counts.tolist(), strict=True):
+        spans.append((tile, first, first + count))
+        first += count
+    return Visits(queries.index_select(0, order), keys.index_select(0, order), spans), before.index_select(0, order)
+
+
+def search(
+    scorer: Scorer,
+    list_tiles: ListTiles,
+    probes: Tensor,
+    ids: Tensor,
+    k: int,
+    metric_type: int,
+    guesses: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the k closest rows of the probed lists.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        Gives true distances.
+    list_tiles : ListTiles
+        Of the probed lists at least.
+    probes : Tensor, int64, shape (nq, nprobe)
+        -1 for no list.
+    ids : Tensor, int64, shape (capacity,)
+        The id of each stored row.
+    k, metric_type : int
+    guesses : Tensor, float32, shape (nq,), optional
+        What the k-th scores are at most.
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (nq, k)
+    positions : Tensor, int64, shape (nq, k)
+        Stored rows, -1 where there are fewer than k.
+    left : Tensor, bool, shape (nq,)
+        Queries without a certificate: what stands in their rows is not their result.
+    """
+    screen = Screen(list_tiles.tile_set, scorer.xq)
+    pairs = _pairs(list_tiles, probes)
+    of_query = pairs.chunks_of_query
+    scan = Scan(screen, k, of_query << CHUNK_BITS)
+    visits, places = _by_tile(pairs, None)
+    looks = None
+    if guesses is not None:
+        scan.guesses = guesses
+    elif int(of_query.sum()) << CHUNK_BITS <= KEPT_SCORES:
+        looks = scan.first_look(visits, places, int(of_query.max()), k, kept=True)
+    else:
+        wanted = CHUNKS_A_NEIGHBOUR * k
+        longest = int(list_tiles.tile_set.columns.max()) >> CHUNK_BITS
+        first_visits, first_places = _by_tile(pairs, (pairs.before < wanted).nonzero().view(-1))
+        scan.first_look(first_visits, first_places, min(int(of_query.max()), wanted + longest), k, kept=False)
+    found = scan.second_look(visits, looks)
+
+    def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return search(scorer.of_queries(queries), list_tiles, probes[queries], ids, k, metric_type, bounds)
+
+    return verified(scan, scorer, found, probes.shape[1], ids, k, metric_type, again)
+
+
+def candidates(
+    scorer: Scorer, list_tiles: ListTiles, probes: Tensor, radius: float, by_scores: ByScores
+) -> list[Candidates]:
+    """Return all rows of the probed lists that may be within a radius: see `tile_verify.within_radius`."""
+    pairs = _pairs(list_tiles, probes)
+    visits, _ = _by_tile(pairs, None)
+    scan = Scan(Screen(list_tiles.tile_set, scorer.xq), RANGE_NEIGHBOURS, pairs.chunks_of_query << CHUNK_BITS)
+    return within_radius(scan, scorer, visits, radius, probes.shape[1], by_scores)

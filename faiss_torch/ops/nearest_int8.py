@@ -1,0 +1,534 @@
+"""Assignment screened in int8: integer products say which centroids may be the closest, true distances say which is.
+
+With x' = x - shift (shift is 0 for the inner product) and b = |c'|^2 / 2 for L2 and 0 for the inner product, the score
+of a pair is <x', c'> - b: larger is closer. Vectors and centroids are rounded to int8, x' to x~ with a step of its own,
+c' to c~ with a step for each block of `BLOCK` centroids, and -b goes through the product as well, as a sum of digits
+behind the components that a vector weighs by an integer::
+
+    vector      [x' / step of the vector | w  w ... w ]    w = ratio / (step of the vector)
+    centroid    [c' / step of the block  | digits of B]    B = (-b - offset of the block) / (ratio * step of the block)
+
+so that ``integer product * (step of the vector) * (step of the block) + (offset of the block)`` is the score but for
+rounding, of which is known (Cauchy and Schwarz)
+
+    score <= computed score + |x' - x~| |c'| + |x~| |c' - c~|
+
+The true distance to one good centroid, that of the last iteration or the one with the largest computed score, bounds
+the best score from below. Only centroids that may exceed it are compared by true distances: about one for each vector
+of normally distributed data. Centroids are sorted by their largest component, so that those of a block have much the
+same: the few far ones of small clusters, which need a long step, would spoil the bound for all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..constants import METRIC_L2
+from ..threads import omp_get_max_threads
+from . import arithmetic, chunks, workers
+from .nearest_double import best_of_pairs
+
+#: Centroids that share a step and bounds; one maximum of computed scores stands for them.
+BLOCK = 64
+
+#: The largest code: -128 is not used.
+LARGEST = 127
+
+#: Rows of a sample that chooses the shift and the ratio.
+SAMPLE = 1024
+
+#: Up to this norm no distance overflows.
+LARGEST_NORM = 1e15
+
+#: Pairs to be compared by true distances for each vector, at most: with more, screening saves nothing.
+LARGEST_SHARE = 8
+
+#: Bytes of the vectors whose true distances are computed at once: what stays in a core's cache.
+DISTANCE_BYTES = 1 << 19
+
+#: Products of a tile, and its vectors, at most: they stay in a share of the cache.
+TILE_PRODUCTS = 1 << 20
+TILE_VECTORS = 2048
+
+#: Vectors that are rounded at a time.
+ENCODED_VECTORS = 1024
+
+#: The number of vectors in a tile is a multiple of this (of few shapes, oneDNN compiles few products).
+TILE_STEP = 32
+
+#: Factors of a vector's products with all centroids, at least, where int8 saves more than it costs.
+LEAST_FACTORS = 1 << 15
+
+#: The same for all vectors: the set-up costs as much as a tile.
+LEAST_PRODUCTS = 1 << 27
+
+#: Of the labels of the last assignment, this share has to be that of the one before to be of use in the next.
+KEPT_SHARE = 0.5
+
+#: Tiles after which an assignment is left to float32 if most of them were.
+FEW_TRIES = 4
+
+#: Such assignments after which no other one is tried.
+MOST_FAILURES = 2
+
+_LOWEST = -(2**31)
+
+
+class Frame(NamedTuple):
+    """What vectors and centroids have in common.
+
+    Attributes
+    ----------
+    shift : Tensor, float32, shape (d,), or None
+    ratio : float
+        Weight of a digit, times the step of the vector.
+    digits : int
+    metric_type : int
+    """
+
+    shift: Tensor | None
+    ratio: float
+    digits: int
+    metric_type: int
+
+
+def make_frame(x: Tensor, metric_type: int) -> Frame | None:
+    """Choose a frame for vectors: float32, (n, d); None where int8 cannot hold them."""
+    n, d = x.shape
+    sample = x[:: max(1, n // SAMPLE)]
+    shift = sample.mean(0) if metric_type == METRIC_L2 else None
+    moved = sample if shift is None else sample - shift
+    typical = float(moved.abs().amax(1).median())
+    if not 1e-15 < typical < LARGEST_NORM:
+        return None
+    # a vector like the sample weighs a digit by about 100, so that its step can be chosen to a hundredth; the length of
+    # codes is a multiple of four, as the processor's integer products like it
+    return Frame(shift, typical / LARGEST * 100, 4 + -d % 4, metric_type)
+
+
+class VectorCodes(NamedTuple):
+    """Vectors in int8.
+
+    Attributes
+    ----------
+    codes : Tensor, int8, shape (n, d + digits)
+    steps : Tensor, float32, shape (n,)
+    norms : Tensor, float32, shape (n,)
+        |x'|
+    residuals : Tensor, float32, shape (n,)
+        |x' - x~|; +inf where int8 cannot hold the vector.
+    terms : Tensor, float64, shape (n, 6)
+        Divided by the step: room for the key of a good centroid; |x'|^2 for L2, |x'| for the inner product; 1;
+        |x' - x~|; a bound of |x~|. And 1 itself.
+    """
+
+    codes: Tensor
+    steps: Tensor
+    norms: Tensor
+    residuals: Tensor
+    terms: Tensor
+
+    @staticmethod
+    def empty(frame: Frame, n: int, d: int) -> VectorCodes:
+        """Room for the codes of n vectors."""
+        steps, norms, residuals = torch.empty(3, n)
+        codes = torch.empty(n, d + frame.digits, dtype=torch.int8)
+        return VectorCodes(codes, steps, norms, residuals, torch.empty(n, 6, dtype=torch.float64))
+
+    def part(self, rows: slice) -> VectorCodes:
+        """The codes of some rows."""
+        return VectorCodes(*(each[rows] for each in self))
+
+    def encode(self, frame: Frame, x: Tensor) -> None:
+        """Write the codes of vectors: float32, (n, d)."""
+        d = x.shape[1]
+        moved = x if frame.shift is None else x - frame.shift
+        least = moved.abs().amax(1).mul_((1 + 1e-6) / LARGEST)
+        weights = torch.floor(frame.ratio / least).clamp_(max=LARGEST)
+        torch.div(frame.ratio, weights, out=self.steps)
+        self.codes[:, d:] = weights[:, None]
+        rounded = (moved * (weights * (1 / frame.ratio))[:, None]).round_()
+        self.codes[:, :d] = rounded
+        torch.linalg.vector_norm(moved, dim=1, out=self.norms)
+        torch.linalg.vector_norm(
+            torch.addcmul(moved, rounded, self.steps[:, None], value=-1), dim=1, out=self.residuals
+        )
+        self.residuals.masked_fill_(~((weights >= 1) & (self.norms < LARGEST_NORM)), float("inf"))
+        norms = self.norms.double()
+        size = norms.square() if frame.metric_type == METRIC_L2 else norms
+        ones = torch.ones_like(size)
+        torch.stack((ones, size, ones, self.residuals.double(), norms + self.residuals, ones), 1, out=self.terms)
+        self.terms[:, :5] /= self.steps[:, None]
+
+
+class CentroidCodes(NamedTuple):
+    """Centroids in int8, in the order of their largest component.
+
+    Attributes
+    ----------
+    vectors : Tensor, float32, shape (k, d)
+        The centroids themselves, in their own order.
+    codes : Tensor, int8, shape (d + digits, columns)
+        Columns beyond the k-th repeat the last one.
+    labels : Tensor, int64, shape (columns,)
+        The centroid in each column.
+    places : Tensor, int64, shape (k,)
+        The column of each centroid.
+    steps, offsets : Tensor, float32, shape (columns / BLOCK,)
+    bounds : Tensor, float64, shape (6, columns / BLOCK)
+        A vector's `terms` times these are the least integer product of a centroid that may be closer.
+    largest_norm : float
+        Of all c'.
+    """
+
+    vectors: Tensor
+    codes: Tensor
+    labels: Tensor
+    places: Tensor
+    steps: Tensor
+    offsets: Tensor
+    bounds: Tensor
+    largest_norm: float
+
+
+def encode_centroids(frame: Frame, centroids: Tensor) -> CentroidCodes | None:
+    """Round centroids: float32, (k, d); None where int8 cannot hold them."""
+    k, d = centroids.shape
+    moved = centroids if frame.shift is None else centroids - frame.shift
+    largest, order = moved.abs().amax(1).sort()
+    if not float(largest[-1]) * d**0.5 < LARGEST_NORM:
+        return None
+    blocks = -(-k // BLOCK)
+    labels = torch.cat([order, order[-1:].expand(blocks * BLOCK - k)])
+    places = torch.empty_like(order).index_copy_(0, order, torch.arange(k))
+    moved = moved.index_select(0, labels)
+    # sorted: the last of a block is its largest
+    steps = largest[BLOCK - 1 :: BLOCK]
+    steps = (steps if len(steps) == blocks else torch.cat([steps, largest[-1:]])) * ((1 + 1e-6) / LARGEST)
+    steps.clamp_(min=1e-30)
+    step = steps.repeat_interleave(BLOCK)[:, None]
+    rounded = (moved / step).round_()
+    residuals = torch.linalg.vector_norm(torch.addcmul(moved, rounded, step, value=-1), dim=1)
+    norms = torch.linalg.vector_norm(moved, dim=1)
+    codes = torch.empty(blocks * BLOCK, d + frame.digits, dtype=torch.int8)
+    codes[:, :d] = rounded
+    offsets = torch.zeros_like(steps)
+    codes[:, d:] = 0
+    if frame.metric_type == METRIC_L2:
+        bias = norms.square().mul_(-0.5).view(blocks, BLOCK)
+        unit = steps * frame.ratio
+        offsets = bias.amax(1) - unit * (LARGEST * frame.digits - 1)
+        # rounded up, and at least the smallest: that only raises the computed score
+        values = (bias - offsets[:, None]).div_(unit[:, None]).add_(1e-3).ceil_()
+        codes[:, d:] = _digits(values.view(-1), frame.digits)
+    norm, residual = (values.view(blocks, BLOCK).amax(1) for values in (norms, residuals))
+    inverse = 1 / steps.double()
+    largest_norm = float(norm.max())
+    # the score to beat is (|x'|^2 - key) / 2, or -key; less what float32 may have rounded
+    gamma = (d + 16) * 2.0**-23
+    if frame.metric_type == METRIC_L2:
+        key, size, least = -0.5 - gamma, 0.5 - gamma, -gamma * largest_norm**2
+    else:
+        key, size, least = -1.0, -gamma * largest_norm, 0.0
+    rounding = torch.full_like(inverse, -2)  # two units for that of the product with `terms`
+    bounds = torch.stack(
+        [key * inverse, size * inverse, (least - offsets) * inverse, -norm * inverse, -residual * inverse, rounding]
+    )
+    return CentroidCodes(centroids, codes.T.contiguous(), labels, places, steps, offsets, bounds, largest_norm)
+
+
+def _digits(values: Tensor, digits: int) -> Tensor:
+    """Write integers as sums of digits in -127 ... 127, what is larger as the largest: float32 (n,) -> (n, digits)."""
+    values = values.clamp_(-LARGEST * digits, LARGEST * digits)
+    each = torch.div(values, digits, rounding_mode="floor")
+    rest = values - each * digits
+    return each[:, None] + (torch.arange(digits) < rest[:, None])
+
+
+class Pairs(NamedTuple):
+    """Pairs of a vector and a centroid.
+
+    Attributes
+    ----------
+    rows, labels : Tensor, int64, shape (n,)
+    """
+
+    rows: Tensor
+    labels: Tensor
+
+
+def keys_of(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -> Tensor:
+    """Return the true distance, or the negated inner product, of each vector and its centroid: shape (n,)."""
+    step = max(1, DISTANCE_BYTES // (4 * x.shape[1]))
+    if len(x) > step:
+        parts = zip(x.split(step), labels.split(step), strict=True)
+        return torch.cat([keys_of(vectors, centroids, own, metric_type) for vectors, own in parts])
+    own = centroids.index_select(0, labels).to(torch.float32)
+    if metric_type == METRIC_L2:
+        return own.sub_(x).square_().sum(1)
+    return own.mul_(x).sum(1).neg_()
+
+
+def key_margin(x_norms: Tensor, keys: Tensor, d: int, largest_norm: float, metric_type: int) -> Tensor:
+    """How far apart two computed keys of a vector must be for their order to be certain: shape (n,)."""
+    gamma = (d + 4) * 2.0**-24
+    if metric_type == METRIC_L2:  # sums of squares have a relative error; the smallest numbers an absolute one
+        return keys.mul(4 * gamma).add_(1e-36)
+    return x_norms.mul(2 * gamma * largest_norm).add_(1e-36)
+
+
+def assign_tile(
+    frame: Frame, x: Tensor, vectors: VectorCodes, centroids: CentroidCodes, labels: Tensor | None, buffer: Tensor
+) -> tuple[Tensor, Tensor, Pairs, Tensor] | None:
+    """Find a good centroid for each vector, and all that may be better.
+
+    Parameters
+    ----------
+    frame : Frame
+    x : Tensor, float32, shape (n, d)
+    vectors : VectorCodes
+        Those of `x`.
+    centroids : CentroidCodes
+    labels : Tensor, int64, shape (n,), or None
+        Good centroids that are known.
+    buffer : Tensor, int32, shape (n, columns)
+        For the products.
+
+    Returns
+    -------
+    labels : Tensor, int64, shape (n,)
+        Those given, or the centroids with the largest computed scores.
+    keys : Tensor, float32, shape (n,)
+        Their `keys_of`.
+    pairs : Pairs
+        What is closer than the label, or as close but for rounding, in the order of the vectors; what is not among
+        them is certainly further.
+    pair_keys : Tensor, float32
+        The `keys_of` of the pairs.
+
+    None where int8 cannot hold a vector, or too many centroids may be the closest for the screen to be of use.
+    """
+    if not float(vectors.residuals.max()) < LARGEST_NORM:
+        return None
+    n, d = x.shape
+    blocks = len(centroids.steps)
+    k = len(centroids.vectors)
+    products = torch._int_mm(vectors.codes, centroids.codes, out=buffer)
+    if k < products.shape[1]:
+        products[:, k:] = _LOWEST
+    by_block = products.view(n * blocks, BLOCK)
+    if labels is None:
+        maxima = by_block.amax(1).view(n, blocks)
+        scores = (maxima * centroids.steps).add_(vectors.steps.reciprocal()[:, None] * centroids.offsets)
+        at = scores.max(1).indices + torch.arange(0, n * blocks, blocks)
+        members = by_block.index_select(0, at)
+        inner = members.max(1, keepdim=True).indices
+        places = (at % blocks)[:, None] * BLOCK + inner
+        labels = centroids.labels[places[:, 0]]
+        products.scatter_(1, places, _LOWEST)
+        maxima.view(-1).index_copy_(0, at, members.scatter_(1, inner, _LOWEST).amax(1))
+    else:
+        products.scatter_(1, centroids.places.index_select(0, labels)[:, None], _LOWEST)
+        maxima = by_block.amax(1).view(n, blocks)
+    keys = keys_of(x, centroids.vectors, labels, frame.metric_type)
+    torch.mul(keys, vectors.terms[:, 2], out=vectors.terms[:, 0])
+    # in float64, for the program may have allowed coarse products in float32
+    least = torch.mm(vectors.terms, centroids.bounds)
+    hits = (maxima >= least).view(-1).nonzero().view(-1)
+    if len(hits) > LARGEST_SHARE * n:
+        return None
+    least_there = least.view(-1).index_select(0, hits).ceil_().clamp_(1 + _LOWEST, -1 - _LOWEST).to(torch.int32)
+    found = (by_block.index_select(0, hits) >= least_there[:, None]).view(-1).nonzero().view(-1)
+    if len(found) > LARGEST_SHARE * n:
+        return None
+    columns = hits.mul_(BLOCK).index_select(0, torch.div(found, BLOCK, rounding_mode="floor")).add_(found % BLOCK)
+    rows = torch.div(columns, blocks * BLOCK, rounding_mode="floor")
+    others = centroids.labels.index_select(0, columns % (blocks * BLOCK))
+    other_keys = keys_of(x.index_select(0, rows), centroids.vectors, others, frame.metric_type)
+    most = keys + key_margin(vectors.norms, keys, d, centroids.largest_norm, frame.metric_type)
+    close = (other_keys <= most.index_select(0, rows)).nonzero().view(-1)
+    pairs = Pairs(rows.index_select(0, close), others.index_select(0, close))
+    return labels, keys, pairs, other_keys.index_select(0, close)
+
+
+def settled(
+    x: Tensor,
+    centroids: CentroidCodes,
+    metric_type: int,
+    labels: Tensor,
+    keys: Tensor,
+    pairs: Pairs,
+    pair_keys: Tensor,
+) -> tuple[Tensor, Tensor, Pairs]:
+    """Take the closest of each vector's label and its pairs.
+
+    Parameters are as in `assign_tile`, and what it returns.
+
+    Returns
+    -------
+    labels, keys : Tensor
+        As given, but for the vectors for which there is something closer.
+    doubtful : Pairs
+        Of each vector for which float32 leaves several centroids: all of these.
+    """
+    vectors, number = pairs.rows.unique_consecutive(return_inverse=True)
+    own_keys, own_labels = keys[vectors], labels[vectors]
+    best = own_keys.scatter_reduce(0, number, pair_keys, "amin")
+    x_norms = best if metric_type == METRIC_L2 else torch.linalg.vector_norm(x[vectors], dim=1)
+    most = best + key_margin(x_norms, best, x.shape[1], centroids.largest_norm, metric_type)
+    near = (pair_keys <= most[number]).nonzero().view(-1)
+    number, others = number[near], pairs.labels[near]
+    found = own_labels.index_copy(0, number, others)
+    own_near = own_keys <= most
+    several = torch.bincount(number, minlength=len(vectors)) + own_near > 1
+    doubtful = Pairs(vectors[:0], others[:0])
+    if bool(several.any()):
+        own = (several & own_near).nonzero().view(-1)
+        among = several[number].nonzero().view(-1)
+        rows = vectors[torch.cat([number[among], own])]
+        doubtful = Pairs(rows, torch.cat([others[among], own_labels[own]]))
+    return labels.index_copy(0, vectors, found), keys.index_copy_(0, vectors, best), doubtful
+
+
+class Carried:
+    """What an assignment leaves for the next one of the same vectors in the same metric, to centroids that have moved.
+
+    Attributes
+    ----------
+    frame : Frame or None
+    codes : VectorCodes or None
+        Of all vectors.
+    labels : Tensor, int64, shape (n,), or None
+        What the last assignment found, where that is a good guess for the next one.
+    failures : int
+        Assignments in which the screen was of little use.
+    """
+
+    def __init__(self) -> None:
+        self.frame: Frame | None = None
+        self.codes: VectorCodes | None = None
+        self.labels: Tensor | None = None
+        self.failures = 0
+        self._last: Tensor | None = None
+
+    def take(self, labels: Tensor) -> None:
+        """Take note of what an assignment found; nobody may change it afterwards."""
+        last, self._last = self._last, labels
+        steady = last is not None and float((last == labels).float().mean()) >= KEPT_SHARE
+        self.labels = labels if steady else None
+
+    def labels_among(self, k: int) -> Tensor | None:
+        """Return good labels, if such are known and all of them are those of k centroids."""
+        if self.labels is None or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < k:
+            return None
+        return self.labels
+
+
+class Screen:
+    """One assignment by int8.
+
+    Attributes
+    ----------
+    tiles : list of slice
+        The rows that are done at a time, as many for each thread.
+    """
+
+    def __init__(
+        self, x: Tensor, frame: Frame, centroids: CentroidCodes, threads: int, carried: Carried | None
+    ) -> None:
+        self._x, self._frame, self._centroids, self._threads, self._carried = x, frame, centroids, threads, carried
+        self._guess = None if carried is None else carried.labels_among(len(centroids.vectors))
+        self._tried = self._left = 0
+        share = -(-len(x) // threads)
+        most = min(TILE_VECTORS, max(TILE_STEP, TILE_PRODUCTS // centroids.codes.shape[1]))
+        self.tiles = row_tiles(len(x), -(-share // (-(-share // most) * TILE_STEP)) * TILE_STEP)
+        if carried is not None and carried.codes is None:
+            codes = VectorCodes.empty(frame, *x.shape)
+            parts = chunks.slices(len(x), ENCODED_VECTORS)  # which, unlike the tiles, have no rows in common
+            workers.map_over_workers(lambda rows: codes.part(rows).encode(frame, x[rows]), parts, threads)
+            carried.frame, carried.codes = frame, codes
+
+    def assign(self, labels: Tensor, keys: Tensor) -> list[slice]:
+        """Find the closest centroids.
+
+        Parameters
+        ----------
+        labels : Tensor, int64, shape (n,)
+            Written.
+        keys : Tensor, float32, shape (n,)
+            Their `keys_of` are written.
+
+        Returns
+        -------
+        list of slice
+            Rows that are left to float32, because a screen saves nothing there.
+        """
+
+        def assign(rows: slice) -> Pairs | None:
+            found = self._assign_tile(rows)
+            if found is None:
+                return None
+            labels[rows], keys[rows], doubtful = found
+            return Pairs(doubtful.rows.add_(rows.start), doubtful.labels)
+
+        found = workers.map_over_workers(assign, self.tiles, self._threads)
+        left = [rows for rows, doubtful in zip(self.tiles, found, strict=True) if doubtful is None]
+        doubtful = [each for each in found if each is not None and len(each.rows)]
+        if doubtful:
+            self._settle(Pairs(*(torch.cat(each) for each in zip(*doubtful, strict=True))), labels, keys)
+        if self._carried is not None:
+            self._carried.failures += 2 * len(left) > len(found)
+        return [slice(0, len(labels))] if len(left) == len(found) else left
+
+    def _settle(self, doubtful: Pairs, labels: Tensor, keys: Tensor) -> None:
+        """Compare in float64 what float32 cannot tell apart; labels and keys are changed in place."""
+        rows, number = doubtful.rows.unique(return_inverse=True)
+        x, centroids, metric_type = self._x[rows], self._centroids.vectors, self._frame.metric_type
+        closest = best_of_pairs(x, centroids, number, doubtful.labels, metric_type)
+        labels[rows], keys[rows] = closest, keys_of(x, centroids, closest, metric_type)
+
+    def _assign_tile(self, rows: slice) -> tuple[Tensor, Tensor, Pairs] | None:
+        if self._left >= FEW_TRIES and 2 * self._left > self._tried:
+            return None
+        self._tried += 1
+        x = self._x[rows]
+        labels = None if self._guess is None else self._guess[rows]
+        if self._carried is not None and self._carried.codes is not None:
+            codes = self._carried.codes.part(rows)
+        else:
+            codes = VectorCodes.empty(self._frame, *x.shape)
+            codes.encode(self._frame, x)
+        columns = self._centroids.codes.shape[1]
+        buffer = workers.workspace(len(x) * columns, x.device)[: len(x) * columns]
+        found = assign_tile(self._frame, x, codes, self._centroids, labels, buffer.view(torch.int32).view(-1, columns))
+        if found is None:
+            self._left += 1
+            return None
+        return settled(x, self._centroids, self._frame.metric_type, *found)
+
+
+def make_screen(x: Tensor, centroids: Tensor, metric_type: int, carried: Carried | None) -> Screen | None:
+    """Prepare an assignment by int8; None where float32 products are the better way, or the only one."""
+    n, d = x.shape
+    k = len(centroids)
+    if x.device.type != "cpu" or k * d < LEAST_FACTORS or n * k * d < LEAST_PRODUCTS or d > 1 << 16:
+        return None
+    if (carried is not None and carried.failures >= MOST_FAILURES) or arithmetic.chosen(x.device) != "int8":
+        return None
+    frame = make_frame(x, metric_type) if carried is None or carried.frame is None else carried.frame
+    codes = None if frame is None else encode_centroids(frame, centroids.to(torch.float32))
+    if frame is None or codes is None:
+        return None
+    return Screen(x, frame, codes, omp_get_max_threads(), carried)
+
+
+def row_tiles(n: int, size: int) -> list[slice]:
+    """Cut n rows into tiles of one size; the last one begins earlier and repeats some rows, which costs less than
+    a product of another shape (oneDNN compiles one for each)."""
+    tiles = list(chunks.slices(n, size))
+    if n > size:
+        tiles[-1] = slice(n - size, n)
+    return tiles

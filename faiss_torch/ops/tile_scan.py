@@ -1,0 +1,314 @@
+"""The list-major scan of tiles: every tile once, against the queries that look at it, screened and then verified.
+
+A first look at some of a query's tiles, or at all of them where the batch is small, keeps the minima of chunks of
+`CHUNK` columns. The k-th smallest of them is about the k-th smallest score, or more; a little is added for the
+rounding. That is a guess. The second look lets through every row that may have a score as small as the guess: a
+comparison a chunk, and a rare second look at its columns. Survivors are verified by true distances, and a query whose
+k-th true score does lie under the guess has its certificate: nothing that was screened out can be closer. Queries
+without it, or with so many survivors that screening saves nothing, are left to the caller.
+
+torch's operations are chosen by their measured rates: `index_select` takes half the time of indexing, shifts a third of
+that of a division, and of a mask of which little is true, the words of eight are looked through first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..threads import omp_get_max_threads
+from . import topk, workers
+from .collect import Candidates
+from .tile_screen import ROUNDED_QUERIES, Screen, Span
+
+#: Columns of a tile that one minimum stands for; a tile has a multiple of it.
+CHUNK_BITS = 5
+CHUNK = 1 << CHUNK_BITS
+
+#: Scores that are computed before anything is done with them: they stay in a core's cache.
+BATCH_SCORES = 1 << 19
+
+#: Queries in one product.
+GROUP = 512
+
+#: Rows of a query that may survive: so many for each of the k wanted, or this part of all that it looks at. With more,
+#: screening saves nothing, and the query is left to the caller.
+SURVIVORS_A_NEIGHBOUR = 24
+LARGEST_SHARE = 1 / 16
+
+#: Survivors of a batch, as a part of its rows, from which on those of single queries are counted.
+MANY = 1 / 32
+
+#: Integer scores are compared with no more than this.
+LARGEST_LIMIT = 2.0**30
+
+
+class Visits(NamedTuple):
+    """Which queries look at which tiles, by tile.
+
+    Attributes
+    ----------
+    queries : Tensor, int64
+    keys : Tensor, int64
+        What candidates are known by: the query, or ``query * nprobe + rank``.
+    spans : list of (tile, first, last)
+        The entries [first, last) look at a tile.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    spans: list[Span]
+
+
+class Look(NamedTuple):
+    """Computed scores of some spans: n pairs of a query and a tile.
+
+    Attributes
+    ----------
+    queries, keys : Tensor, int64, shape (n,)
+    tiles : Tensor, int64, shape (n,), or (1,) where all pairs are of one tile
+    chunks : Tensor, int64, shape (n,), or None
+        Chunks of each pair, where there is more than one tile.
+    scores : Tensor, shape (nchunk, CHUNK)
+    minima : Tensor, shape (nchunk,)
+    """
+
+    queries: Tensor
+    keys: Tensor
+    tiles: Tensor
+    chunks: Tensor | None
+    scores: Tensor
+    minima: Tensor
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Repeat what is known of each pair for each of its chunks: (n,) -> (nchunk,)."""
+        if self.chunks is None:
+            return values[:, None].expand(-1, len(self.minima) // len(values)).reshape(-1)
+        return torch.repeat_interleave(values, self.chunks, output_size=len(self.minima))
+
+    def pairs_of(self, chunks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pair that each chunk belongs to, and which of the pair's chunks it is."""
+        if self.chunks is None:
+            each = len(self.minima) // len(self.queries)
+            pairs = torch.div(chunks, each, rounding_mode="floor")
+            return pairs, chunks - pairs * each
+        ends = self.chunks.cumsum(0)
+        pairs = torch.searchsorted(ends, chunks, right=True)
+        return pairs, chunks - (ends - self.chunks).index_select(0, pairs)
+
+    def of_pairs(self, pairs: Tensor) -> Tensor:
+        """The tile of each of some pairs, or the one of all."""
+        return self.tiles if self.chunks is None else self.tiles.index_select(0, pairs)
+
+
+def look_at(screen: Screen, visits: Visits, spans: list[Span], kept: bool) -> Look:
+    """Compute the scores of some spans and the minima of their chunks; `kept` ones have room of their own."""
+    tiles = torch.tensor([tile for tile, _, _ in spans])
+    columns = screen.tile_set.columns.index_select(0, tiles)
+    if len(spans) == 1:
+        _, first, last = spans[0]
+        queries, keys = visits.queries[first:last], visits.keys[first:last]
+        elements = len(queries) * int(columns)
+        chunks = None
+    else:
+        queries, keys = (_concatenated(each, spans) for each in (visits.queries, visits.keys))
+        sizes = torch.tensor([last - first for _, first, last in spans])
+        elements = int((sizes * columns).sum())
+        tiles = torch.repeat_interleave(tiles, sizes, output_size=len(queries))
+        chunks = torch.repeat_interleave(columns >> CHUNK_BITS, sizes, output_size=len(queries))
+    dtype = screen.tile_set.arithmetic.score_dtype
+    # a product of a rounded number of queries may write a little more than is wanted
+    room = elements + ROUNDED_QUERIES * int(columns.max())
+    if kept:
+        scores = torch.empty(room, dtype=dtype)
+    else:
+        scores = workers.workspace(room, torch.device("cpu")).view(dtype)
+    screen.multiply(spans, queries, scores)
+    scores = scores[:elements].view(-1, CHUNK)
+    return Look(queries, keys, tiles, chunks, scores, scores.amin(1))
+
+
+def _concatenated(values: Tensor, spans: list[Span]) -> Tensor:
+    """Return the entries of some spans; those that follow each other are one slice."""
+    pieces: list[tuple[int, int]] = []
+    for _, first, last in spans:
+        if pieces and pieces[-1][1] == first:
+            pieces[-1] = (pieces[-1][0], last)
+        else:
+            pieces.append((first, last))
+    parts = [values[first:last] for first, last in pieces]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def batches(spans: Iterable[Span], columns: list[int], limit: int) -> Iterator[list[Span]]:
+    """Cut spans to products of at most `GROUP` queries, and collect them to batches of about so many scores."""
+    batch: list[Span] = []
+    elements = 0
+    for tile, first, last in spans:
+        width = columns[tile]
+        pieces = -(-(last - first) // max(1, min(GROUP, limit // width)))
+        step = -(-(last - first) // pieces)
+        for begin in range(first, last, step):
+            end = min(last, begin + step)
+            if batch and elements + (end - begin) * width > limit:
+                yield batch
+                batch, elements = [], 0
+            batch.append((tile, begin, end))
+            elements += (end - begin) * width
+    if batch:
+        yield batch
+
+
+def where_true(mask: Tensor) -> Tensor:
+    """Return where a mask, of a multiple of 8 elements of which few are true, is true: int64, ascending."""
+    words = mask.view(torch.int64).nonzero().view(-1)
+    inner = mask.view(-1, 8).index_select(0, words).view(-1).nonzero().view(-1)
+    return (words << 3).index_select(0, inner >> 3).add_(inner & 7)
+
+
+class Scan:
+    """One search: its screen, and the guesses of the k-th scores.
+
+    Parameters
+    ----------
+    screen : Screen
+    k : int
+    rows : Tensor, int64, shape (nq,)
+        How many rows each query looks at.
+
+    Attributes
+    ----------
+    guesses : Tensor, float32, shape (nq,)
+        What the second look asks for: rows whose score may be as small as this. -inf for a query that is given up.
+    """
+
+    def __init__(self, screen: Screen, k: int, rows: Tensor) -> None:
+        self.screen = screen
+        self.columns = screen.tile_set.columns.tolist()
+        self.guesses = torch.full((len(screen.terms),), float("inf"))
+        self._allowed = (rows * LARGEST_SHARE).long().clamp_(min=SURVIVORS_A_NEIGHBOUR * k)
+        self._counting = threading.Lock()
+
+    def first_look(self, visits: Visits, places: Tensor, width: int, k: int, kept: bool) -> list[Look]:
+        """Look at tiles to guess the k-th score of each query.
+
+        Parameters
+        ----------
+        visits : Visits
+        places : Tensor, int64
+            For each entry: where the chunks of its tile begin among all that the query looks at.
+        width : int
+            How many chunks a query looks at, at most.
+        k : int
+        kept : bool
+            Whether the computed scores are to be returned.
+        """
+        minima = torch.full((len(self.guesses), width), float("inf"))
+        threads = omp_get_max_threads()
+        limit = BATCH_SCORES
+        if kept:
+            total = sum((last - first) * self.columns[tile] for tile, first, last in visits.spans)
+            limit = min(limit, -(-total // threads))
+
+        def look(spans: list[Span]) -> Look | None:
+            looked = look_at(self.screen, visits, spans, kept)
+            self._write_guesses(looked, _concatenated(places, spans) + looked.queries * width, minima.view(-1))
+            return looked if kept else None
+
+        looks = workers.map_over_workers(look, batches(visits.spans, self.columns, limit), threads)
+        if width >= k:
+            self.guesses = topk.smallest(minima, k)[0].amax(1)
+        return [looked for looked in looks if looked is not None]
+
+    def _write_guesses(self, look: Look, begins: Tensor, minima: Tensor) -> None:
+        """Write guesses of the smallest score of each chunk, those of a pair from its place on."""
+        tiles = self.screen.tile_set
+        terms = self.screen.terms.index_select(0, look.queries)
+        values = look.minima - look.spread(_of_tiles(terms, tiles.upper, look.tiles))
+        values *= look.spread(terms[:, 3] * tiles.steps.index_select(0, look.tiles))
+        if look.chunks is None:
+            begins = begins - torch.arange(0, len(values), len(values) // len(begins))
+        else:
+            begins = begins - (look.chunks.cumsum(0) - look.chunks)
+        minima.index_copy_(0, look.spread(begins) + torch.arange(len(values)), values)
+
+    def second_look(self, visits: Visits, looks: list[Look] | None = None) -> list[Candidates]:
+        """Return the rows whose score may be as small as the guess, with lower bounds of their scores.
+
+        Parameters
+        ----------
+        visits : Visits
+        looks : list of Look, optional
+            Those at all visits, where they were kept.
+        """
+        wanted = self.guesses * self.screen.terms[:, 0]
+        threads = omp_get_max_threads()
+        if looks is not None:
+            found = workers.map_over_workers(lambda look: self._survivors(look, wanted), looks, threads)
+        else:
+
+            def part(spans: list[Span]) -> Candidates:
+                return self._survivors(look_at(self.screen, visits, spans, False), wanted)
+
+            found = workers.map_over_workers(part, batches(visits.spans, self.columns, BATCH_SCORES), threads)
+        return found + self._always(visits)
+
+    def _survivors(self, look: Look, wanted: Tensor) -> Candidates:
+        tiles = self.screen.tile_set
+        terms = self.screen.terms.index_select(0, look.queries)
+        shift = _of_tiles(terms, tiles.lower, look.tiles)
+        limits = wanted.index_select(0, look.queries)
+        limits = limits.div_(tiles.steps.index_select(0, look.tiles)).add_(shift)
+        if look.scores.dtype == torch.int32:
+            limits = limits.clamp_(-LARGEST_LIMIT, LARGEST_LIMIT).ceil_().to(torch.int32)
+        hits = (look.minima <= look.spread(limits)).nonzero().view(-1)
+        pairs, chunks = look.pairs_of(hits)
+        values = look.scores.index_select(0, hits)
+        found = where_true((values <= limits.index_select(0, pairs)[:, None]).view(-1))
+        hit = found >> CHUNK_BITS
+        columns = (chunks.index_select(0, hit) << CHUNK_BITS).add_(found & (CHUNK - 1))
+        pairs = pairs.index_select(0, hit)
+        if len(found) > MANY * look.scores.numel():
+            self._count(look.queries.index_select(0, pairs), wanted)
+        tile = look.of_pairs(pairs)
+        scores = values.view(-1).index_select(0, found) - shift.index_select(0, pairs)
+        scores *= terms[:, 3].index_select(0, pairs)
+        scores *= tiles.steps.index_select(0, tile)
+        keys = look.keys.index_select(0, pairs)
+        used = columns < tiles.rows.index_select(0, tile)
+        positions = columns.add_(tiles.begins.index_select(0, tile))
+        if len(tiles.hidden):
+            used &= ~torch.isin(positions, tiles.hidden)
+        if not bool(used.all()):
+            keys, positions, scores = keys[used], positions[used], scores[used]
+        return Candidates(keys, positions, scores)
+
+    def _count(self, queries: Tensor, wanted: Tensor) -> None:
+        """Count survivors, and give up queries that have too many."""
+        with self._counting:
+            self._allowed -= torch.bincount(queries, minlength=len(self._allowed))
+            given_up = self._allowed < 0
+            self.guesses[given_up] = float("-inf")
+            wanted[given_up] = float("-inf")
+
+    def _always(self, visits: Visits) -> list[Candidates]:
+        """The rows that are not in the tiles."""
+        found = []
+        for tile, first, last in visits.spans:
+            rows = self.screen.tile_set.tiles[tile].always
+            if rows is not None:
+                keys = visits.keys[first:last].repeat_interleave(len(rows))
+                positions = (rows + self.screen.tile_set.begins[tile]).repeat(last - first)
+                found.append(Candidates(keys, positions, torch.full((len(keys),), float("-inf"))))
+        return found
+
+
+def _of_tiles(terms: Tensor, coefficients: Tensor, tiles: Tensor) -> Tensor:
+    """Products of the first terms of n queries with the coefficients of their tiles, or of one: shape (n,)."""
+    if len(tiles) == 1:
+        return terms[:, :3] @ coefficients[int(tiles)]
+    return (terms[:, :3] * coefficients.index_select(0, tiles)).sum(1)

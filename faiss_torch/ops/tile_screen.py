@@ -1,0 +1,168 @@
+"""A screen of tiles: what `tile_scan` multiplies and what it knows of the products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import bf16_tiles, int8_tiles
+from .tiles import Frame, Queries, Tile
+
+
+class Arithmetic(NamedTuple):
+    """How one arithmetic rounds and multiplies."""
+
+    name: str
+    make_tile: Callable[[Frame, Tensor], Tile]
+    encode_queries: Callable[[Frame, Tensor], Queries]
+    multiply: Callable[[Tensor, Tile, Tensor], None]
+    score_dtype: torch.dtype
+
+
+ARITHMETICS = {
+    "int8": Arithmetic("int8", int8_tiles.make_tile, int8_tiles.encode_queries, int8_tiles.multiply, torch.int32),
+    "bf16": Arithmetic("bf16", bf16_tiles.make_tile, bf16_tiles.encode_queries, bf16_tiles.multiply, torch.float32),
+}
+
+#: Products are of a multiple of so many queries, or of few, since oneDNN compiles one for every number.
+ROUNDED_QUERIES = 32
+
+#: A span of one tile and the entries [first, last) of a `tile_scan.Visits` that look at it.
+Span = tuple[int, int, int]
+
+
+class TileSet(NamedTuple):
+    """Tiles of one storage.
+
+    Attributes
+    ----------
+    arithmetic : Arithmetic
+    frame : Frame
+    tiles : sequence of Tile
+    begins, rows, columns : Tensor, int64, shape (ntiles,)
+        First stored row, number of rows, and columns.
+    steps : Tensor, float32, shape (ntiles,)
+    lower, upper : Tensor, float32, shape (ntiles, 3)
+        See `Screen`.
+    hidden : Tensor, int64
+        Stored rows that are not in their tiles.
+    """
+
+    arithmetic: Arithmetic
+    frame: Frame
+    tiles: Sequence[Tile]
+    begins: Tensor
+    rows: Tensor
+    columns: Tensor
+    steps: Tensor
+    lower: Tensor
+    upper: Tensor
+    hidden: Tensor
+
+    @staticmethod
+    def make(arithmetic: Arithmetic, frame: Frame, tiles: Sequence[Tile], begins: Tensor, rows: Tensor) -> TileSet:
+        """Collect tiles; `begins` and `rows` are int64, shape (ntiles,)."""
+        facts = torch.tensor([(tile.step, tile.offset, tile.norm, tile.residual) for tile in tiles])
+        steps, offsets, norms, residuals = facts.view(-1, 4).T.contiguous()
+        columns = torch.tensor([tile.codes.shape[1] for tile in tiles], dtype=torch.int64)
+        # what float32 makes of squares, norms and sums is little beside the residuals, and part of the bounds
+        rounding = frame.rounding
+        lower = torch.stack(
+            [
+                norms.square() * rounding - offsets,
+                norms * (1 + rounding),
+                residuals * (1 + rounding) + norms * rounding,
+            ],
+            1,
+        )
+        # the errors of d components add up to about the root of d of what they can at most
+        doubt = min(1.0, 4 / frame.d**0.5)
+        upper = torch.stack([-offsets, norms * -doubt, residuals * -doubt], 1)
+        each = steps[:, None]
+        hidden = [begins[i] + tile.always for i, tile in enumerate(tiles) if tile.always is not None]
+        nowhere = torch.empty(0, dtype=torch.int64)
+        return TileSet(
+            arithmetic,
+            frame,
+            tiles,
+            begins,
+            rows,
+            columns,
+            steps,
+            lower / each,
+            upper / each,
+            torch.cat([nowhere, *hidden]),
+        )
+
+
+class ListTiles(NamedTuple):
+    """Tiles of inverted lists.
+
+    Attributes
+    ----------
+    tile_set : TileSet
+    firsts, counts : Tensor, int64, shape (nlist,)
+        List j has the tiles ``[firsts[j], firsts[j] + counts[j])``.
+    """
+
+    tile_set: TileSet
+    firsts: Tensor
+    counts: Tensor
+
+
+#: Gives the tiles of all lists that a search is to scan, or None where making them does not pay yet. It takes where the
+#: lists begin, their sizes, and how often each is to be scanned, int64, (nlist,), and the name of the arithmetic.
+TilesFor = Callable[[Tensor, Tensor, Tensor, str], ListTiles | None]
+
+
+class Screen:
+    """The queries of one search against tiles.
+
+    For a query and a tile, ``true score >= (computed - terms[:3] @ lower) * terms[3] * steps``; and with `upper` in the
+    place of `lower`, the right side is a guess of the true score that is seldom too small.
+
+    Parameters
+    ----------
+    tile_set : TileSet
+    xq : Tensor, float32, shape (nq, d)
+        Finite.
+
+    Attributes
+    ----------
+    terms : Tensor, float32, shape (nq, 4)
+    """
+
+    def __init__(self, tile_set: TileSet, xq: Tensor) -> None:
+        self.tile_set = tile_set
+        queries = tile_set.arithmetic.encode_queries(tile_set.frame, xq)
+        self._codes = queries.codes
+        inverse = queries.steps.reciprocal()
+        self.terms = torch.stack([inverse, queries.residuals * inverse, queries.norms * inverse, queries.steps], 1)
+
+    def multiply(self, spans: Sequence[Span], queries: Tensor, out: Tensor) -> None:
+        """Compute the scores of tiles for their queries, one tile behind the other, each (queries, columns).
+
+        Parameters
+        ----------
+        spans : list of (tile, first, last)
+        queries : Tensor, int64, shape (n,)
+            Those of all spans.
+        out : Tensor, shape (elements,)
+            With room for `ROUNDED_QUERIES` queries more than there are.
+        """
+        codes = self._codes.new_empty(len(queries) + ROUNDED_QUERIES, self._codes.shape[1])
+        torch.index_select(self._codes, 0, queries, out=codes[: len(queries)])
+        multiply = self.tile_set.arithmetic.multiply
+        begin = filled = 0
+        for tile_no, first, last in spans:
+            tile = self.tile_set.tiles[tile_no]
+            columns, n = tile.codes.shape[1], last - first
+            # what is computed beyond n is overwritten by the next tile, or not looked at
+            rounded = n if n <= ROUNDED_QUERIES else -(-n // ROUNDED_QUERIES) * ROUNDED_QUERIES
+            end = filled + rounded * columns
+            multiply(codes[begin : begin + rounded], tile, out[filled:end].view(rounded, columns))
+            begin += n
+            filled += n * columns

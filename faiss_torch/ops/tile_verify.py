@@ -1,0 +1,106 @@
+"""Verification of what a scan of tiles lets through: true distances, and the certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..constants import FLT_MAX
+from .collect import Candidates, top_k_of
+from .screen import Scorer
+from .tile_scan import Scan, Visits
+from .tiles import largest_scores
+
+#: A range search gives up queries with more survivors than a search for so many neighbours may have.
+RANGE_NEIGHBOURS = 64
+
+#: Searches some queries again, given what their k-th scores are at most: see `verified`.
+Again = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+#: Finds the candidates of some queries without tiles: see `within_radius`.
+ByScores = Callable[[Tensor], list[Candidates]]
+
+
+def verified(
+    scan: Scan,
+    scorer: Scorer,
+    found: list[Candidates],
+    per_query: int,
+    ids: Tensor | None,
+    k: int,
+    metric_type: int,
+    again: Again,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the k closest of what a scan found.
+
+    A query has its certificate when its k-th true score is no larger than its guess was. If it is larger, it is a bound
+    of the k-th score all the same, with which the query is searched again.
+
+    Parameters
+    ----------
+    scan : Scan
+    scorer : Scorer
+        Gives true distances.
+    found : list of Candidates
+        With lower bounds as their scores.
+    per_query : int
+        A candidate's key divided by this is its query.
+    ids : Tensor, int64, or None
+        The id of each stored row; None where the row is the id.
+    k, metric_type : int
+    again : callable
+        Takes queries, int64, (n,), and bounds, and returns what this function does.
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (nq, k)
+    positions : Tensor, int64, shape (nq, k)
+    left : Tensor, bool, shape (nq,)
+        Queries that are left without a certificate.
+    """
+    frame, largest_norm = scan.screen.tile_set.frame, scorer.stored.largest_norm
+
+    def at_most(queries: Tensor, distances: Tensor) -> Tensor:
+        return largest_scores(frame, scorer.xq.index_select(0, queries), largest_norm, distances)
+
+    candidates = Candidates.concatenate(found, scorer.xq.device)
+    distances, positions = top_k_of(candidates, per_query, scorer, ids, k, metric_type, at_most)
+    kth = distances[:, -1]
+    bounds = at_most(torch.arange(scorer.nq), kth)
+    left = ~(bounds <= scan.guesses)
+    if bool(left.any()):
+        retried = (left & (scan.guesses > float("-inf")) & (kth.abs() < FLT_MAX)).nonzero().view(-1)
+        if len(retried):
+            distances[retried], positions[retried], left[retried] = again(retried, bounds[retried])
+    return distances, positions, left
+
+
+def within_radius(
+    scan: Scan, scorer: Scorer, visits: Visits, radius: float, per_query: int, by_scores: ByScores
+) -> list[Candidates]:
+    """Return all rows that may be within a radius.
+
+    Parameters
+    ----------
+    scan : Scan
+    scorer : Scorer
+    visits : Visits
+    radius : float
+        A distance, in the metric's own sign.
+    per_query : int
+        A candidate's key divided by this is its query.
+    by_scores : callable
+        Does it for some queries, int64, (n,), by scores of the vectors themselves; the keys of what it returns are
+        those of a search of these queries only.
+    """
+    radii = scorer.xq.new_full((scorer.nq,), radius)
+    scan.guesses = largest_scores(scan.screen.tile_set.frame, scorer.xq, scorer.stored.largest_norm, radii)
+    found = scan.second_look(visits)
+    given_up = scan.guesses == float("-inf")
+    if not bool(given_up.any()):
+        return found
+    again = given_up.nonzero().view(-1)
+    kept = [each.chosen(~given_up[each.queries(per_query)]) for each in found]
+    return kept + [each.renumbered(again, per_query) for each in by_scores(again)]

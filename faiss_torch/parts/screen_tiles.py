@@ -1,0 +1,130 @@
+"""Tiles of stored vectors: made when a search has use for them, and kept until the vectors change."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+
+from ..ops import workers
+from ..ops.lists import ranges
+from ..ops.screen import BLOCK, Stored
+from ..ops.tile_screen import ARITHMETICS, ListTiles, TileSet
+from ..ops.tiles import Frame, Tile, make_frame
+from ..threads import omp_get_max_threads
+
+#: Rows of a tile: a longer list has several.
+TILE_ROWS = 2048
+
+#: A tile is made when so many times its rows have been, or are about to be, scanned: about what making it costs.
+SCANS_WORTH_A_TILE = 4
+
+#: Vectors of which the frame is made.
+SAMPLE = 16384
+
+
+def _blocks(rows: Tensor) -> Tensor:
+    return torch.div(rows, BLOCK, rounding_mode="floor")
+
+
+class ScreenTiles:
+    """Tiles of the lists, or of the runs of one length, in which stored rows are scanned.
+
+    Parameters
+    ----------
+    metric_type : int
+    arithmetic : str
+        A key of `tile_screen.ARITHMETICS`.
+    """
+
+    def __init__(self, metric_type: int, arithmetic: str) -> None:
+        self.metric_type = metric_type
+        self.arithmetic = arithmetic
+        self._frame: Frame | None = None
+        self._tiles: list[list[Tile] | None] = []
+        self._made_sizes = torch.empty(0, dtype=torch.int64)  # -1 where there is no tile
+        self._rows_scanned = 0
+        self._collected: ListTiles | None = None
+        self._changed: list[Tensor] = []
+        self._making = threading.Lock()
+
+    def changed(self, rows: Tensor | slice) -> None:
+        """Take note that other vectors stand in some rows: int64 or a slice."""
+        some = torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        if len(some):
+            self._changed.append(_blocks(some).unique())
+
+    def for_search(self, stored: Stored, begins: Tensor, sizes: Tensor, visits: Tensor) -> ListTiles | None:
+        """Return the tiles of all lists that are to be scanned, or None where making them does not pay yet.
+
+        Parameters
+        ----------
+        stored : Stored
+        begins, sizes : Tensor, int64, shape (nlist,)
+            Where the lists stand.
+        visits : Tensor, int64, shape (nlist,)
+            How often each list is to be scanned.
+        """
+        with self._making:
+            self._forget_changed(begins, sizes)
+            missing = ((visits > 0) & (self._made_sizes != sizes)).nonzero().view(-1)
+            if len(missing):
+                self._rows_scanned += int((visits * sizes).sum())
+                if self._rows_scanned < SCANS_WORTH_A_TILE * int(sizes[missing].sum()):
+                    return None
+                self._rows_scanned = 0
+                self._make(stored, begins, sizes, missing)
+            if self._collected is None:
+                self._collected = self._collect(begins, sizes)
+            return self._collected
+
+    def _forget_changed(self, begins: Tensor, sizes: Tensor) -> None:
+        """Forget the tiles of lists in which a row has changed."""
+        known, wanted = len(self._tiles), len(sizes)
+        if known != wanted:
+            self._tiles = self._tiles[:wanted] + [None] * (wanted - known)
+            self._made_sizes = torch.cat([self._made_sizes[:wanted], sizes.new_full((max(0, wanted - known),), -1)])
+            self._collected = None
+        if not self._changed:
+            return
+        blocks = torch.cat(self._changed).unique()
+        self._changed = []
+        first, behind = (torch.searchsorted(blocks, _blocks(each)) for each in (begins, begins + sizes + (BLOCK - 1)))
+        self._made_sizes[first < behind] = -1
+        self._collected = None
+
+    def _make(self, stored: Stored, begins: Tensor, sizes: Tensor, list_nos: Tensor) -> None:
+        frame = self._frame
+        if frame is None:
+            rows = ranges(begins, sizes)
+            frame = self._frame = make_frame(stored.at(rows[:: max(1, len(rows) // SAMPLE)]), self.metric_type)
+        make_tile = ARITHMETICS[self.arithmetic].make_tile
+
+        def make(list_no: int) -> None:
+            begin, end = int(begins[list_no]), int(begins[list_no] + sizes[list_no])
+            self._tiles[list_no] = [
+                make_tile(frame, stored.part(first, min(first + TILE_ROWS, end)))
+                for first in range(begin, end, TILE_ROWS)
+            ]
+
+        workers.map_over_workers(make, list_nos.tolist(), omp_get_max_threads())
+        self._made_sizes[list_nos] = sizes[list_nos]
+        self._collected = None
+
+    def _collect(self, begins: Tensor, sizes: Tensor) -> ListTiles:
+        made = (self._made_sizes == sizes).tolist()
+        tiles = [of_list or [] if is_made else [] for of_list, is_made in zip(self._tiles, made, strict=True)]
+        counts = torch.tensor([len(of_list) for of_list in tiles])
+        firsts = counts.cumsum(0) - counts
+        offsets = (torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)) * TILE_ROWS
+        rows = (sizes.repeat_interleave(counts) - offsets).clamp_(max=TILE_ROWS)
+        assert self._frame is not None
+        tile_set = TileSet.make(
+            ARITHMETICS[self.arithmetic],
+            self._frame,
+            [tile for of_list in tiles for tile in of_list],
+            begins.repeat_interleave(counts) + offsets,
+            rows,
+        )
+        return ListTiles(tile_set, firsts, counts)
