@@ -1,5 +1,6 @@
 """Worker threads and conductors: order, errors, and that nobody else's threads change."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -117,7 +118,8 @@ def test_a_worker_that_is_late_is_not_waited_for():
     both_wait.wait(timeout=20)
     found: list[list[int]] = []
     second = threading.Thread(
-        target=lambda: found.append(workers.conduct(lambda: workers.map_over_workers(abs, range(-3, 0), 2), CPU))
+        # of three threads, the first call takes one
+        target=lambda: found.append(workers.conduct(lambda: workers.map_over_workers(abs, range(-3, 0), 3), CPU))
     )
     second.start()
     second.join(timeout=20)
@@ -126,6 +128,32 @@ def test_a_worker_that_is_late_is_not_waited_for():
     first.join(timeout=20)
     assert ended_before_the_first == [[3, 2, 1]]
     assert workers.conduct(lambda: workers.map_over_workers(abs, [-1, 2], 2), CPU) == [1, 2]
+
+
+def test_calls_at_the_same_time_share_the_cores():
+    def threads_of_a_loop() -> int:
+        meeting = threading.Barrier(2)
+
+        def meet(_: object) -> int:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                meeting.wait(timeout=0.5)
+            return threading.get_ident()
+
+        return len(set(workers.map_over_workers(meet, range(2), 2)))
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def other_call() -> None:
+        begun.set()
+        go_on.wait(timeout=20)
+
+    other = threading.Thread(target=lambda: workers.conduct(other_call, CPU))
+    other.start()
+    begun.wait(timeout=20)
+    beside_another = workers.conduct(threads_of_a_loop, CPU)
+    go_on.set()
+    other.join(timeout=20)
+    assert (beside_another, workers.conduct(threads_of_a_loop, CPU)) == (1, 2)
 
 
 def test_after_an_error_no_task_is_started():

@@ -38,6 +38,7 @@ class FlatAssignment:
 
     def __init__(self, facts: RowFacts, centroids: tuple[Tensor, int, Tensor, float]) -> None:
         self._facts, self._centroids = facts, centroids
+        self._ntotal = len(centroids[0])
         self.products = centroids[0].numel()
 
     def __call__(self, codes: Tensor) -> Tensor:
@@ -51,15 +52,11 @@ class FlatAssignment:
 
     def is_of(self, facts: RowFacts | None, ntotal: int, metric_type: int) -> bool:
         """Whether these are the vectors that a flat index holds which knows so much about them."""
-        return self._facts is facts and len(self._centroids[0]) == ntotal and self._facts.metric_type == metric_type
+        return self._facts is facts and self._ntotal == ntotal and self._facts.metric_type == metric_type
 
     def __eq__(self, other: object) -> bool:
         # the facts are made anew when vectors change, and grow with them when some are added
-        return (
-            isinstance(other, FlatAssignment)
-            and self._facts is other._facts
-            and len(self._centroids[0]) == len(other._centroids[0])
-        )
+        return isinstance(other, FlatAssignment) and self._facts is other._facts and self._ntotal == other._ntotal
 
     __hash__ = None  # type: ignore[assignment]
 

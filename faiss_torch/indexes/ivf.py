@@ -135,10 +135,10 @@ class IndexIVF(_IVFSearch):
         x = self._as_stored(x)
         assignment = self._later_assignment()
         if assignment is not None and self.direct_map.no():
-            ntotal = self.ntotal
-            given = self._ids_or_next(ids, len(x))
+            ntotal, n = self.ntotal, x.shape[0]
+            given = self._ids_or_next(ids, n)
             try:
-                self.ntotal = ntotal + len(x)
+                self.ntotal = ntotal + n
                 lists.add_later(given, x.view(torch.uint8), assignment, assignment.products)
             except BaseException:  # then it added nothing
                 self.ntotal = ntotal

@@ -99,6 +99,9 @@ def top_k_of(
     """
     similarity = METRICS[metric_type].similarity
     nq = scorer.nq
+    if nq == 1 and len(candidates.keys):
+        scores, rows = candidates.scores[None], candidates.positions[None]
+        return verified_topk(scorer, torch.zeros_like(rows[0, :1]), scores, rows, ids, k, similarity, largest_scores)
     queries = candidates.queries(per_query)
     # narrow keys sort in a third of the time
     order = queries.to(torch.int16 if nq <= LARGEST_INT16 else torch.int32).argsort(stable=True)

@@ -53,7 +53,7 @@ def tiles_of(scorer: Scorer, n: int, k: int, tiles_for: TilesFor | None) -> List
     if name not in ARITHMETICS:
         return None
     begins = torch.arange(0, n, RUN)
-    return tiles_for(begins, (n - begins).clamp_(max=RUN), torch.full_like(begins, scorer.nq), name)
+    return tiles_for(begins, (n - begins).clamp_(max=RUN), torch.arange(len(begins)), scorer.nq, name)
 
 
 def search(

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import arithmetic
+from ..threads import omp_get_max_threads
+from . import arithmetic, ivf_tiles_single, workers
 from .collect import Candidates
 from .ivf_scan import SHORT_LIST, Lists
 from .lists import ranges
@@ -26,6 +27,12 @@ CHUNKS_A_NEIGHBOUR = 6
 FEWEST_CHUNKS_A_NEIGHBOUR = 1
 FEWEST_ROWS_OF_A_LIST = 8
 FEWEST_COMPONENTS = 16
+
+#: So few queries are searched one by one.
+SINGLE_QUERIES = 4
+
+#: So few pairs of a query and a tile are not sorted: hardly two are of one tile.
+FEW_PAIRS = 64
 
 #: Short lists are scanned by tiles only where they have so many queries each.
 GROUP_OF_A_SHORT_LIST = 4
@@ -50,10 +57,10 @@ def tiles_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k: int)
     total, nprobed = int(rows.sum()), int((rows > 0).sum())
     if total < FEWEST_ROWS_OF_A_LIST * nprobed or total < FEWEST_CHUNKS_A_NEIGHBOUR * CHUNK * k * scorer.nq:
         return None
-    visits = torch.bincount(probes.reshape(-1) + 1, minlength=len(lists.sizes) + 1)[1:]
-    if total < SHORT_LIST * nprobed and nprobed < GROUP_OF_A_SHORT_LIST * int((visits > 0).sum()):
+    list_nos = probes.reshape(-1)
+    if total < SHORT_LIST * nprobed and nprobed < GROUP_OF_A_SHORT_LIST * len(list_nos.unique()):
         return None
-    return lists.tiles_for(lists.begins, lists.sizes, visits, name)
+    return lists.tiles_for(lists.begins, lists.sizes, list_nos, 1, name)
 
 
 class _Pairs(NamedTuple):
@@ -74,17 +81,26 @@ class _Pairs(NamedTuple):
     chunks_of_query: Tensor
 
 
+def _one_each(list_tiles: ListTiles, probes: Tensor) -> bool:
+    """Whether each of these probes is of a list that has one tile."""
+    return bool((probes >= 0).all()) and bool((list_tiles.counts.index_select(0, probes) == 1).all())
+
+
 def _pairs(list_tiles: ListTiles, probes: Tensor) -> _Pairs:
     """Lay out which tiles each query looks at, in the order of its probes."""
     nq, nprobe = probes.shape
     flat = probes.reshape(-1)
+    keys = torch.arange(len(flat))
+    queries = torch.arange(nq).repeat_interleave(nprobe, output_size=len(flat))
+    if _one_each(list_tiles, flat):
+        tiles = list_tiles.firsts.index_select(0, flat)
+        chunks = (list_tiles.tile_set.columns.index_select(0, tiles) >> CHUNK_BITS).view(nq, nprobe)
+        running = chunks.cumsum(1)
+        return _Pairs(queries, keys, tiles, (running - chunks).view(-1), running[:, -1])
     present = flat.clamp(min=0)
-    counts = list_tiles.counts.index_select(0, present)
-    if bool((flat < 0).any()):
-        counts = counts.masked_fill(flat < 0, 0)
-    keys = torch.repeat_interleave(torch.arange(nq * nprobe), counts)
+    counts = list_tiles.counts.index_select(0, present).masked_fill_(flat < 0, 0)
+    keys, queries = (torch.repeat_interleave(each, counts) for each in (keys, queries))
     tiles = ranges(list_tiles.firsts.index_select(0, present), counts)
-    queries = torch.div(keys, nprobe, rounding_mode="floor")
     chunks = list_tiles.tile_set.columns.index_select(0, tiles) >> CHUNK_BITS
     of_query = torch.zeros(nq, dtype=torch.int64).index_add_(0, queries, chunks)
     running = chunks.cumsum(0) - chunks
@@ -93,10 +109,12 @@ def _pairs(list_tiles: ListTiles, probes: Tensor) -> _Pairs:
 
 
 def _by_tile(pairs: _Pairs, chosen: Tensor | None) -> tuple[Visits, Tensor]:
-    """Sort pairs, or the chosen ones, by tile; their places too."""
+    """Sort pairs, or the chosen ones, by tile; and how many chunks their queries look at before."""
     queries, keys, tiles, before, _ = pairs
     if chosen is not None:
         queries, keys, tiles, before = (each.index_select(0, chosen) for each in (queries, keys, tiles, before))
+    if len(tiles) <= FEW_PAIRS:
+        return Visits(queries, keys, [(tile, i, i + 1) for i, tile in enumerate(tiles.tolist())]), before
     sorted_tiles, order = tiles.to(torch.int32).sort(stable=True)
     present, counts = torch.unique_consecutive(sorted_tiles, return_counts=True)
     spans: list[Span] = []
@@ -141,6 +159,8 @@ def search(
         Queries without a certificate: what stands in their rows is not their result.
     """
     screen = Screen(list_tiles.tile_set, scorer.xq)
+    if scorer.nq <= SINGLE_QUERIES and guesses is None and _one_each(list_tiles, probes.view(-1)):
+        return _one_by_one(scorer, screen, list_tiles, probes, ids, k, metric_type)
     pairs = _pairs(list_tiles, probes)
     of_query = pairs.chunks_of_query
     scan = Scan(screen, k, of_query << CHUNK_BITS)
@@ -161,6 +181,19 @@ def search(
         return search(scorer.of_queries(queries), list_tiles, probes[queries], ids, k, metric_type, bounds)
 
     return verified(scan, scorer, found, probes.shape[1], ids, k, metric_type, again)
+
+
+def _one_by_one(
+    scorer: Scorer, screen: Screen, list_tiles: ListTiles, probes: Tensor, ids: Tensor, k: int, metric_type: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do it for one query at a time."""
+
+    def one(query: int) -> tuple[Tensor, Tensor, bool]:
+        return ivf_tiles_single.search(scorer, screen, list_tiles, query, probes[query], ids, k, metric_type)
+
+    found = workers.map_over_workers(one, range(scorer.nq), omp_get_max_threads())
+    distances, positions, certain = zip(*found, strict=True)
+    return torch.stack(distances), torch.stack(positions), ~torch.tensor(certain)
 
 
 def candidates(

@@ -327,8 +327,10 @@ def _best_of_tile(scores: Tensor, margin: Tensor, first: int) -> _Best:
         return _Best(best, labels + first, close | ~(best.abs() < LARGEST_SCORE))
     maxima = scores.view(n, width // BLOCKS, BLOCKS).amax(1)
     best, block = maxima.max(1, keepdim=True)
-    least = best - margin
     members = scores.gather(1, block + torch.arange(0, width, BLOCKS, device=scores.device))
-    close = (maxima >= least).sum(1, keepdim=True) + (members >= least).sum(1, keepdim=True) > 2
-    labels = members.argmax(1, keepdim=True) * BLOCKS + block + first
-    return _Best(best, labels, close | ~(best.abs() < LARGEST_SCORE))
+    inner = members.max(1, keepdim=True).indices
+    # the second best: of the block, and of the others
+    second = members.scatter_(1, inner, float("-inf")).amax(1, keepdim=True)
+    second = torch.maximum(second, maxima.scatter_(1, block, float("-inf")).amax(1, keepdim=True))
+    labels = inner.mul_(BLOCKS).add_(block).add_(first)
+    return _Best(best, labels, (second >= best - margin) | ~(best.abs() < LARGEST_SCORE))

@@ -2,7 +2,7 @@
 
 With x' = x - shift (shift is 0 for the inner product) and b = |c'|^2 / 2 for L2 and 0 for the inner product, the score
 of a pair is <x', c'> - b: larger is closer. Vectors and centroids are rounded to int8, x' to x~ with a step of its own,
-c' to c~ with a step for each block of `BLOCK` centroids, and -b goes through the product as well, as a sum of digits
+c' to c~ with a step for each block of centroids, and -b goes through the product as well, as a sum of digits
 behind the components that a vector weighs by an integer::
 
     vector      [x' / step of the vector | w  w ... w ]    w = ratio / (step of the vector)
@@ -31,8 +31,9 @@ from ..threads import omp_get_max_threads
 from . import arithmetic, chunks, workers
 from .nearest_double import best_of_pairs
 
-#: Centroids that share a step and bounds; one maximum of computed scores stands for them.
-BLOCK = 64
+#: Centroids that share a step and bounds; one maximum of computed scores stands for them. With fewer it costs less to
+#: find the best centroid of a block, with more to compare the maxima.
+BLOCK, BLOCK_WITH_LABELS = 32, 64
 
 #: The largest code: -128 is not used.
 LARGEST = 127
@@ -40,18 +41,18 @@ LARGEST = 127
 #: Rows of a sample that chooses the shift and the ratio.
 SAMPLE = 1024
 
-#: Up to this norm no distance overflows.
-LARGEST_NORM = 1e15
+#: Components of most vectors, and of centroids, are between these; then neither distances nor steps overflow.
+LEAST_COMPONENT, LARGEST_COMPONENT = 1e-15, 1e12
 
 #: Pairs to be compared by true distances for each vector, at most: with more, screening saves nothing.
 LARGEST_SHARE = 8
 
 #: Bytes of the vectors whose true distances are computed at once: what stays in a core's cache.
-DISTANCE_BYTES = 1 << 19
+DISTANCE_BYTES = 1 << 21
 
 #: Products of a tile, and its vectors, at most: they stay in a share of the cache.
-TILE_PRODUCTS = 1 << 20
-TILE_VECTORS = 2048
+TILE_PRODUCTS = 1 << 21
+TILE_VECTORS = 4096
 
 #: Vectors that are rounded at a time.
 ENCODED_VECTORS = 1024
@@ -59,14 +60,18 @@ ENCODED_VECTORS = 1024
 #: The number of vectors in a tile is a multiple of this (of few shapes, oneDNN compiles few products).
 TILE_STEP = 32
 
-#: Factors of a vector's products with all centroids, at least, where int8 saves more than it costs.
-LEAST_FACTORS = 1 << 15
+#: Centroids, components, and products of a vector with all centroids, at least, where int8 saves more than it costs: in
+#: a single assignment, and in those of k-means, where vectors are rounded once and their labels are good guesses.
+ONCE, OFTEN = (512, 64, 1 << 17), (192, 8, 1 << 13)
 
-#: The same for all vectors: the set-up costs as much as a tile.
+#: Products of all vectors, at least: the set-up costs as much as a tile.
 LEAST_PRODUCTS = 1 << 27
 
 #: Of the labels of the last assignment, this share has to be that of the one before to be of use in the next.
 KEPT_SHARE = 0.5
+
+#: Components of a vector, at most: with more, a sum of products might not fit into 32 bits.
+WIDEST = 1 << 16
 
 #: Tiles after which an assignment is left to float32 if most of them were.
 FEW_TRIES = 4
@@ -102,7 +107,7 @@ def make_frame(x: Tensor, metric_type: int) -> Frame | None:
     shift = sample.mean(0) if metric_type == METRIC_L2 else None
     moved = sample if shift is None else sample - shift
     typical = float(moved.abs().amax(1).median())
-    if not 1e-15 < typical < LARGEST_NORM:
+    if not LEAST_COMPONENT < typical < LARGEST_COMPONENT:
         return None
     # a vector like the sample weighs a digit by about 100, so that its step can be chosen to a hundredth; the length of
     # codes is a multiple of four, as the processor's integer products like it
@@ -119,8 +124,8 @@ class VectorCodes(NamedTuple):
     norms : Tensor, float32, shape (n,)
         |x'|
     residuals : Tensor, float32, shape (n,)
-        |x' - x~|; +inf where int8 cannot hold the vector.
-    terms : Tensor, float64, shape (n, 6)
+        |x' - x~|, or an upper bound; not finite where int8 cannot hold the vector.
+    terms : Tensor, float32, shape (6, n)
         Divided by the step: room for the key of a good centroid; |x'|^2 for L2, |x'| for the inner product; 1;
         |x' - x~|; a bound of |x~|. And 1 itself.
     """
@@ -136,32 +141,41 @@ class VectorCodes(NamedTuple):
         """Room for the codes of n vectors."""
         steps, norms, residuals = torch.empty(3, n)
         codes = torch.empty(n, d + frame.digits, dtype=torch.int8)
-        return VectorCodes(codes, steps, norms, residuals, torch.empty(n, 6, dtype=torch.float64))
+        return VectorCodes(codes, steps, norms, residuals, torch.empty(6, n))
 
     def part(self, rows: slice) -> VectorCodes:
         """The codes of some rows."""
-        return VectorCodes(*(each[rows] for each in self))
+        by_rows = self.codes[rows], self.steps[rows], self.norms[rows], self.residuals[rows]
+        return VectorCodes(*by_rows, self.terms[:, rows])
 
-    def encode(self, frame: Frame, x: Tensor) -> None:
-        """Write the codes of vectors: float32, (n, d)."""
+    def encode(self, frame: Frame, x: Tensor, often: bool) -> None:
+        """Write the codes of vectors.
+
+        Parameters
+        ----------
+        frame : Frame
+        x : Tensor, float32, shape (n, d)
+        often : bool
+            Whether they will be used often, so that residuals are worth computing: they are smaller than their bound.
+        """
         d = x.shape[1]
         moved = x if frame.shift is None else x - frame.shift
-        least = moved.abs().amax(1).mul_((1 + 1e-6) / LARGEST)
+        torch.linalg.vector_norm(moved, dim=1, out=self.norms)
+        least = torch.maximum(moved.amax(1).abs_(), moved.amin(1).abs_()).mul_((1 + 1e-6) / LARGEST)
         weights = torch.floor(frame.ratio / least).clamp_(max=LARGEST)
         torch.div(frame.ratio, weights, out=self.steps)
-        self.codes[:, d:] = weights[:, None]
         rounded = (moved * (weights * (1 / frame.ratio))[:, None]).round_()
         self.codes[:, :d] = rounded
-        torch.linalg.vector_norm(moved, dim=1, out=self.norms)
-        torch.linalg.vector_norm(
-            torch.addcmul(moved, rounded, self.steps[:, None], value=-1), dim=1, out=self.residuals
-        )
-        self.residuals.masked_fill_(~((weights >= 1) & (self.norms < LARGEST_NORM)), float("inf"))
-        norms = self.norms.double()
-        size = norms.square() if frame.metric_type == METRIC_L2 else norms
+        self.codes[:, d:] = weights[:, None]
+        if often:
+            rounded.mul_(self.steps[:, None]).sub_(moved)
+            torch.linalg.vector_norm(rounded, dim=1, out=self.residuals)
+        else:
+            torch.mul(self.steps, 0.5001 * d**0.5, out=self.residuals)
+        size = self.norms.square() if frame.metric_type == METRIC_L2 else self.norms
         ones = torch.ones_like(size)
-        torch.stack((ones, size, ones, self.residuals.double(), norms + self.residuals, ones), 1, out=self.terms)
-        self.terms[:, :5] /= self.steps[:, None]
+        torch.stack((ones, size, ones, self.residuals, self.norms + self.residuals, ones), out=self.terms)
+        self.terms[:5] /= self.steps
 
 
 class CentroidCodes(NamedTuple):
@@ -177,8 +191,8 @@ class CentroidCodes(NamedTuple):
         The centroid in each column.
     places : Tensor, int64, shape (k,)
         The column of each centroid.
-    steps, offsets : Tensor, float32, shape (columns / BLOCK,)
-    bounds : Tensor, float64, shape (6, columns / BLOCK)
+    steps, offsets : Tensor, float32, shape (blocks,)
+    bounds : Tensor, float64, shape (6, blocks)
         A vector's `terms` times these are the least integer product of a centroid that may be closer.
     largest_norm : float
         Of all c'.
@@ -194,37 +208,37 @@ class CentroidCodes(NamedTuple):
     largest_norm: float
 
 
-def encode_centroids(frame: Frame, centroids: Tensor) -> CentroidCodes | None:
-    """Round centroids: float32, (k, d); None where int8 cannot hold them."""
+def encode_centroids(frame: Frame, centroids: Tensor, block: int) -> CentroidCodes | None:
+    """Round centroids, float32, (k, d), in blocks of that many; None where int8 cannot hold them."""
     k, d = centroids.shape
     moved = centroids if frame.shift is None else centroids - frame.shift
     largest, order = moved.abs().amax(1).sort()
-    if not float(largest[-1]) * d**0.5 < LARGEST_NORM:
+    if not float(largest[-1]) < LARGEST_COMPONENT:
         return None
-    blocks = -(-k // BLOCK)
-    labels = torch.cat([order, order[-1:].expand(blocks * BLOCK - k)])
+    blocks = -(-k // block)
+    labels = torch.cat([order, order[-1:].expand(blocks * block - k)])
     places = torch.empty_like(order).index_copy_(0, order, torch.arange(k))
     moved = moved.index_select(0, labels)
     # sorted: the last of a block is its largest
-    steps = largest[BLOCK - 1 :: BLOCK]
+    steps = largest[block - 1 :: block]
     steps = (steps if len(steps) == blocks else torch.cat([steps, largest[-1:]])) * ((1 + 1e-6) / LARGEST)
     steps.clamp_(min=1e-30)
-    step = steps.repeat_interleave(BLOCK)[:, None]
+    step = steps.repeat_interleave(block)[:, None]
     rounded = (moved / step).round_()
     residuals = torch.linalg.vector_norm(torch.addcmul(moved, rounded, step, value=-1), dim=1)
     norms = torch.linalg.vector_norm(moved, dim=1)
-    codes = torch.empty(blocks * BLOCK, d + frame.digits, dtype=torch.int8)
+    codes = torch.empty(blocks * block, d + frame.digits, dtype=torch.int8)
     codes[:, :d] = rounded
     offsets = torch.zeros_like(steps)
     codes[:, d:] = 0
     if frame.metric_type == METRIC_L2:
-        bias = norms.square().mul_(-0.5).view(blocks, BLOCK)
+        bias = norms.square().mul_(-0.5).view(blocks, block)
         unit = steps * frame.ratio
         offsets = bias.amax(1) - unit * (LARGEST * frame.digits - 1)
         # rounded up, and at least the smallest: that only raises the computed score
         values = (bias - offsets[:, None]).div_(unit[:, None]).add_(1e-3).ceil_()
         codes[:, d:] = _digits(values.view(-1), frame.digits)
-    norm, residual = (values.view(blocks, BLOCK).amax(1) for values in (norms, residuals))
+    norm, residual = (values.view(blocks, block).amax(1) for values in (norms, residuals))
     inverse = 1 / steps.double()
     largest_norm = float(norm.max())
     # the score to beat is (|x'|^2 - key) / 2, or -key; less what float32 may have rounded
@@ -249,15 +263,20 @@ def _digits(values: Tensor, digits: int) -> Tensor:
 
 
 class Pairs(NamedTuple):
-    """Pairs of a vector and a centroid.
+    """Pairs of a vector and a centroid that is closer than the vector's label, or as close but for rounding.
+
+    Those of one vector stand together.
 
     Attributes
     ----------
     rows, labels : Tensor, int64, shape (n,)
+    keys : Tensor, float32, shape (n,)
+        Their `keys_of`.
     """
 
     rows: Tensor
     labels: Tensor
+    keys: Tensor
 
 
 def keys_of(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -> Tensor:
@@ -282,7 +301,7 @@ def key_margin(x_norms: Tensor, keys: Tensor, d: int, largest_norm: float, metri
 
 def assign_tile(
     frame: Frame, x: Tensor, vectors: VectorCodes, centroids: CentroidCodes, labels: Tensor | None, buffer: Tensor
-) -> tuple[Tensor, Tensor, Pairs, Tensor] | None:
+) -> tuple[Tensor, Tensor, Pairs] | None:
     """Find a good centroid for each vector, and all that may be better.
 
     Parameters
@@ -304,29 +323,26 @@ def assign_tile(
     keys : Tensor, float32, shape (n,)
         Their `keys_of`.
     pairs : Pairs
-        What is closer than the label, or as close but for rounding, in the order of the vectors; what is not among
-        them is certainly further.
-    pair_keys : Tensor, float32
-        The `keys_of` of the pairs.
+        What is not among them is certainly further than the label.
 
     None where int8 cannot hold a vector, or too many centroids may be the closest for the screen to be of use.
     """
-    if not float(vectors.residuals.max()) < LARGEST_NORM:
+    if not float(vectors.residuals.max()) < float("inf"):
         return None
     n, d = x.shape
-    blocks = len(centroids.steps)
-    k = len(centroids.vectors)
+    k, columns, blocks = len(centroids.vectors), centroids.codes.shape[1], len(centroids.steps)
+    block = columns // blocks
     products = torch._int_mm(vectors.codes, centroids.codes, out=buffer)
-    if k < products.shape[1]:
+    if k < columns:
         products[:, k:] = _LOWEST
-    by_block = products.view(n * blocks, BLOCK)
+    by_block = products.view(n * blocks, block)
     if labels is None:
         maxima = by_block.amax(1).view(n, blocks)
         scores = (maxima * centroids.steps).add_(vectors.steps.reciprocal()[:, None] * centroids.offsets)
         at = scores.max(1).indices + torch.arange(0, n * blocks, blocks)
         members = by_block.index_select(0, at)
         inner = members.max(1, keepdim=True).indices
-        places = (at % blocks)[:, None] * BLOCK + inner
+        places = (at % blocks)[:, None] * block + inner
         labels = centroids.labels[places[:, 0]]
         products.scatter_(1, places, _LOWEST)
         maxima.view(-1).index_copy_(0, at, members.scatter_(1, inner, _LOWEST).amax(1))
@@ -334,9 +350,9 @@ def assign_tile(
         products.scatter_(1, centroids.places.index_select(0, labels)[:, None], _LOWEST)
         maxima = by_block.amax(1).view(n, blocks)
     keys = keys_of(x, centroids.vectors, labels, frame.metric_type)
-    torch.mul(keys, vectors.terms[:, 2], out=vectors.terms[:, 0])
+    torch.mul(keys, vectors.terms[2], out=vectors.terms[0])
     # in float64, for the program may have allowed coarse products in float32
-    least = torch.mm(vectors.terms, centroids.bounds)
+    least = torch.mm(vectors.terms.double().T, centroids.bounds)
     hits = (maxima >= least).view(-1).nonzero().view(-1)
     if len(hits) > LARGEST_SHARE * n:
         return None
@@ -344,53 +360,13 @@ def assign_tile(
     found = (by_block.index_select(0, hits) >= least_there[:, None]).view(-1).nonzero().view(-1)
     if len(found) > LARGEST_SHARE * n:
         return None
-    columns = hits.mul_(BLOCK).index_select(0, torch.div(found, BLOCK, rounding_mode="floor")).add_(found % BLOCK)
-    rows = torch.div(columns, blocks * BLOCK, rounding_mode="floor")
-    others = centroids.labels.index_select(0, columns % (blocks * BLOCK))
+    places = hits.mul_(block).index_select(0, torch.div(found, block, rounding_mode="floor")).add_(found % block)
+    rows = torch.div(places, columns, rounding_mode="floor")
+    others = centroids.labels.index_select(0, places % columns)
     other_keys = keys_of(x.index_select(0, rows), centroids.vectors, others, frame.metric_type)
     most = keys + key_margin(vectors.norms, keys, d, centroids.largest_norm, frame.metric_type)
     close = (other_keys <= most.index_select(0, rows)).nonzero().view(-1)
-    pairs = Pairs(rows.index_select(0, close), others.index_select(0, close))
-    return labels, keys, pairs, other_keys.index_select(0, close)
-
-
-def settled(
-    x: Tensor,
-    centroids: CentroidCodes,
-    metric_type: int,
-    labels: Tensor,
-    keys: Tensor,
-    pairs: Pairs,
-    pair_keys: Tensor,
-) -> tuple[Tensor, Tensor, Pairs]:
-    """Take the closest of each vector's label and its pairs.
-
-    Parameters are as in `assign_tile`, and what it returns.
-
-    Returns
-    -------
-    labels, keys : Tensor
-        As given, but for the vectors for which there is something closer.
-    doubtful : Pairs
-        Of each vector for which float32 leaves several centroids: all of these.
-    """
-    vectors, number = pairs.rows.unique_consecutive(return_inverse=True)
-    own_keys, own_labels = keys[vectors], labels[vectors]
-    best = own_keys.scatter_reduce(0, number, pair_keys, "amin")
-    x_norms = best if metric_type == METRIC_L2 else torch.linalg.vector_norm(x[vectors], dim=1)
-    most = best + key_margin(x_norms, best, x.shape[1], centroids.largest_norm, metric_type)
-    near = (pair_keys <= most[number]).nonzero().view(-1)
-    number, others = number[near], pairs.labels[near]
-    found = own_labels.index_copy(0, number, others)
-    own_near = own_keys <= most
-    several = torch.bincount(number, minlength=len(vectors)) + own_near > 1
-    doubtful = Pairs(vectors[:0], others[:0])
-    if bool(several.any()):
-        own = (several & own_near).nonzero().view(-1)
-        among = several[number].nonzero().view(-1)
-        rows = vectors[torch.cat([number[among], own])]
-        doubtful = Pairs(rows, torch.cat([others[among], own_labels[own]]))
-    return labels.index_copy(0, vectors, found), keys.index_copy_(0, vectors, best), doubtful
+    return labels, keys, Pairs(*(each.index_select(0, close) for each in (rows, others, other_keys)))
 
 
 class Carried:
@@ -437,10 +413,16 @@ class Screen:
     """
 
     def __init__(
-        self, x: Tensor, frame: Frame, centroids: CentroidCodes, threads: int, carried: Carried | None
+        self,
+        x: Tensor,
+        frame: Frame,
+        centroids: CentroidCodes,
+        threads: int,
+        carried: Carried | None,
+        guess: Tensor | None,
     ) -> None:
         self._x, self._frame, self._centroids, self._threads, self._carried = x, frame, centroids, threads, carried
-        self._guess = None if carried is None else carried.labels_among(len(centroids.vectors))
+        self._guess = guess
         self._tried = self._left = 0
         share = -(-len(x) // threads)
         most = min(TILE_VECTORS, max(TILE_STEP, TILE_PRODUCTS // centroids.codes.shape[1]))
@@ -448,7 +430,7 @@ class Screen:
         if carried is not None and carried.codes is None:
             codes = VectorCodes.empty(frame, *x.shape)
             parts = chunks.slices(len(x), ENCODED_VECTORS)  # which, unlike the tiles, have no rows in common
-            workers.map_over_workers(lambda rows: codes.part(rows).encode(frame, x[rows]), parts, threads)
+            workers.map_over_workers(lambda rows: codes.part(rows).encode(frame, x[rows], often=True), parts, threads)
             carried.frame, carried.codes = frame, codes
 
     def assign(self, labels: Tensor, keys: Tensor) -> list[slice]:
@@ -471,24 +453,42 @@ class Screen:
             found = self._assign_tile(rows)
             if found is None:
                 return None
-            labels[rows], keys[rows], doubtful = found
-            return Pairs(doubtful.rows.add_(rows.start), doubtful.labels)
+            labels[rows], keys[rows], pairs = found
+            return Pairs(pairs.rows.add_(rows.start), pairs.labels, pairs.keys)
 
         found = workers.map_over_workers(assign, self.tiles, self._threads)
-        left = [rows for rows, doubtful in zip(self.tiles, found, strict=True) if doubtful is None]
-        doubtful = [each for each in found if each is not None and len(each.rows)]
-        if doubtful:
-            self._settle(Pairs(*(torch.cat(each) for each in zip(*doubtful, strict=True))), labels, keys)
+        left = [rows for rows, pairs in zip(self.tiles, found, strict=True) if pairs is None]
         if self._carried is not None:
             self._carried.failures += 2 * len(left) > len(found)
-        return [slice(0, len(labels))] if len(left) == len(found) else left
+        if len(left) == len(found):
+            return [slice(0, len(labels))]
+        # here and not in the workers: these are many small operations, for which two threads would wait for each other
+        pairs = zip(*(each for each in found if each is not None), strict=True)
+        self._settle(Pairs(*(torch.cat(each) for each in pairs)), labels, keys)
+        return left
 
-    def _settle(self, doubtful: Pairs, labels: Tensor, keys: Tensor) -> None:
-        """Compare in float64 what float32 cannot tell apart; labels and keys are changed in place."""
-        rows, number = doubtful.rows.unique(return_inverse=True)
-        x, centroids, metric_type = self._x[rows], self._centroids.vectors, self._frame.metric_type
-        closest = best_of_pairs(x, centroids, number, doubtful.labels, metric_type)
-        labels[rows], keys[rows] = closest, keys_of(x, centroids, closest, metric_type)
+    def _settle(self, pairs: Pairs, labels: Tensor, keys: Tensor) -> None:
+        """Take the closest of each vector's label and its pairs; labels and keys are changed in place."""
+        centroids, metric_type = self._centroids, self._frame.metric_type
+        vectors, number = pairs.rows.unique_consecutive(return_inverse=True)
+        own_keys, own_labels = keys[vectors], labels[vectors]
+        best = own_keys.scatter_reduce(0, number, pairs.keys, "amin")
+        x_norms = best if metric_type == METRIC_L2 else torch.linalg.vector_norm(self._x[vectors], dim=1)
+        most = best + key_margin(x_norms, best, self._x.shape[1], centroids.largest_norm, metric_type)
+        near = (pairs.keys <= most[number]).nonzero().view(-1)
+        number, others = number[near], pairs.labels[near]
+        found = own_labels.index_copy(0, number, others)
+        own_near = own_keys <= most
+        several = torch.bincount(number, minlength=len(vectors)) + own_near > 1
+        if bool(several.any()):  # float32 leaves several
+            own = (several & own_near).nonzero().view(-1)
+            among = several[number].nonzero().view(-1)
+            where, group = torch.cat([number[among], own]).unique(return_inverse=True)
+            x = self._x[vectors[where]]
+            closest = torch.cat([others[among], own_labels[own]])
+            closest = best_of_pairs(x, centroids.vectors, group, closest, metric_type)
+            found[where], best[where] = closest, keys_of(x, centroids.vectors, closest, metric_type)
+        labels[vectors], keys[vectors] = found, best
 
     def _assign_tile(self, rows: slice) -> tuple[Tensor, Tensor, Pairs] | None:
         if self._left >= FEW_TRIES and 2 * self._left > self._tried:
@@ -500,29 +500,32 @@ class Screen:
             codes = self._carried.codes.part(rows)
         else:
             codes = VectorCodes.empty(self._frame, *x.shape)
-            codes.encode(self._frame, x)
+            codes.encode(self._frame, x, often=False)
         columns = self._centroids.codes.shape[1]
         buffer = workers.workspace(len(x) * columns, x.device)[: len(x) * columns]
         found = assign_tile(self._frame, x, codes, self._centroids, labels, buffer.view(torch.int32).view(-1, columns))
         if found is None:
             self._left += 1
-            return None
-        return settled(x, self._centroids, self._frame.metric_type, *found)
+        return found
 
 
 def make_screen(x: Tensor, centroids: Tensor, metric_type: int, carried: Carried | None) -> Screen | None:
     """Prepare an assignment by int8; None where float32 products are the better way, or the only one."""
     n, d = x.shape
     k = len(centroids)
-    if x.device.type != "cpu" or k * d < LEAST_FACTORS or n * k * d < LEAST_PRODUCTS or d > 1 << 16:
+    few, narrow, small = ONCE if carried is None else OFTEN
+    if k < few or d < narrow or k * d < small or n * k * d < LEAST_PRODUCTS or d > WIDEST or x.device.type != "cpu":
         return None
     if (carried is not None and carried.failures >= MOST_FAILURES) or arithmetic.chosen(x.device) != "int8":
         return None
     frame = make_frame(x, metric_type) if carried is None or carried.frame is None else carried.frame
-    codes = None if frame is None else encode_centroids(frame, centroids.to(torch.float32))
-    if frame is None or codes is None:
+    if frame is None:
         return None
-    return Screen(x, frame, codes, omp_get_max_threads(), carried)
+    guess = None if carried is None else carried.labels_among(k)
+    codes = encode_centroids(frame, centroids.to(torch.float32), BLOCK if guess is None else BLOCK_WITH_LABELS)
+    if codes is None:
+        return None
+    return Screen(x, frame, codes, omp_get_max_threads(), carried, guess)
 
 
 def row_tiles(n: int, size: int) -> list[slice]:

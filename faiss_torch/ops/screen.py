@@ -305,9 +305,9 @@ def make_scorer(xq: Tensor, stored: Stored, metric_type: int, metric_arg: float 
     The product needs finite values whose products stay finite; everything else goes by the metric's definition.
     """
     by_product = metric_type in (METRIC_L2, METRIC_INNER_PRODUCT) and arithmetic.pinned_name() != "none"
-    if by_product and stored.finite and bool(xq.isfinite().all()):
+    if by_product and stored.finite:
         scorer = ProductScorer(xq, stored, metric_type)
-        if bool(scorer.margin.isfinite().all()):
+        if bool((scorer.margin < float("inf")).all()):  # neither is a query's that is not finite
             return scorer
     return MetricScorer(xq, stored, metric_type, metric_arg)
 

@@ -188,7 +188,6 @@ class Scan:
 
     def __init__(self, screen: Screen, k: int, rows: Tensor) -> None:
         self.screen = screen
-        self.columns = screen.tile_set.columns.tolist()
         self.guesses = torch.full((len(screen.terms),), float("inf"))
         self._allowed = (rows * LARGEST_SHARE).long().clamp_(min=SURVIVORS_A_NEIGHBOUR * k)
         self._counting = threading.Lock()
@@ -211,7 +210,7 @@ class Scan:
         threads = omp_get_max_threads()
         limit = BATCH_SCORES
         if kept:
-            total = sum((last - first) * self.columns[tile] for tile, first, last in visits.spans)
+            total = sum((last - first) * self.screen.tile_set.widths[tile] for tile, first, last in visits.spans)
             limit = min(limit, -(-total // threads))
 
         def look(spans: list[Span]) -> Look | None:
@@ -219,7 +218,7 @@ class Scan:
             self._write_guesses(looked, _concatenated(places, spans) + looked.queries * width, minima.view(-1))
             return looked if kept else None
 
-        looks = workers.map_over_workers(look, batches(visits.spans, self.columns, limit), threads)
+        looks = workers.map_over_workers(look, batches(visits.spans, self.screen.tile_set.widths, limit), threads)
         if width >= k:
             self.guesses = topk.smallest(minima, k)[0].amax(1)
         return [looked for looked in looks if looked is not None]
@@ -254,7 +253,9 @@ class Scan:
             def part(spans: list[Span]) -> Candidates:
                 return self._survivors(look_at(self.screen, visits, spans, False), wanted)
 
-            found = workers.map_over_workers(part, batches(visits.spans, self.columns, BATCH_SCORES), threads)
+            found = workers.map_over_workers(
+                part, batches(visits.spans, self.screen.tile_set.widths, BATCH_SCORES), threads
+            )
         return found + self._always(visits)
 
     def _survivors(self, look: Look, wanted: Tensor) -> Candidates:

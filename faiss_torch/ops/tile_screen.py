@@ -44,6 +44,10 @@ class TileSet(NamedTuple):
     tiles : sequence of Tile
     begins, rows, columns : Tensor, int64, shape (ntiles,)
         First stored row, number of rows, and columns.
+    widths : list of int
+        The columns again.
+    bounds : Tensor, float32, shape (ntiles, 7)
+        `lower`, `upper` and `steps`.
     steps : Tensor, float32, shape (ntiles,)
     lower, upper : Tensor, float32, shape (ntiles, 3)
         See `Screen`.
@@ -57,6 +61,8 @@ class TileSet(NamedTuple):
     begins: Tensor
     rows: Tensor
     columns: Tensor
+    widths: list[int]
+    bounds: Tensor
     steps: Tensor
     lower: Tensor
     upper: Tensor
@@ -91,6 +97,8 @@ class TileSet(NamedTuple):
             begins,
             rows,
             columns,
+            columns.tolist(),
+            torch.cat([lower / each, upper / each, each], 1),
             steps,
             lower / each,
             upper / each,
@@ -114,8 +122,9 @@ class ListTiles(NamedTuple):
 
 
 #: Gives the tiles of all lists that a search is to scan, or None where making them does not pay yet. It takes where the
-#: lists begin, their sizes, and how often each is to be scanned, int64, (nlist,), and the name of the arithmetic.
-TilesFor = Callable[[Tensor, Tensor, Tensor, str], ListTiles | None]
+#: lists begin and their sizes, int64, (nlist,); the lists that are to be scanned, int64, (n,), each as often as it stands
+#: there, -1 for none; how often all of that is to be done; and the name of the arithmetic.
+TilesFor = Callable[[Tensor, Tensor, Tensor, int, str], ListTiles | None]
 
 
 class Screen:
@@ -132,13 +141,14 @@ class Screen:
 
     Attributes
     ----------
+    codes : Tensor, shape (nq, width)
     terms : Tensor, float32, shape (nq, 4)
     """
 
     def __init__(self, tile_set: TileSet, xq: Tensor) -> None:
         self.tile_set = tile_set
         queries = tile_set.arithmetic.encode_queries(tile_set.frame, xq)
-        self._codes = queries.codes
+        self.codes = queries.codes
         inverse = queries.steps.reciprocal()
         self.terms = torch.stack([inverse, queries.residuals * inverse, queries.norms * inverse, queries.steps], 1)
 
@@ -153,16 +163,21 @@ class Screen:
         out : Tensor, shape (elements,)
             With room for `ROUNDED_QUERIES` queries more than there are.
         """
-        codes = self._codes.new_empty(len(queries) + ROUNDED_QUERIES, self._codes.shape[1])
-        torch.index_select(self._codes, 0, queries, out=codes[: len(queries)])
-        multiply = self.tile_set.arithmetic.multiply
+        codes = self.codes.new_empty(len(queries) + ROUNDED_QUERIES, self.codes.shape[1])
+        torch.index_select(self.codes, 0, queries, out=codes[: len(queries)])
+        multiply, tiles, widths = self.tile_set.arithmetic.multiply, self.tile_set.tiles, self.tile_set.widths
+        counts = [last - first for _, first, last in spans]
+        if max(counts) <= ROUNDED_QUERIES:
+            sizes = [n * widths[tile_no] for n, (tile_no, _, _) in zip(counts, spans, strict=True)]
+            parts = codes[: len(queries)].split(counts), out[: sum(sizes)].split(sizes)
+            for (tile_no, _, _), n, part, scores in zip(spans, counts, *parts, strict=True):
+                multiply(part, tiles[tile_no], scores.view(n, -1))
+            return
         begin = filled = 0
-        for tile_no, first, last in spans:
-            tile = self.tile_set.tiles[tile_no]
-            columns, n = tile.codes.shape[1], last - first
+        for (tile_no, _, _), n in zip(spans, counts, strict=True):
             # what is computed beyond n is overwritten by the next tile, or not looked at
             rounded = n if n <= ROUNDED_QUERIES else -(-n // ROUNDED_QUERIES) * ROUNDED_QUERIES
-            end = filled + rounded * columns
-            multiply(codes[begin : begin + rounded], tile, out[filled:end].view(rounded, columns))
+            end = filled + rounded * widths[tile_no]
+            multiply(codes[begin : begin + rounded], tiles[tile_no], out[filled:end].view(rounded, -1))
             begin += n
-            filled += n * columns
+            filled += n * widths[tile_no]

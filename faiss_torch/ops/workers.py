@@ -45,6 +45,7 @@ _inside = threading.local()
 _lock = threading.Lock()
 _pools: dict[int, _Pool] = {}
 _idle_conductors: list[_Pool] = []
+_busy_conductors: list[_Pool] = []
 
 
 class _Loop:
@@ -156,6 +157,7 @@ def _forget_pools() -> None:
     _lock = threading.Lock()
     _pools.clear()
     _idle_conductors.clear()
+    _busy_conductors.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -227,8 +229,11 @@ def conduct(
     except IndexError:
         conductor = _Pool(1, "conductor")
     try:
+        _busy_conductors.append(conductor)
         return _Loop([on_conductor]).run_on(conductor, 1)[0]
     finally:
+        with suppress(ValueError):  # an interrupt may have come before it was there
+            _busy_conductors.remove(conductor)
         _idle_conductors.append(conductor)
 
 
@@ -268,8 +273,8 @@ def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
         Functions without arguments. Each is run once; they are started in the order given, the next one by the
         worker that is free first.
     threads : int
-        The number of workers. With one worker, or one task, or inside a task that is being run here, the
-        functions run one after the other in the calling thread.
+        The number of workers; one fewer for each other call that a conductor is busy with. With one worker, or one
+        task, or inside a task that is being run here, the functions run one after the other in the calling thread.
 
     Returns
     -------
@@ -281,8 +286,10 @@ def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     BaseException
         The first exception that a task raised; tasks that had not been started by then are not run.
     """
-    threads = min(threads, len(tasks))
     role = getattr(_inside, "role", None)
+    if role == "conductor":  # the calls that run at the same time share the cores
+        threads = threads + 1 - len(_busy_conductors)
+    threads = min(threads, len(tasks))
     if threads <= 1 or role == "worker":
         return [task() for task in tasks]
     if role is None:

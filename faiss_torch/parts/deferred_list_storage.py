@@ -38,6 +38,7 @@ class _Waiting:
     """Entries that are written down, and the function that finds their lists."""
 
     def __init__(self, room: int, code_size: int, device: torch.device, assign: Callable[[Tensor], Tensor]) -> None:
+        self.room = room
         self.ids = zeros((room,), torch.int64, device)
         self.codes = zeros((room, code_size), torch.uint8, device)
         self.wide = torch.float32 if code_size % 4 == 0 else torch.uint8  # copies faster than bytes
@@ -46,14 +47,15 @@ class _Waiting:
         self.placed: dict[str, Any] = {}  # the attributes of the storage, set aside
 
     def can_take(self, n: int, assign: Callable[[Tensor], Tensor]) -> bool:
-        return (self.assign is assign or self.assign == assign) and self.count + n <= len(self.ids)
+        return (self.assign is assign or self.assign == assign) and self.count + n <= self.room
 
     def append(self, ids: Tensor, codes: Tensor) -> None:
-        begin, end = self.count, self.count + len(ids)
+        n = ids.shape[0]  # which is twice as fast as len, and matters here
+        begin, end = self.count, self.count + n
         self.ids[begin:end] = ids
         target, given = self.codes[begin:end].view(self.wide), codes.view(self.wide)
         # in pieces that torch copies in the calling thread
-        for part in chunks.slices(len(given), chunks.rows_within(given.shape[1], workers.SERIAL_ELEMENTS)):
+        for part in chunks.slices(n, chunks.rows_within(given.shape[1], workers.SERIAL_ELEMENTS)):
             target[part] = given[part]
         self.count = end
 
@@ -83,14 +85,15 @@ class DeferredListStorage(ListStorage):
             Factors that are multiplied to find the list of one entry.
         """
         room = min(WAITING_BYTES // (self.code_size + 8), WAITING_PRODUCTS // max(1, products))
+        n = ids.shape[0]
         with self._placing:
             waiting = self._waiting
-            if waiting is not None and waiting.count and not waiting.can_take(len(ids), assign):
+            if waiting is not None and waiting.count and not waiting.can_take(n, assign):
                 self._place(waiting)
-            if len(ids) * SMALLEST_CALLS > room:
+            if n * SMALLEST_CALLS > room:
                 add_found(self, ids, codes, assign)
                 return
-            if waiting is None or len(waiting.ids) != room:
+            if waiting is None or waiting.room != room:
                 waiting = self._waiting = _Waiting(room, self.code_size, self.device, assign)
             waiting.assign = assign
             count = waiting.count
@@ -113,7 +116,7 @@ class DeferredListStorage(ListStorage):
         waiting = self._waiting
         if waiting is None or not waiting.count:
             return False
-        return n * SMALLEST_CALLS <= len(waiting.ids) and waiting.count + n <= len(waiting.ids)
+        return n * SMALLEST_CALLS <= waiting.room and waiting.count + n <= waiting.room
 
     def __getattr__(self, name: str) -> Any:
         waiting: _Waiting | None = self.__dict__.get("_waiting")

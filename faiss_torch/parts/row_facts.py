@@ -101,9 +101,11 @@ class RowFacts:
         if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
             return None
 
-        def for_search(begins: Tensor, sizes: Tensor, visits: Tensor, arithmetic: str) -> ListTiles | None:
+        def for_search(
+            begins: Tensor, sizes: Tensor, list_nos: Tensor, times: int, arithmetic: str
+        ) -> ListTiles | None:
             if self.tiles is None or self.tiles.arithmetic != arithmetic:
                 self.tiles = ScreenTiles(self.metric_type, arithmetic)
-            return self.tiles.for_search(self.stored(vectors), begins, sizes, visits)
+            return self.tiles.for_search(self.stored(vectors), begins, sizes, list_nos, times)
 
         return for_search

@@ -44,6 +44,7 @@ class ScreenTiles:
         self._frame: Frame | None = None
         self._tiles: list[list[Tile] | None] = []
         self._made_sizes = torch.empty(0, dtype=torch.int64)  # -1 where there is no tile
+        self._ready = torch.empty(0, dtype=torch.bool)  # whether each list has its tiles; in front, for list -1, True
         self._rows_scanned = 0
         self._collected: ListTiles | None = None
         self._changed: list[Tensor] = []
@@ -55,7 +56,9 @@ class ScreenTiles:
         if len(some):
             self._changed.append(_blocks(some).unique())
 
-    def for_search(self, stored: Stored, begins: Tensor, sizes: Tensor, visits: Tensor) -> ListTiles | None:
+    def for_search(
+        self, stored: Stored, begins: Tensor, sizes: Tensor, list_nos: Tensor, times: int
+    ) -> ListTiles | None:
         """Return the tiles of all lists that are to be scanned, or None where making them does not pay yet.
 
         Parameters
@@ -63,11 +66,16 @@ class ScreenTiles:
         stored : Stored
         begins, sizes : Tensor, int64, shape (nlist,)
             Where the lists stand.
-        visits : Tensor, int64, shape (nlist,)
-            How often each list is to be scanned.
+        list_nos : Tensor, int64, shape (n,)
+            The lists that are to be scanned, each as often as it stands here; -1 for none.
+        times : int
+            How often all of this is to be done.
         """
         with self._making:
             self._forget_changed(begins, sizes)
+            if self._collected is not None and bool(self._ready.index_select(0, list_nos + 1).all()):
+                return self._collected
+            visits = torch.bincount(list_nos + 1, minlength=len(sizes) + 1)[1:] * times
             missing = ((visits > 0) & (self._made_sizes != sizes)).nonzero().view(-1)
             if len(missing):
                 self._rows_scanned += int((visits * sizes).sum())
@@ -75,8 +83,7 @@ class ScreenTiles:
                     return None
                 self._rows_scanned = 0
                 self._make(stored, begins, sizes, missing)
-            if self._collected is None:
-                self._collected = self._collect(begins, sizes)
+            self._collected = self._collect(begins, sizes)
             return self._collected
 
     def _forget_changed(self, begins: Tensor, sizes: Tensor) -> None:
@@ -113,8 +120,9 @@ class ScreenTiles:
         self._collected = None
 
     def _collect(self, begins: Tensor, sizes: Tensor) -> ListTiles:
-        made = (self._made_sizes == sizes).tolist()
-        tiles = [of_list or [] if is_made else [] for of_list, is_made in zip(self._tiles, made, strict=True)]
+        made = self._made_sizes == sizes
+        self._ready = torch.cat([made.new_ones(1), made])
+        tiles = [of_list or [] if is_made else [] for of_list, is_made in zip(self._tiles, made.tolist(), strict=True)]
         counts = torch.tensor([len(of_list) for of_list in tiles])
         firsts = counts.cumsum(0) - counts
         offsets = (torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)) * TILE_ROWS

@@ -1,0 +1,134 @@
+"""The scan of inverted lists by tiles for one query at a time: what `tile_scan` does, in as few operations as can be.
+
+In a search of one query each operation costs about two microseconds, whatever it computes, and a product of one query
+with a tile about ten, for the tile comes from memory. So the scores of all tiles stand one behind the other, are
+reduced, guessed from and looked through at once, and all survivors are verified.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..constants import FLT_MAX
+from ..threads import omp_get_max_threads
+from . import topk, workers
+from .distances import METRICS
+from .screen import Scorer
+from .tile_scan import CHUNK, CHUNK_BITS, LARGEST_LIMIT, where_true
+from .tile_screen import ListTiles, Screen
+from .tiles import largest_scores
+
+#: Tiles that one task multiplies: few enough that two threads end at about the same time.
+TASK_TILES = 8
+
+
+def search(
+    scorer: Scorer,
+    screen: Screen,
+    list_tiles: ListTiles,
+    query: int,
+    probes: Tensor,
+    ids: Tensor,
+    k: int,
+    metric_type: int,
+) -> tuple[Tensor, Tensor, bool]:
+    """Return the k closest rows of the lists that one query probes.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        Gives true distances.
+    screen : Screen
+    list_tiles : ListTiles
+        One tile of each list.
+    query : int
+        Which of the scorer's queries.
+    probes : Tensor, int64, shape (nprobe,)
+        Lists, without -1.
+    ids : Tensor, int64, shape (capacity,)
+        The id of each stored row.
+    k, metric_type : int
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (k,)
+    positions : Tensor, int64, shape (k,)
+    certain : bool
+        Whether this is the result.
+    """
+    tile_set = list_tiles.tile_set
+    tiles = list_tiles.firsts.index_select(0, probes)
+    scores = _scores(screen, query, tiles.tolist())
+    minima = scores.amin(1)
+    terms = screen.terms[query]
+    bounds = tile_set.bounds.index_select(0, tiles)
+    shifts = bounds[:, :6].view(-1, 2, 3) @ terms[:3]
+    scale = bounds[:, 6] * terms[3]
+    chunks = tile_set.columns.index_select(0, tiles) >> CHUNK_BITS
+    each = torch.stack([shifts[:, 1], scale], 1).repeat_interleave(chunks, 0, output_size=len(minima))
+    guess = float("inf")
+    if len(minima) >= k:
+        guess = float(minima.sub(each[:, 0]).mul_(each[:, 1]).topk(k, largest=False).values[-1])
+    limits = (guess / scale).add_(shifts[:, 0])
+    if scores.dtype == torch.int32:
+        limits = limits.clamp_(-LARGEST_LIMIT, LARGEST_LIMIT).ceil_().to(torch.int32)
+    hits = (minima <= limits.repeat_interleave(chunks, output_size=len(minima))).nonzero().view(-1)
+    ends = chunks.cumsum(0)
+    pairs = torch.searchsorted(ends, hits, right=True)
+    values = scores.index_select(0, hits)
+    found = where_true((values <= limits.index_select(0, pairs)[:, None]).view(-1))
+    hit = found >> CHUNK_BITS
+    pairs = pairs.index_select(0, hit)
+    columns = (hits.index_select(0, hit) - (ends - chunks).index_select(0, pairs) << CHUNK_BITS).add_(
+        found & (CHUNK - 1)
+    )
+    positions = columns + tile_set.begins.index_select(0, tiles).index_select(0, pairs)
+    used = columns < tile_set.rows.index_select(0, tiles).index_select(0, pairs)
+    if len(tile_set.hidden):
+        used &= ~torch.isin(positions, tile_set.hidden)
+        always = [
+            tile_set.begins[tile] + tile_set.tiles[tile].always
+            for tile in tiles.tolist()
+            if tile_set.tiles[tile].always is not None
+        ]
+        positions = torch.cat([positions[used], *always])
+    elif not bool(used.all()):
+        positions = positions[used]
+    return _verified(scorer, screen, query, positions, ids, k, metric_type, guess)
+
+
+def _scores(screen: Screen, query: int, tiles: list[int]) -> Tensor:
+    """Computed scores of the tiles, one behind the other: (nchunk, CHUNK)."""
+    arithmetic, codes = screen.tile_set.arithmetic, screen.codes[query : query + 1]
+    widths = [screen.tile_set.widths[tile] for tile in tiles]
+    scores = torch.empty(sum(widths), dtype=arithmetic.score_dtype)
+    parts = scores.split(widths)
+
+    def multiply(first: int) -> None:
+        for i in range(first, min(first + TASK_TILES, len(tiles))):
+            arithmetic.multiply(codes, screen.tile_set.tiles[tiles[i]], parts[i].view(1, -1))
+
+    workers.map_over_workers(multiply, range(0, len(tiles), TASK_TILES), omp_get_max_threads())
+    return scores.view(-1, CHUNK)
+
+
+def _verified(
+    scorer: Scorer, screen: Screen, query: int, positions: Tensor, ids: Tensor, k: int, metric_type: int, guess: float
+) -> tuple[Tensor, Tensor, bool]:
+    """Sort survivors by true distance, equal ones by id; and whether no other row can be closer than the k-th."""
+    similarity = METRICS[metric_type].similarity
+    queries = torch.tensor([query])
+    distances = scorer.distances(queries, positions[None])
+    keys = distances.neg_() if similarity else distances
+    keys, columns = topk.sort_rows(keys, ids.index_select(0, positions)[None], min(k, len(positions)))
+    positions = positions.index_select(0, columns[0])
+    missing = ~(keys[0] < FLT_MAX)
+    if len(positions) < k or bool(missing.any()):
+        positions = topk.pad(positions.masked_fill_(missing, -1)[None], k, -1)[0]
+        keys = topk.pad(keys.masked_fill(missing, FLT_MAX), k, FLT_MAX)
+    distances = keys.neg() if similarity else keys
+    at_most = largest_scores(
+        screen.tile_set.frame, scorer.xq.index_select(0, queries), scorer.stored.largest_norm, distances[:, -1]
+    )
+    return distances[0], positions, float(at_most) <= guess
