@@ -27,7 +27,7 @@ from .ivf_stats import indexIVF_stats
 from .level1_quantizer import IndexIVFInterface
 
 #: Pairs of a query and a list that are searched at a time.
-PAIRS_A_SEARCH = 1 << 20
+PAIRS_A_SEARCH = 1 << 17
 
 
 class _Settings(NamedTuple):

@@ -15,18 +15,21 @@ from .lists import ranges
 from .screen import ProductScorer, Scorer
 from .tile_scan import CHUNK, CHUNK_BITS, Scan, Visits
 from .tile_screen import ARITHMETICS, ListTiles, Screen, Span
-from .tile_verify import RANGE_NEIGHBOURS, ByScores, verified, within_radius
+from .tile_verify import RANGE_NEIGHBOURS, ByScores, kth_bounds, verified, within_radius
 
 #: Scores of a search that are kept from the first look to the second.
 KEPT_SCORES = 1 << 24
 
 #: Chunks that a query looks at, for each of the k wanted, before its k-th score is guessed: more give a better guess.
-CHUNKS_A_NEIGHBOUR = 6
+CHUNKS_A_NEIGHBOUR = 4
 
 #: Less is not worth a screen: chunks for each of the k wanted, rows of a list, components of a vector.
 FEWEST_CHUNKS_A_NEIGHBOUR = 1
 FEWEST_ROWS_OF_A_LIST = 8
 FEWEST_COMPONENTS = 16
+
+#: Queries that are searched first, to see by how much the guesses of all are too large.
+PILOTS = 64
 
 #: So few queries are searched one by one.
 SINGLE_QUERIES = 4
@@ -175,6 +178,10 @@ def search(
         longest = int(list_tiles.tile_set.columns.max()) >> CHUNK_BITS
         first_visits, first_places = _by_tile(pairs, (pairs.before < wanted).nonzero().view(-1))
         scan.first_look(first_visits, first_places, min(int(of_query.max()), wanted + longest), k, kept=False)
+        pilots = torch.arange(0, scorer.nq, max(1, scorer.nq // PILOTS))
+        pilot = scorer.of_queries(pilots)
+        bounds = kth_bounds(pilot, list_tiles, search(pilot, list_tiles, probes[pilots], ids, k, metric_type)[0])
+        scan.lower_guesses(pilots, bounds)
     found = scan.second_look(visits, looks)
 
     def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:

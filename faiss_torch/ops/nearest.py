@@ -7,7 +7,10 @@ L2 and <x, c> for the inner product: larger is closer in both.
 The labels are those of exact arithmetic. Rounding moves a computed score by at most a known bound, so the first
 centroid is certain when the second one is further behind than twice that bound (`screen.margin_of`). The few
 vectors for which it is not (a thousandth of normally distributed data, all of them where centroids coincide) are
-compared again in float64, and there ties go to the lowest id.
+compared again in float64 (`nearest_double`), and there ties go to the lowest id.
+
+Where the machine is good at it, and there are enough centroids, int8 products screen first (`nearest_int8`); labels are
+the same.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from . import arithmetic, chunks
+from . import arithmetic, chunks, workers
 from .distances import METRICS, distance, temporary_bytes
 from .lists import entries_at
 
@@ -72,6 +72,14 @@ class Stored(NamedTuple):
         chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]
         found = self.vectors.index_select(0, chosen).to(torch.float32)
         return found.view(*positions.shape, found.shape[1])
+
+    def at_in(self, positions: Tensor, buffer: Tensor) -> Tensor:
+        """As `at`, written to a float32 buffer where that is possible, so that no fresh memory is touched."""
+        if self.is_made_up:
+            return self.at(positions)
+        out = buffer[: positions.numel() * self.vectors.shape[1]].view(-1, self.vectors.shape[1])
+        torch.index_select(self.vectors, 0, positions.reshape(-1), out=out)
+        return out.view(*positions.shape, -1)
 
     def stored_rows(self, positions: Tensor) -> Tensor:
         """Rows of `vectors` that rows of the scan stand for; -1 stays -1."""
@@ -227,9 +235,11 @@ class ProductScorer:
 
     def distances(self, queries: Tensor, positions: Tensor) -> Tensor:
         out = self.xq.new_empty(positions.shape)
-        d = self.xq.shape[1]
-        for rows in chunks.slices(len(queries), chunks.rows_within(4 * d * positions.shape[1], GATHER_BYTES)):
-            x = self.stored.at(positions[rows])
+        row_elements = self.xq.shape[1] * positions.shape[1]
+        step = min(len(queries), chunks.rows_within(4 * row_elements, GATHER_BYTES))
+        buffer = workers.workspace(step * row_elements, self.xq.device, "rows")
+        for rows in chunks.slices(len(queries), max(1, step)):
+            x = self.stored.at_in(positions[rows], buffer)
             q = self.xq.index_select(0, queries[rows])
             if self.metric_type == METRIC_INNER_PRODUCT:
                 out[rows] = x.mul_(q[:, None]).sum(-1)

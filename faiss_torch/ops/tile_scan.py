@@ -30,7 +30,7 @@ CHUNK_BITS = 5
 CHUNK = 1 << CHUNK_BITS
 
 #: Scores that are computed before anything is done with them: they stay in a core's cache.
-BATCH_SCORES = 1 << 19
+BATCH_SCORES = 1 << 20
 
 #: Queries in one product.
 GROUP = 512
@@ -42,6 +42,9 @@ LARGEST_SHARE = 1 / 16
 
 #: Survivors of a batch, as a part of its rows, from which on those of single queries are counted.
 MANY = 1 / 32
+
+#: The part of the least excess of some guesses by which all are lowered. A guess that is too small costs a second search.
+LOWERED = 0.8
 
 #: Integer scores are compared with no more than this.
 LARGEST_LIMIT = 2.0**30
@@ -89,6 +92,12 @@ class Look(NamedTuple):
         if self.chunks is None:
             return values[:, None].expand(-1, len(self.minima) // len(values)).reshape(-1)
         return torch.repeat_interleave(values, self.chunks, output_size=len(self.minima))
+
+    def within(self, limits: Tensor) -> Tensor:
+        """Whether each chunk's minimum does not exceed the limit of its pair: (n,) -> bool, (nchunk,)."""
+        if self.chunks is None:
+            return (self.minima.view(len(limits), -1) <= limits[:, None]).view(-1)
+        return self.minima <= self.spread(limits)
 
     def pairs_of(self, chunks: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pair that each chunk belongs to, and which of the pair's chunks it is."""
@@ -235,6 +244,21 @@ class Scan:
             begins = begins - (look.chunks.cumsum(0) - look.chunks)
         minima.index_copy_(0, look.spread(begins) + torch.arange(len(values)), values)
 
+    def lower_guesses(self, queries: Tensor, bounds: Tensor) -> None:
+        """Lower all guesses by most of what those of some queries were too large by.
+
+        Parameters
+        ----------
+        queries : Tensor, int64, shape (n,)
+        bounds : Tensor, float32, shape (n,)
+            What their k-th scores are at most.
+        """
+        steps = self.screen.terms[:, 3]
+        excess = (self.guesses.index_select(0, queries) - bounds) / steps.index_select(0, queries)
+        least = LOWERED * float(excess.min())
+        if 0 < least < float("inf"):
+            self.guesses -= steps * least
+
     def second_look(self, visits: Visits, looks: list[Look] | None = None) -> list[Candidates]:
         """Return the rows whose score may be as small as the guess, with lower bounds of their scores.
 
@@ -266,10 +290,13 @@ class Scan:
         limits = limits.div_(tiles.steps.index_select(0, look.tiles)).add_(shift)
         if look.scores.dtype == torch.int32:
             limits = limits.clamp_(-LARGEST_LIMIT, LARGEST_LIMIT).ceil_().to(torch.int32)
-        hits = (look.minima <= look.spread(limits)).nonzero().view(-1)
+        hits = look.within(limits).nonzero().view(-1)
         pairs, chunks = look.pairs_of(hits)
-        values = look.scores.index_select(0, hits)
-        found = where_true((values <= limits.index_select(0, pairs)[:, None]).view(-1))
+        room = workers.workspace(len(hits) * CHUNK, hits.device, "values").view(look.scores.dtype)
+        values = torch.index_select(look.scores, 0, hits, out=room[: len(hits) * CHUNK].view(-1, CHUNK))
+        mask = workers.workspace(len(hits) * CHUNK // 4, hits.device, "mask").view(torch.bool)[: len(hits) * CHUNK]
+        torch.le(values, limits.index_select(0, pairs)[:, None], out=mask.view(-1, CHUNK))
+        found = where_true(mask)
         hit = found >> CHUNK_BITS
         columns = (chunks.index_select(0, hit) << CHUNK_BITS).add_(found & (CHUNK - 1))
         pairs = pairs.index_select(0, hit)

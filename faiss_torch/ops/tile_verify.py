@@ -11,6 +11,7 @@ from ..constants import FLT_MAX
 from .collect import Candidates, top_k_of
 from .screen import Scorer
 from .tile_scan import Scan, Visits
+from .tile_screen import ListTiles
 from .tiles import largest_scores
 
 #: A range search gives up queries with more survivors than a search for so many neighbours may have.
@@ -21,6 +22,11 @@ Again = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 #: Finds the candidates of some queries without tiles: see `within_radius`.
 ByScores = Callable[[Tensor], list[Candidates]]
+
+
+def kth_bounds(scorer: Scorer, list_tiles: ListTiles, distances: Tensor) -> Tensor:
+    """Return what the k-th scores of all queries are at most: distances, (nq, k), sorted -> (nq,)."""
+    return largest_scores(list_tiles.tile_set.frame, scorer.xq, scorer.stored.largest_norm, distances[:, -1])
 
 
 def verified(

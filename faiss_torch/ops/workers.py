@@ -247,18 +247,20 @@ def conducted(verb: Verb) -> Verb:
     return cast(Verb, on_conductor)
 
 
-def workspace(elements: int, device: torch.device) -> Tensor:
+def workspace(elements: int, device: torch.device, purpose: str = "scores") -> Tensor:
     """Return a float32 buffer of at least that many elements: on the CPU one that this thread keeps.
 
-    Fresh large buffers cost page faults in every call. The buffer is the caller's until this thread asks again.
+    Fresh large buffers cost page faults in every call, for which the threads of a process wait for each other. The
+    buffer is the caller's until this thread asks for one with the same purpose.
     """
     if device.type != "cpu":
         return torch.empty(elements, device=device)
-    buffer: Tensor | None = getattr(_inside, "buffer", None)
+    buffers: dict[str, Tensor] = _inside.__dict__.setdefault("buffers", {})
+    buffer = buffers.get(purpose)
     if buffer is None or len(buffer) < elements:
         buffer = torch.empty(elements, dtype=torch.float32)
         if elements <= LARGEST_WORKSPACE:
-            _inside.buffer = buffer
+            buffers[purpose] = buffer
     return buffer
 
 
