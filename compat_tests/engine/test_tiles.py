@@ -13,7 +13,8 @@ import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, tile_scan
 from faiss_torch.ops.flat import knn_reference
-from faiss_torch.ops.tile_scan import Scan, where_true
+from faiss_torch.ops.tile_kernels import where_true
+from faiss_torch.ops.tile_scan import Scan
 from faiss_torch.ops.tile_screen import ARITHMETICS, ROUNDED_QUERIES, Screen, TileSet
 from faiss_torch.ops.tiles import largest_scores, make_frame
 
@@ -283,6 +284,27 @@ def test_queries_whose_guess_was_too_small_are_searched_again(many_tiles, metric
     expected = reference(xb, xq, 5, metric_type)
     for found in (flat_found, ivf_found):
         assert_same_neighbours(*found, *expected, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_guesses_are_lowered_by_what_pilots_find(metric_type, monkeypatch):
+    ManyTiles(monkeypatch, kept=False)
+    monkeypatch.setattr(ivf_tiles, "PILOTS", 8)
+    lowered = []
+    lower_guesses = Scan.lower_guesses
+
+    def watched(self, *arguments):
+        before = self.guesses.clone()
+        lower_guesses(self, *arguments)
+        lowered.append((before - self.guesses).min().item())
+
+    monkeypatch.setattr(Scan, "lower_guesses", watched)
+    rng = np.random.default_rng(0)
+    xb, xq = (rng.standard_normal((n, 24), dtype=np.float32) for n in (6000, 200))
+    found = search_both(xb, xq, 3, metric_type, "int8", nlist=40, nprobe=40)[1]
+    assert len(lowered) == 1
+    assert lowered[0] >= 0
+    assert_same_neighbours(*found, *reference(xb, xq, 3, metric_type), rtol=2e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("arithmetic_name", ["int8", "bf16"])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..threads import omp_get_max_threads
-from . import chunks, lists, workers
+from . import chunks, workers
 from .distances import METRICS
 from .screen import Scorer
 from .verify import verified_topk

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_L2
+from .tile_kernels import multiply_int8
 from .tiles import Frame, Queries, Tile, centred, columns_for, framed_queries
 
 #: The largest code: -128 is not used.
@@ -83,6 +84,6 @@ def encode_queries(frame: Frame, xq: Tensor) -> Queries:
     return Queries(codes, steps, norms, torch.linalg.vector_norm(rounded.sub_(x), dim=1))
 
 
-def multiply(codes: Tensor, tile: Tile, out: Tensor) -> None:
-    """Write the computed scores of queries, (n, width), to `out`: int32, (n, columns)."""
-    torch._int_mm(codes, tile.codes, out=out)
+def multiply(codes: Tensor, tiles: list[Tile], counts: list[int], few: int, out: Tensor) -> None:
+    """Compute scores, int32: see `tile_kernels.multiply_int8`."""
+    multiply_int8(codes, [tile.codes for tile in tiles], counts, few, out)

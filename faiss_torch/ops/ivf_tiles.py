@@ -31,6 +31,9 @@ FEWEST_COMPONENTS = 16
 #: Queries that are searched first, to see by how much the guesses of all are too large.
 PILOTS = 64
 
+#: The queries whose guesses a pilot lowers, at least.
+QUERIES_A_PILOT = 8
+
 #: So few queries are searched one by one.
 SINGLE_QUERIES = 4
 
@@ -178,10 +181,11 @@ def search(
         longest = int(list_tiles.tile_set.columns.max()) >> CHUNK_BITS
         first_visits, first_places = _by_tile(pairs, (pairs.before < wanted).nonzero().view(-1))
         scan.first_look(first_visits, first_places, min(int(of_query.max()), wanted + longest), k, kept=False)
-        pilots = torch.arange(0, scorer.nq, max(1, scorer.nq // PILOTS))
-        pilot = scorer.of_queries(pilots)
-        bounds = kth_bounds(pilot, list_tiles, search(pilot, list_tiles, probes[pilots], ids, k, metric_type)[0])
-        scan.lower_guesses(pilots, bounds)
+        if scorer.nq >= QUERIES_A_PILOT * PILOTS:
+            pilots = torch.arange(0, scorer.nq, scorer.nq // PILOTS)
+            pilot = scorer.of_queries(pilots)
+            found_by_pilots, _, _ = search(pilot, list_tiles, probes[pilots], ids, k, metric_type)
+            scan.lower_guesses(pilots, kth_bounds(pilot, list_tiles, found_by_pilots))
     found = scan.second_look(visits, looks)
 
     def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,8 @@ reduced, guessed from and looked through at once, and all survivors are verified
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,10 @@ from ..threads import omp_get_max_threads
 from . import topk, workers
 from .distances import METRICS
 from .screen import Scorer
-from .tile_scan import CHUNK, CHUNK_BITS, LARGEST_LIMIT, where_true
+from .tile_kernels import CHUNK_BITS, where_true
+from .tile_scan import CHUNK, LARGEST_LIMIT
 from .tile_screen import ListTiles, Screen
 from .tiles import largest_scores
-
-#: Tiles that one task multiplies: few enough that two threads end at about the same time.
-TASK_TILES = 8
 
 
 def search(
@@ -103,13 +103,15 @@ def _scores(screen: Screen, query: int, tiles: list[int]) -> Tensor:
     arithmetic, codes = screen.tile_set.arithmetic, screen.codes[query : query + 1]
     widths = [screen.tile_set.widths[tile] for tile in tiles]
     scores = torch.empty(sum(widths), dtype=arithmetic.score_dtype)
-    parts = scores.split(widths)
+    ends = list(itertools.accumulate(widths, initial=0))
+    step = -(-len(tiles) // omp_get_max_threads())
 
     def multiply(first: int) -> None:
-        for i in range(first, min(first + TASK_TILES, len(tiles))):
-            arithmetic.multiply(codes, screen.tile_set.tiles[tiles[i]], parts[i].view(1, -1))
+        some = [screen.tile_set.tiles[tile] for tile in tiles[first : first + step]]
+        group = codes.expand(len(some), -1).contiguous()
+        arithmetic.multiply(group, some, [1] * len(some), 1, scores[ends[first] :])
 
-    workers.map_over_workers(multiply, range(0, len(tiles), TASK_TILES), omp_get_max_threads())
+    workers.map_over_workers(multiply, range(0, len(tiles), step), omp_get_max_threads())
     return scores.view(-1, CHUNK)
 
 

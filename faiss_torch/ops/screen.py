@@ -79,7 +79,7 @@ class Stored(NamedTuple):
             return self.at(positions)
         out = buffer[: positions.numel() * self.vectors.shape[1]].view(-1, self.vectors.shape[1])
         torch.index_select(self.vectors, 0, positions.reshape(-1), out=out)
-        return out.view(*positions.shape, -1)
+        return out.view(*positions.shape, self.vectors.shape[1])
 
     def stored_rows(self, positions: Tensor) -> Tensor:
         """Rows of `vectors` that rows of the scan stand for; -1 stays -1."""

@@ -6,9 +6,6 @@ rounding. That is a guess. The second look lets through every row that may have 
 comparison a chunk, and a rare second look at its columns. Survivors are verified by true distances, and a query whose
 k-th true score does lie under the guess has its certificate: nothing that was screened out can be closer. Queries
 without it, or with so many survivors that screening saves nothing, are left to the caller.
-
-torch's operations are chosen by their measured rates: `index_select` takes half the time of indexing, shifts a third of
-that of a division, and of a mask of which little is true, the words of eight are looked through first.
 """
 
 from __future__ import annotations
@@ -23,10 +20,9 @@ from torch import Tensor
 from ..threads import omp_get_max_threads
 from . import topk, workers
 from .collect import Candidates
+from .tile_kernels import CHUNK_BITS, guesses, survivors
 from .tile_screen import ROUNDED_QUERIES, Screen, Span
 
-#: Columns of a tile that one minimum stands for; a tile has a multiple of it.
-CHUNK_BITS = 5
 CHUNK = 1 << CHUNK_BITS
 
 #: Scores that are computed before anything is done with them: they stay in a core's cache.
@@ -87,32 +83,6 @@ class Look(NamedTuple):
     scores: Tensor
     minima: Tensor
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Repeat what is known of each pair for each of its chunks: (n,) -> (nchunk,)."""
-        if self.chunks is None:
-            return values[:, None].expand(-1, len(self.minima) // len(values)).reshape(-1)
-        return torch.repeat_interleave(values, self.chunks, output_size=len(self.minima))
-
-    def within(self, limits: Tensor) -> Tensor:
-        """Whether each chunk's minimum does not exceed the limit of its pair: (n,) -> bool, (nchunk,)."""
-        if self.chunks is None:
-            return (self.minima.view(len(limits), -1) <= limits[:, None]).view(-1)
-        return self.minima <= self.spread(limits)
-
-    def pairs_of(self, chunks: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pair that each chunk belongs to, and which of the pair's chunks it is."""
-        if self.chunks is None:
-            each = len(self.minima) // len(self.queries)
-            pairs = torch.div(chunks, each, rounding_mode="floor")
-            return pairs, chunks - pairs * each
-        ends = self.chunks.cumsum(0)
-        pairs = torch.searchsorted(ends, chunks, right=True)
-        return pairs, chunks - (ends - self.chunks).index_select(0, pairs)
-
-    def of_pairs(self, pairs: Tensor) -> Tensor:
-        """The tile of each of some pairs, or the one of all."""
-        return self.tiles if self.chunks is None else self.tiles.index_select(0, pairs)
-
 
 def look_at(screen: Screen, visits: Visits, spans: list[Span], kept: bool) -> Look:
     """Compute the scores of some spans and the minima of their chunks; `kept` ones have room of their own."""
@@ -172,13 +142,6 @@ def batches(spans: Iterable[Span], columns: list[int], limit: int) -> Iterator[l
         yield batch
 
 
-def where_true(mask: Tensor) -> Tensor:
-    """Return where a mask, of a multiple of 8 elements of which few are true, is true: int64, ascending."""
-    words = mask.view(torch.int64).nonzero().view(-1)
-    inner = mask.view(-1, 8).index_select(0, words).view(-1).nonzero().view(-1)
-    return (words << 3).index_select(0, inner >> 3).add_(inner & 7)
-
-
 class Scan:
     """One search: its screen, and the guesses of the k-th scores.
 
@@ -236,13 +199,8 @@ class Scan:
         """Write guesses of the smallest score of each chunk, those of a pair from its place on."""
         tiles = self.screen.tile_set
         terms = self.screen.terms.index_select(0, look.queries)
-        values = look.minima - look.spread(_of_tiles(terms, tiles.upper, look.tiles))
-        values *= look.spread(terms[:, 3] * tiles.steps.index_select(0, look.tiles))
-        if look.chunks is None:
-            begins = begins - torch.arange(0, len(values), len(values) // len(begins))
-        else:
-            begins = begins - (look.chunks.cumsum(0) - look.chunks)
-        minima.index_copy_(0, look.spread(begins) + torch.arange(len(values)), values)
+        values, places = guesses(look.minima, terms, look.tiles, look.chunks, begins, tiles.upper, tiles.steps)
+        minima.index_copy_(0, places, values)
 
     def lower_guesses(self, queries: Tensor, bounds: Tensor) -> None:
         """Lower all guesses by most of what those of some queries were too large by.
@@ -284,36 +242,24 @@ class Scan:
 
     def _survivors(self, look: Look, wanted: Tensor) -> Candidates:
         tiles = self.screen.tile_set
-        terms = self.screen.terms.index_select(0, look.queries)
-        shift = _of_tiles(terms, tiles.lower, look.tiles)
-        limits = wanted.index_select(0, look.queries)
-        limits = limits.div_(tiles.steps.index_select(0, look.tiles)).add_(shift)
-        if look.scores.dtype == torch.int32:
-            limits = limits.clamp_(-LARGEST_LIMIT, LARGEST_LIMIT).ceil_().to(torch.int32)
-        hits = look.within(limits).nonzero().view(-1)
-        pairs, chunks = look.pairs_of(hits)
-        room = workers.workspace(len(hits) * CHUNK, hits.device, "values").view(look.scores.dtype)
-        values = torch.index_select(look.scores, 0, hits, out=room[: len(hits) * CHUNK].view(-1, CHUNK))
-        mask = workers.workspace(len(hits) * CHUNK // 4, hits.device, "mask").view(torch.bool)[: len(hits) * CHUNK]
-        torch.le(values, limits.index_select(0, pairs)[:, None], out=mask.view(-1, CHUNK))
-        found = where_true(mask)
-        hit = found >> CHUNK_BITS
-        columns = (chunks.index_select(0, hit) << CHUNK_BITS).add_(found & (CHUNK - 1))
-        pairs = pairs.index_select(0, hit)
-        if len(found) > MANY * look.scores.numel():
+        pairs, keys, positions, bounds = survivors(
+            look.scores,
+            look.minima,
+            self.screen.terms.index_select(0, look.queries),
+            wanted.index_select(0, look.queries),
+            look.keys,
+            look.tiles,
+            look.chunks,
+            tiles.lower,
+            tiles.steps,
+            tiles.begins,
+            tiles.rows,
+            LARGEST_LIMIT,
+        )
+        if len(pairs) > MANY * look.scores.numel():
             self._count(look.queries.index_select(0, pairs), wanted)
-        tile = look.of_pairs(pairs)
-        scores = values.view(-1).index_select(0, found) - shift.index_select(0, pairs)
-        scores *= terms[:, 3].index_select(0, pairs)
-        scores *= tiles.steps.index_select(0, tile)
-        keys = look.keys.index_select(0, pairs)
-        used = columns < tiles.rows.index_select(0, tile)
-        positions = columns.add_(tiles.begins.index_select(0, tile))
-        if len(tiles.hidden):
-            used &= ~torch.isin(positions, tiles.hidden)
-        if not bool(used.all()):
-            keys, positions, scores = keys[used], positions[used], scores[used]
-        return Candidates(keys, positions, scores)
+        found = Candidates(keys, positions, bounds)
+        return found.chosen(~torch.isin(positions, tiles.hidden)) if len(tiles.hidden) else found
 
     def _count(self, queries: Tensor, wanted: Tensor) -> None:
         """Count survivors, and give up queries that have too many."""
@@ -333,10 +279,3 @@ class Scan:
                 positions = (rows + self.screen.tile_set.begins[tile]).repeat(last - first)
                 found.append(Candidates(keys, positions, torch.full((len(keys),), float("-inf"))))
         return found
-
-
-def _of_tiles(terms: Tensor, coefficients: Tensor, tiles: Tensor) -> Tensor:
-    """Products of the first terms of n queries with the coefficients of their tiles, or of one: shape (n,)."""
-    if len(tiles) == 1:
-        return terms[:, :3] @ coefficients[int(tiles)]
-    return (terms[:, :3] * coefficients.index_select(0, tiles)).sum(1)

@@ -18,7 +18,7 @@ class Arithmetic(NamedTuple):
     name: str
     make_tile: Callable[[Frame, Tensor], Tile]
     encode_queries: Callable[[Frame, Tensor], Queries]
-    multiply: Callable[[Tensor, Tile, Tensor], None]
+    multiply: Callable[[Tensor, list[Tile], list[int], int, Tensor], None]
     score_dtype: torch.dtype
 
 
@@ -165,19 +165,6 @@ class Screen:
         """
         codes = self.codes.new_empty(len(queries) + ROUNDED_QUERIES, self.codes.shape[1])
         torch.index_select(self.codes, 0, queries, out=codes[: len(queries)])
-        multiply, tiles, widths = self.tile_set.arithmetic.multiply, self.tile_set.tiles, self.tile_set.widths
+        tiles = [self.tile_set.tiles[tile] for tile, _, _ in spans]
         counts = [last - first for _, first, last in spans]
-        if max(counts) <= ROUNDED_QUERIES:
-            sizes = [n * widths[tile_no] for n, (tile_no, _, _) in zip(counts, spans, strict=True)]
-            parts = codes[: len(queries)].split(counts), out[: sum(sizes)].split(sizes)
-            for (tile_no, _, _), n, part, scores in zip(spans, counts, *parts, strict=True):
-                multiply(part, tiles[tile_no], scores.view(n, -1))
-            return
-        begin = filled = 0
-        for (tile_no, _, _), n in zip(spans, counts, strict=True):
-            # what is computed beyond n is overwritten by the next tile, or not looked at
-            rounded = n if n <= ROUNDED_QUERIES else -(-n // ROUNDED_QUERIES) * ROUNDED_QUERIES
-            end = filled + rounded * widths[tile_no]
-            multiply(codes[begin : begin + rounded], tiles[tile_no], out[filled:end].view(rounded, -1))
-            begin += n
-            filled += n * widths[tile_no]
+        self.tile_set.arithmetic.multiply(codes, tiles, counts, ROUNDED_QUERIES, out)

@@ -1,0 +1,174 @@
+"""The inner loops of a scan of tiles, without the interpreter's lock: see `scripted`.
+
+torch's operations are chosen by their measured rates: `index_select` takes half the time of indexing, a shift a third of
+that of a division, and of a mask of which little is true the words of eight are looked through first.
+"""
+
+import torch
+from torch import Tensor
+
+from .scripted import scripted
+
+#: Columns of a tile that one minimum stands for, 2 to this; a tile has a multiple of it.
+CHUNK_BITS = 5
+
+
+@scripted
+def multiply_int8(codes: Tensor, tiles: list[Tensor], counts: list[int], few: int, out: Tensor) -> None:
+    """Multiply groups of queries with their tiles: int8 (n, width) and (width, columns) -> int32 in `out`.
+
+    Parameters
+    ----------
+    codes : Tensor
+        The queries of all tiles, one group behind the other, and `few` more rows.
+    tiles : list of Tensor
+    counts : list of int
+        Queries of each tile.
+    few : int
+        Larger groups are rounded up to a multiple of it, since oneDNN compiles a product for every number. What is
+        computed beyond a group is overwritten by the next one, or stands in room that nobody looks at.
+    out : Tensor
+        Scores of each group, (n, columns), one behind the other.
+    """
+    begin, filled = 0, 0
+    for i in range(len(tiles)):
+        n, columns = counts[i], tiles[i].size(1)
+        rounded = n if n <= few else (n + few - 1) // few * few
+        scores = out[filled : filled + rounded * columns].view(rounded, columns)
+        torch._int_mm(codes[begin : begin + rounded], tiles[i], out=scores)
+        begin += n
+        filled += n * columns
+
+
+@scripted
+def multiply_bf16(
+    codes: Tensor, tiles: list[Tensor], biases: list[Tensor], counts: list[int], few: int, out: Tensor
+) -> None:
+    """As `multiply_int8`, in bfloat16 with a bias for each column: bfloat16 -> float32 in `out`."""
+    begin, filled = 0, 0
+    for i in range(len(tiles)):
+        n, columns = counts[i], tiles[i].size(1)
+        rounded = n if n <= few else (n + few - 1) // few * few
+        scores = out[filled : filled + rounded * columns].view(rounded, columns)
+        torch.add(torch.mm(codes[begin : begin + rounded], tiles[i]), biases[i], out=scores)
+        begin += n
+        filled += n * columns
+
+
+@scripted
+def guesses(
+    minima: Tensor, terms: Tensor, tiles: Tensor, chunks: Tensor | None, begins: Tensor, upper: Tensor, steps: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Guess the smallest score of each chunk.
+
+    Parameters
+    ----------
+    minima : Tensor, shape (nchunk,)
+        Computed scores.
+    terms : Tensor, shape (n, 4)
+        Of the pairs of a query and a tile: see `tile_screen.Screen`.
+    tiles : Tensor, int64, shape (n,), or (1,) where there is one
+    chunks : Tensor, int64, shape (n,), or None where there is one tile
+        Chunks of each pair.
+    begins : Tensor, int64, shape (n,)
+        Where the guesses of a pair are to stand.
+    upper, steps : Tensor, shape (ntiles, 3) and (ntiles,)
+
+    Returns
+    -------
+    values : Tensor, float32, shape (nchunk,)
+    places : Tensor, int64, shape (nchunk,)
+    """
+    n, nchunk = terms.size(0), minima.size(0)
+    shift = (terms[:, :3] * upper.index_select(0, tiles)).sum(1)
+    scale = terms[:, 3] * steps.index_select(0, tiles)
+    if chunks is None:
+        each = nchunk // n
+        values = minima.view(n, each).sub(shift[:, None]).mul_(scale[:, None])
+        return values.view(-1), (begins[:, None] + torch.arange(each)).view(-1)
+    values = minima - torch.repeat_interleave(shift, chunks, output_size=nchunk)
+    values *= torch.repeat_interleave(scale, chunks, output_size=nchunk)
+    firsts = begins - (chunks.cumsum(0) - chunks)
+    return values, torch.repeat_interleave(firsts, chunks, output_size=nchunk) + torch.arange(nchunk)
+
+
+@scripted
+def where_true(mask: Tensor) -> Tensor:
+    """Return where a mask, of a multiple of 8 elements of which few are true, is true: int64, ascending."""
+    words = mask.view(dtype=torch.int64).nonzero().view(-1)
+    inner = mask.view(-1, 8).index_select(0, words).view(-1).nonzero().view(-1)
+    return (words << 3).index_select(0, inner >> 3).add_(inner & 7)
+
+
+@scripted
+def survivors(
+    scores: Tensor,
+    minima: Tensor,
+    terms: Tensor,
+    wanted: Tensor,
+    keys: Tensor,
+    tiles: Tensor,
+    chunks: Tensor | None,
+    lower: Tensor,
+    steps: Tensor,
+    begins: Tensor,
+    rows: Tensor,
+    largest: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Find the rows whose score may be as small as is wanted.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (nchunk, 2**CHUNK_BITS)
+        Computed scores.
+    minima : Tensor, shape (nchunk,)
+    terms, tiles, chunks, lower, steps
+        As for `guesses`.
+    wanted : Tensor, shape (n,)
+        The score that each pair's query asks for, in steps of the query.
+    keys : Tensor, int64, shape (n,)
+    begins, rows : Tensor, int64, shape (ntiles,)
+        First stored row of a tile, and how many it has.
+    largest : float
+        Integer scores are compared with no more than this.
+
+    Returns
+    -------
+    pairs : Tensor, int64
+        The pair that each survivor belongs to.
+    keys, positions : Tensor, int64
+    bounds : Tensor, float32
+        Lower bounds of their scores.
+    """
+    nchunk, width = scores.size(0), scores.size(1)
+    bits = 5
+    n = terms.size(0)
+    shift = (terms[:, :3] * lower.index_select(0, tiles)).sum(1)
+    limits = wanted / steps.index_select(0, tiles) + shift
+    if scores.dtype == torch.int32:
+        limits = limits.clamp(-largest, largest).ceil_().to(torch.int32)
+    if chunks is None:
+        each = nchunk // n
+        hits = (minima.view(n, each) <= limits[:, None]).view(-1).nonzero().view(-1)
+        pairs = torch.div(hits, each, rounding_mode="floor")
+        within = hits - pairs * each
+    else:
+        hits = (minima <= torch.repeat_interleave(limits, chunks, output_size=nchunk)).nonzero().view(-1)
+        ends = chunks.cumsum(0)
+        pairs = torch.searchsorted(ends, hits, right=True)
+        within = hits - (ends - chunks).index_select(0, pairs)
+    values = scores.index_select(0, hits)
+    found = where_true((values <= limits.index_select(0, pairs)[:, None]).view(-1))
+    hit = found >> bits
+    columns = (within.index_select(0, hit) << bits).add_(found & (width - 1))
+    pairs = pairs.index_select(0, hit)
+    tile = tiles if chunks is None else tiles.index_select(0, pairs)
+    bounds = values.view(-1).index_select(0, found) - shift.index_select(0, pairs)
+    bounds *= terms[:, 3].index_select(0, pairs)
+    bounds *= steps.index_select(0, tile)
+    used = columns < rows.index_select(0, tile)
+    positions = columns + begins.index_select(0, tile)
+    found_keys = keys.index_select(0, pairs)
+    if not bool(used.all()):
+        return pairs[used], found_keys[used], positions[used], bounds[used]
+    return pairs, found_keys, positions, bounds
