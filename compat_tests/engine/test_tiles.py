@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
-from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, tile_scan
+from faiss_torch.contrib.ivf_tools import permute_invlists
+from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, ivf_tiles_single, tile_scan
 from faiss_torch.ops.flat import knn_reference
 from faiss_torch.ops.tile_kernels import where_true
 from faiss_torch.ops.tile_scan import Scan
@@ -182,6 +183,37 @@ def test_results_do_not_depend_on_the_arithmetic(many_tiles, arithmetic_name, me
     for D, I in search_both(xb, xq, 10, metric_type, arithmetic_name)[:2]:
         found = torch.from_numpy(D), torch.from_numpy(I)
         assert_same_neighbours(*found, *expected, rtol=3e-5, atol=1e-5 * scale + 1e-30)
+
+
+@pytest.mark.parametrize("arithmetic_name", ["int8", "bf16"])
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("name", NAMES)
+def test_single_queries(arithmetic_name, metric_type, name, monkeypatch):
+    singles = []
+    single_search = ivf_tiles_single.search
+
+    def watched(*arguments):
+        found = single_search(*arguments)
+        singles.append(found[2])
+        return found
+
+    monkeypatch.setattr(ivf_tiles_single, "search", watched)
+    ManyTiles(monkeypatch, kept=True)
+    monkeypatch.setattr(faiss_torch.parts.screen_tiles, "TILE_ROWS", 2048)
+    xb = adversarial(900, 24)[name]
+    xq = np.stack([xb[0], xb[-1] * np.float32(1.01), np.zeros(24, dtype=np.float32)])
+    for k in (1, 10, 200):
+        with arithmetic.pinned("none"):
+            _, _, ivf = search_both(xb, xq, k, metric_type, "none")
+            expected = ivf.search(xq, k)
+        with arithmetic.pinned(arithmetic_name):
+            D, I = ivf.search(xq, k)
+        scale = float(np.abs(expected[0][np.abs(expected[0]) < 1e38]).max(initial=0))
+        assert_same_neighbours(D, I, *expected, rtol=3e-5, atol=1e-5 * scale + 1e-30)
+    if name in ("normal", "one outlier"):
+        assert len(singles) >= 6
+    if name == "normal":
+        assert all(singles)
 
 
 @pytest.mark.parametrize("arithmetic_name", ["int8", "bf16"])
@@ -380,6 +412,21 @@ def test_tiles_follow_vectors_that_are_updated(many_tiles):
         index.update_vectors(np.arange(100, 150), new)
         xb[100:150] = new
         assert_same_neighbours(*index.search(xq, 5), *reference(xb, xq, 5, METRIC_L2), rtol=2e-5, atol=1e-5)
+
+
+def test_tiles_follow_lists_in_another_order(many_tiles):
+    rng = np.random.default_rng(0)
+    xb, xq = (rng.standard_normal((n, 16), dtype=np.float32) for n in (800, 20))
+    index = ivf_index(xb)
+    index.add(xb)
+    order = np.array([3, 1, 0, 2, 7, 6, 5, 4])
+    with arithmetic.pinned("int8"):
+        index.search(xq, 5)
+        permute_invlists(index, order)
+        index.nprobe = 2
+        found = index.search(xq, 5)
+    with arithmetic.pinned("none"):
+        assert_same_neighbours(*found, *index.search(xq, 5), rtol=2e-5, atol=1e-5)
 
 
 def test_threads_that_search_while_tiles_are_made(many_tiles):

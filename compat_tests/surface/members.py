@@ -161,10 +161,12 @@ _EXTENSIONS_BY_REASON = (
     (
         "between the modules of the library",
         """
-        ArrayInvertedLists.remove_first ClusteringInitialization.choose DirectMap.add DirectMap.get_many
+        ArrayInvertedLists.remove_first ClusteringInitialization.choose DeferredListStorage.can_write_down
+        DirectMap.add DirectMap.get_many
         IDSelector.mask IDSelector.mask_of_range IDSelector.takes_any_id
         IOReader.bytes_left IOReader.read_into IOReader.view
-        IOWriter.flush IndexFlat.assignment InterruptCallback.install InvertedLists.require_writable
+        IOWriter.flush IndexFlat.assignment IndexFlat.known_assignment InterruptCallback.install
+        InvertedLists.require_writable
         ListStorage.* ListsByPlace.* OnDiskInvertedLists.stand RandomGenerator.draw RandomGenerator.seed
         SplitMix64RandomGenerator.draw ThreadedIndexBase.syncWithSubIndexes
         """,

@@ -18,7 +18,7 @@ from .tile_screen import ARITHMETICS, ListTiles, Screen, Span
 from .tile_verify import RANGE_NEIGHBOURS, ByScores, kth_bounds, verified, within_radius
 
 #: Scores of a search that are kept from the first look to the second.
-KEPT_SCORES = 1 << 24
+KEPT_SCORES = 12 << 20
 
 #: Chunks that a query looks at, for each of the k wanted, before its k-th score is guessed: more give a better guess.
 CHUNKS_A_NEIGHBOUR = 4

@@ -1,8 +1,8 @@
 """The scan of inverted lists by tiles for one query at a time: what `tile_scan` does, in as few operations as can be.
 
-In a search of one query each operation costs about two microseconds, whatever it computes, and a product of one query
-with a tile about ten, for the tile comes from memory. So the scores of all tiles stand one behind the other, are
-reduced, guessed from and looked through at once, and all survivors are verified.
+In a search of one query each operation costs a few microseconds, whatever it computes, and a product of one query with
+a tile about ten, for the tile comes from memory. So the scores of all tiles stand one behind the other, are reduced,
+guessed from and looked through at once, and all survivors are verified.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..threads import omp_get_max_threads
 from . import topk, workers
 from .distances import METRICS
 from .screen import Scorer
-from .tile_kernels import CHUNK_BITS, where_true
+from .tile_kernels import CHUNK_BITS, guesses, survivors
 from .tile_scan import CHUNK, LARGEST_LIMIT
 from .tile_screen import ListTiles, Screen
 from .tiles import largest_scores
@@ -41,11 +41,10 @@ def search(
         Gives true distances.
     screen : Screen
     list_tiles : ListTiles
-        One tile of each list.
     query : int
         Which of the scorer's queries.
     probes : Tensor, int64, shape (nprobe,)
-        Lists, without -1.
+        Lists of one tile each.
     ids : Tensor, int64, shape (capacity,)
         The id of each stored row.
     k, metric_type : int
@@ -59,57 +58,52 @@ def search(
     """
     tile_set = list_tiles.tile_set
     tiles = list_tiles.firsts.index_select(0, probes)
-    scores = _scores(screen, query, tiles.tolist())
+    tile_nos = tiles.tolist()
+    scores = _scores(screen, query, tile_nos)
     minima = scores.amin(1)
-    terms = screen.terms[query]
-    bounds = tile_set.bounds.index_select(0, tiles)
-    shifts = bounds[:, :6].view(-1, 2, 3) @ terms[:3]
-    scale = bounds[:, 6] * terms[3]
     chunks = tile_set.columns.index_select(0, tiles) >> CHUNK_BITS
-    each = torch.stack([shifts[:, 1], scale], 1).repeat_interleave(chunks, 0, output_size=len(minima))
+    terms = screen.terms[query].expand(len(tile_nos), -1)
     guess = float("inf")
     if len(minima) >= k:
-        guess = float(minima.sub(each[:, 0]).mul_(each[:, 1]).topk(k, largest=False).values[-1])
-    limits = (guess / scale).add_(shifts[:, 0])
-    if scores.dtype == torch.int32:
-        limits = limits.clamp_(-LARGEST_LIMIT, LARGEST_LIMIT).ceil_().to(torch.int32)
-    hits = (minima <= limits.repeat_interleave(chunks, output_size=len(minima))).nonzero().view(-1)
-    ends = chunks.cumsum(0)
-    pairs = torch.searchsorted(ends, hits, right=True)
-    values = scores.index_select(0, hits)
-    found = where_true((values <= limits.index_select(0, pairs)[:, None]).view(-1))
-    hit = found >> CHUNK_BITS
-    pairs = pairs.index_select(0, hit)
-    columns = (hits.index_select(0, hit) - (ends - chunks).index_select(0, pairs) << CHUNK_BITS).add_(
-        found & (CHUNK - 1)
+        values, _ = guesses(minima, terms, tiles, chunks, chunks, tile_set.upper, tile_set.steps)
+        guess = float(values.topk(k, largest=False).values[-1])
+    wanted = terms[:, 0] * guess
+    _, _, positions, _ = survivors(
+        scores,
+        minima,
+        terms,
+        wanted,
+        chunks,
+        tiles,
+        chunks,
+        tile_set.lower,
+        tile_set.steps,
+        tile_set.begins,
+        tile_set.rows,
+        LARGEST_LIMIT,
     )
-    positions = columns + tile_set.begins.index_select(0, tiles).index_select(0, pairs)
-    used = columns < tile_set.rows.index_select(0, tiles).index_select(0, pairs)
     if len(tile_set.hidden):
-        used &= ~torch.isin(positions, tile_set.hidden)
-        always = [
-            tile_set.begins[tile] + tile_set.tiles[tile].always
-            for tile in tiles.tolist()
-            if tile_set.tiles[tile].always is not None
-        ]
-        positions = torch.cat([positions[used], *always])
-    elif not bool(used.all()):
-        positions = positions[used]
+        always = [tile_set.begins[tile] + tile_set.tiles[tile].always for tile in tile_nos if _leaves_out(screen, tile)]
+        positions = torch.cat([positions[~torch.isin(positions, tile_set.hidden)], *always])
     return _verified(scorer, screen, query, positions, ids, k, metric_type, guess)
+
+
+def _leaves_out(screen: Screen, tile: int) -> bool:
+    return screen.tile_set.tiles[tile].always is not None
 
 
 def _scores(screen: Screen, query: int, tiles: list[int]) -> Tensor:
     """Computed scores of the tiles, one behind the other: (nchunk, CHUNK)."""
-    arithmetic, codes = screen.tile_set.arithmetic, screen.codes[query : query + 1]
+    arithmetic = screen.tile_set.arithmetic
     widths = [screen.tile_set.widths[tile] for tile in tiles]
-    scores = torch.empty(sum(widths), dtype=arithmetic.score_dtype)
     ends = list(itertools.accumulate(widths, initial=0))
+    scores = torch.empty(ends[-1], dtype=arithmetic.score_dtype)
+    codes = screen.codes[query].repeat(len(tiles), 1)
     step = -(-len(tiles) // omp_get_max_threads())
 
     def multiply(first: int) -> None:
         some = [screen.tile_set.tiles[tile] for tile in tiles[first : first + step]]
-        group = codes.expand(len(some), -1).contiguous()
-        arithmetic.multiply(group, some, [1] * len(some), 1, scores[ends[first] :])
+        arithmetic.multiply(codes, some, [1] * len(some), 1, scores[ends[first] :])
 
     workers.map_over_workers(multiply, range(0, len(tiles), step), omp_get_max_threads())
     return scores.view(-1, CHUNK)

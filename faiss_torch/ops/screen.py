@@ -21,6 +21,7 @@ from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from . import arithmetic, chunks, workers
 from .distances import METRICS, distance, temporary_bytes
 from .lists import entries_at
+from .verify_kernels import gathered_distances
 
 #: Rows of a stored list come in multiples of this (the last ones unused), so that its blocks have one shape.
 BLOCK = 16
@@ -72,14 +73,6 @@ class Stored(NamedTuple):
         chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]
         found = self.vectors.index_select(0, chosen).to(torch.float32)
         return found.view(*positions.shape, found.shape[1])
-
-    def at_in(self, positions: Tensor, buffer: Tensor) -> Tensor:
-        """As `at`, written to a float32 buffer where that is possible, so that no fresh memory is touched."""
-        if self.is_made_up:
-            return self.at(positions)
-        out = buffer[: positions.numel() * self.vectors.shape[1]].view(-1, self.vectors.shape[1])
-        torch.index_select(self.vectors, 0, positions.reshape(-1), out=out)
-        return out.view(*positions.shape, self.vectors.shape[1])
 
     def stored_rows(self, positions: Tensor) -> Tensor:
         """Rows of `vectors` that rows of the scan stand for; -1 stays -1."""
@@ -234,17 +227,17 @@ class ProductScorer:
         return self.bias[positions].sub_(products)
 
     def distances(self, queries: Tensor, positions: Tensor) -> Tensor:
-        out = self.xq.new_empty(positions.shape)
         row_elements = self.xq.shape[1] * positions.shape[1]
-        step = min(len(queries), chunks.rows_within(4 * row_elements, GATHER_BYTES))
-        buffer = workers.workspace(step * row_elements, self.xq.device, "rows")
-        for rows in chunks.slices(len(queries), max(1, step)):
-            x = self.stored.at_in(positions[rows], buffer)
-            q = self.xq.index_select(0, queries[rows])
-            if self.metric_type == METRIC_INNER_PRODUCT:
-                out[rows] = x.mul_(q[:, None]).sum(-1)
-            else:
-                out[rows] = x.sub_(q[:, None]).square_().sum(-1)
+        step = max(1, min(len(queries), chunks.rows_within(4 * row_elements, GATHER_BYTES)))
+        similarity = self.metric_type == METRIC_INNER_PRODUCT
+        if not self.stored.is_made_up:
+            buffer = workers.workspace(step * row_elements, self.xq.device, "rows")
+            return gathered_distances(self.stored.vectors, self.xq, queries, positions, step, buffer, similarity)
+        out = self.xq.new_empty(positions.shape)
+        for rows in chunks.slices(len(queries), step):
+            x = self.stored.at(positions[rows])
+            q = self.xq.index_select(0, queries[rows])[:, None]
+            out[rows] = (x.mul_(q) if similarity else x.sub_(q).square_()).sum(-1)
         return out
 
     def score_of(self, radius: float) -> Tensor:

@@ -1,9 +1,9 @@
 """Functions that run without the interpreter's lock.
 
 A thread that calls a torch operation from Python gives the lock back and has to get it again when the operation ends,
-and a thread that has to wait for it sleeps: waking takes 50 microseconds on a virtual machine, more than a small product.
-Two workers in a loop of such products were slower than one. A scripted function (``torch.jit.script``) takes the lock
-once, whatever it does inside: the same loop took a third of the time on two cores.
+and a thread that has to wait for it sleeps: waking takes 50 microseconds on a virtual machine, more than a small
+product. Two workers in a loop of such products were slower than one. A scripted function (``torch.jit.script``) takes
+the lock once, whatever it does inside: the same loop took a third of the time on two cores.
 
 TorchScript is deprecated and will go. A scripted function is therefore one that does the same as plain Python, and is
 called as such where it cannot be scripted.

@@ -1,7 +1,7 @@
 """The inner loops of a scan of tiles, without the interpreter's lock: see `scripted`.
 
-torch's operations are chosen by their measured rates: `index_select` takes half the time of indexing, a shift a third of
-that of a division, and of a mask of which little is true the words of eight are looked through first.
+torch's operations are chosen by their measured rates: `index_select` takes half the time of indexing, a shift a third
+of that of a division, and of a mask of which little is true the words of eight are looked through first.
 """
 
 import torch

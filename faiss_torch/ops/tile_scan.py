@@ -11,7 +11,7 @@ without it, or with so many survivors that screening saves nothing, are left to 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,7 +39,7 @@ LARGEST_SHARE = 1 / 16
 #: Survivors of a batch, as a part of its rows, from which on those of single queries are counted.
 MANY = 1 / 32
 
-#: The part of the least excess of some guesses by which all are lowered. A guess that is too small costs a second search.
+#: The part of the least excess of some guesses by which all are lowered. One that is too small costs a second search.
 LOWERED = 0.8
 
 #: Integer scores are compared with no more than this.
@@ -84,8 +84,8 @@ class Look(NamedTuple):
     minima: Tensor
 
 
-def look_at(screen: Screen, visits: Visits, spans: list[Span], kept: bool) -> Look:
-    """Compute the scores of some spans and the minima of their chunks; `kept` ones have room of their own."""
+def look_at(screen: Screen, visits: Visits, spans: list[Span], room: Tensor | None = None) -> Look:
+    """Compute the scores of some spans and the minima of their chunks, in room of the caller's or of this thread's."""
     tiles = torch.tensor([tile for tile, _, _ in spans])
     columns = screen.tile_set.columns.index_select(0, tiles)
     if len(spans) == 1:
@@ -99,16 +99,18 @@ def look_at(screen: Screen, visits: Visits, spans: list[Span], kept: bool) -> Lo
         elements = int((sizes * columns).sum())
         tiles = torch.repeat_interleave(tiles, sizes, output_size=len(queries))
         chunks = torch.repeat_interleave(columns >> CHUNK_BITS, sizes, output_size=len(queries))
-    dtype = screen.tile_set.arithmetic.score_dtype
-    # a product of a rounded number of queries may write a little more than is wanted
-    room = elements + ROUNDED_QUERIES * int(columns.max())
-    if kept:
-        scores = torch.empty(room, dtype=dtype)
-    else:
-        scores = workers.workspace(room, torch.device("cpu")).view(dtype)
-    screen.multiply(spans, queries, scores)
-    scores = scores[:elements].view(-1, CHUNK)
+    if room is None:
+        room = workers.workspace(room_for(screen, spans), keys.device).view(screen.tile_set.arithmetic.score_dtype)
+    screen.multiply(spans, queries, room)
+    scores = room[:elements].view(-1, CHUNK)
     return Look(queries, keys, tiles, chunks, scores, scores.amin(1))
+
+
+def room_for(screen: Screen, spans: list[Span]) -> int:
+    """Scores for which a batch needs room: a product of a rounded number of queries may write more than is wanted."""
+    widths = screen.tile_set.widths
+    wanted = sum((last - first) * widths[tile] for tile, first, last in spans)
+    return wanted + ROUNDED_QUERIES * max(widths[tile] for tile, _, _ in spans)
 
 
 def _concatenated(values: Tensor, spans: list[Span]) -> Tensor:
@@ -179,18 +181,27 @@ class Scan:
             Whether the computed scores are to be returned.
         """
         minima = torch.full((len(self.guesses), width), float("inf"))
-        threads = omp_get_max_threads()
+        threads, widths = omp_get_max_threads(), self.screen.tile_set.widths
         limit = BATCH_SCORES
         if kept:
-            total = sum((last - first) * self.screen.tile_set.widths[tile] for tile, first, last in visits.spans)
+            total = sum((last - first) * widths[tile] for tile, first, last in visits.spans)
             limit = min(limit, -(-total // threads))
+        parts = list(batches(visits.spans, widths, limit))
+        rooms: Sequence[Tensor | None] = [None] * len(parts)
+        if kept:
+            sizes = [room_for(self.screen, spans) for spans in parts]
+            room = workers.workspace(sum(sizes), places.device, "kept").view(
+                self.screen.tile_set.arithmetic.score_dtype
+            )
+            rooms = room[: sum(sizes)].split(sizes)
 
-        def look(spans: list[Span]) -> Look | None:
-            looked = look_at(self.screen, visits, spans, kept)
+        def look(part: int) -> Look | None:
+            spans = parts[part]
+            looked = look_at(self.screen, visits, spans, rooms[part])
             self._write_guesses(looked, _concatenated(places, spans) + looked.queries * width, minima.view(-1))
             return looked if kept else None
 
-        looks = workers.map_over_workers(look, batches(visits.spans, self.screen.tile_set.widths, limit), threads)
+        looks = workers.map_over_workers(look, range(len(parts)), threads)
         if width >= k:
             self.guesses = topk.smallest(minima, k)[0].amax(1)
         return [looked for looked in looks if looked is not None]
@@ -233,7 +244,7 @@ class Scan:
         else:
 
             def part(spans: list[Span]) -> Candidates:
-                return self._survivors(look_at(self.screen, visits, spans, False), wanted)
+                return self._survivors(look_at(self.screen, visits, spans), wanted)
 
             found = workers.map_over_workers(
                 part, batches(visits.spans, self.screen.tile_set.widths, BATCH_SCORES), threads

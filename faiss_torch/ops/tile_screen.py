@@ -122,8 +122,8 @@ class ListTiles(NamedTuple):
 
 
 #: Gives the tiles of all lists that a search is to scan, or None where making them does not pay yet. It takes where the
-#: lists begin and their sizes, int64, (nlist,); the lists that are to be scanned, int64, (n,), each as often as it stands
-#: there, -1 for none; how often all of that is to be done; and the name of the arithmetic.
+#: lists begin and their sizes, int64, (nlist,); the lists that are to be scanned, int64, (n,), each as often as it
+#: stands there, -1 for none; how often all of that is to be done; and the name of the arithmetic.
 TilesFor = Callable[[Tensor, Tensor, Tensor, int, str], ListTiles | None]
 
 

@@ -1,9 +1,9 @@
 """The k smallest of each row, ties to the lowest id."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
+
+from .scripted import scripted
 
 
 def smallest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -20,6 +20,14 @@ def smallest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.topk(scores, k, dim=1, largest=False, sorted=False)
 
 
+@scripted
+def _sorted_by_id_and_key(keys: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    by_id = ids.argsort(dim=1)
+    keys, order = keys.gather(1, by_id).sort(dim=1, stable=True)
+    return keys, by_id.gather(1, order)
+
+
+@scripted
 def sort_rows(keys: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Sort each row by key, equal keys by id, and keep the first k.
 
@@ -36,9 +44,9 @@ def sort_rows(keys: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns : Tensor, int64, shape (n, k)
         Where each stood.
     """
-    if keys.shape[1] == 1:
+    if keys.size(1) == 1:
         return keys, torch.zeros_like(ids)
-    if keys.device.type == "cpu" and 2 * k < keys.shape[1]:
+    if keys.is_cpu and 2 * k < keys.size(1):
         # the k smallest first, unless it is for the ids to say which of them they are
         best, columns = torch.topk(keys, k + 1, dim=1, largest=False)
         if not bool((best[:, k - 1] == best[:, k]).any()):
@@ -46,12 +54,6 @@ def sort_rows(keys: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
             return keys, columns.gather(1, order)
     keys, columns = _sorted_by_id_and_key(keys, ids)
     return keys[:, :k], columns[:, :k]
-
-
-def _sorted_by_id_and_key(keys: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    by_id = ids.argsort(dim=1)
-    keys, order = keys.gather(1, by_id).sort(dim=1, stable=True)
-    return keys, by_id.gather(1, order)
 
 
 def pad(values: Tensor, k: int, fill: float) -> Tensor:

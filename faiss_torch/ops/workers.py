@@ -39,7 +39,7 @@ SERIAL_ELEMENTS = 32768
 AUTOCAST_DEVICES = ("cpu", "cuda", "xpu")
 
 #: Elements of a workspace that a thread keeps.
-LARGEST_WORKSPACE = 1 << 22
+LARGEST_WORKSPACE = 13 << 20
 
 _inside = threading.local()
 _lock = threading.Lock()

@@ -43,7 +43,9 @@ class ScreenTiles:
         self.arithmetic = arithmetic
         self._frame: Frame | None = None
         self._tiles: list[list[Tile] | None] = []
-        self._made_sizes = torch.empty(0, dtype=torch.int64)  # -1 where there is no tile
+        # where the lists stand, and where each was when its tiles were made: -1 where it has none
+        nowhere = torch.empty(0, dtype=torch.int64)
+        self._begins, self._sizes, self._made_begins, self._made_sizes = nowhere, nowhere, nowhere, nowhere
         self._ready = torch.empty(0, dtype=torch.bool)  # whether each list has its tiles; in front, for list -1, True
         self._rows_scanned = 0
         self._collected: ListTiles | None = None
@@ -76,7 +78,7 @@ class ScreenTiles:
             if self._collected is not None and bool(self._ready.index_select(0, list_nos + 1).all()):
                 return self._collected
             visits = torch.bincount(list_nos + 1, minlength=len(sizes) + 1)[1:] * times
-            missing = ((visits > 0) & (self._made_sizes != sizes)).nonzero().view(-1)
+            missing = ((visits > 0) & ~self._are_made()).nonzero().view(-1)
             if len(missing):
                 self._rows_scanned += int((visits * sizes).sum())
                 if self._rows_scanned < SCANS_WORTH_A_TILE * int(sizes[missing].sum()):
@@ -87,19 +89,25 @@ class ScreenTiles:
             return self._collected
 
     def _forget_changed(self, begins: Tensor, sizes: Tensor) -> None:
-        """Forget the tiles of lists in which a row has changed."""
-        known, wanted = len(self._tiles), len(sizes)
-        if known != wanted:
-            self._tiles = self._tiles[:wanted] + [None] * (wanted - known)
-            self._made_sizes = torch.cat([self._made_sizes[:wanted], sizes.new_full((max(0, wanted - known),), -1)])
-            self._collected = None
-        if not self._changed:
+        """Forget the tiles of lists in which a row has changed, or that are somewhere else."""
+        if not self._changed and torch.equal(begins, self._begins) and torch.equal(sizes, self._sizes):
             return
-        blocks = torch.cat(self._changed).unique()
-        self._changed = []
-        first, behind = (torch.searchsorted(blocks, _blocks(each)) for each in (begins, begins + sizes + (BLOCK - 1)))
-        self._made_sizes[first < behind] = -1
         self._collected = None
+        self._begins, self._sizes = begins.clone(), sizes.clone()
+        more = sizes.new_full((max(0, len(sizes) - len(self._tiles)),), -1)
+        self._tiles = self._tiles[: len(sizes)] + [None] * len(more)
+        self._made_begins = torch.cat([self._made_begins[: len(sizes)], more])
+        self._made_sizes = torch.cat([self._made_sizes[: len(sizes)], more])
+        changed, self._changed = self._changed, []
+        if changed:
+            blocks = torch.cat(changed).unique()
+            ends = begins + sizes + (BLOCK - 1)
+            first, behind = (torch.searchsorted(blocks, _blocks(each)) for each in (begins, ends))
+            self._made_sizes[first < behind] = -1
+
+    def _are_made(self) -> Tensor:
+        """Whether each list has its tiles: bool, (nlist,)."""
+        return (self._made_sizes == self._sizes) & (self._made_begins == self._begins)
 
     def _make(self, stored: Stored, begins: Tensor, sizes: Tensor, list_nos: Tensor) -> None:
         frame = self._frame
@@ -116,11 +124,10 @@ class ScreenTiles:
             ]
 
         workers.map_over_workers(make, list_nos.tolist(), omp_get_max_threads())
-        self._made_sizes[list_nos] = sizes[list_nos]
-        self._collected = None
+        self._made_begins[list_nos], self._made_sizes[list_nos] = begins[list_nos], sizes[list_nos]
 
     def _collect(self, begins: Tensor, sizes: Tensor) -> ListTiles:
-        made = self._made_sizes == sizes
+        made = self._are_made()
         self._ready = torch.cat([made.new_ones(1), made])
         tiles = [of_list or [] if is_made else [] for of_list, is_made in zip(self._tiles, made.tolist(), strict=True)]
         counts = torch.tensor([len(of_list) for of_list in tiles])

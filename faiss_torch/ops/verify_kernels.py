@@ -1,0 +1,42 @@
+"""The inner loop of a verification, without the interpreter's lock: see `scripted`."""
+
+import torch
+from torch import Tensor
+
+from .scripted import scripted
+
+
+@scripted
+def gathered_distances(
+    vectors: Tensor, xq: Tensor, queries: Tensor, positions: Tensor, step: int, buffer: Tensor, similarity: bool
+) -> Tensor:
+    """Distances of queries to rows of their own, by differences, or products.
+
+    Parameters
+    ----------
+    vectors : Tensor, float32, shape (capacity, d)
+    xq : Tensor, float32, shape (nq, d)
+    queries : Tensor, int64, shape (n,)
+    positions : Tensor, int64, shape (n, width)
+        Rows of `vectors`.
+    step : int
+        Queries whose rows are gathered at once.
+    buffer : Tensor, float32, shape (step * width * d,) or more
+    similarity : bool
+        Whether inner products are wanted, and not squared L2 distances.
+
+    Returns
+    -------
+    Tensor, float32, shape (n, width)
+    """
+    n, width, d = positions.size(0), positions.size(1), vectors.size(1)
+    distances = torch.empty(n, width, device=xq.device)
+    for begin in range(0, n, step):
+        end = min(n, begin + step)
+        rows = buffer[: (end - begin) * width * d].view(-1, d)
+        torch.index_select(vectors, 0, positions[begin:end].reshape(-1), out=rows)
+        x = rows.view(end - begin, width, d)
+        q = xq.index_select(0, queries[begin:end]).unsqueeze(1)
+        x = x.mul_(q) if similarity else x.sub_(q).square_()
+        distances[begin:end] = x.sum(-1)
+    return distances
