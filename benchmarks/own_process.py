@@ -93,7 +93,9 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {"memory": memory, "import_time
 def start(job: str, **arguments: Any) -> subprocess.Popen[str]:
     """Start a job in a process of its own, where nothing is told to OpenMP's idle threads."""
     command = [sys.executable, "-m", "benchmarks.own_process", job, json.dumps(arguments)]
-    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    # an installed package has its bytecode, whatever this process may write
+    left_out = ("OMP_WAIT_POLICY", "PYTHONDONTWRITEBYTECODE")
+    variables = {name: value for name, value in os.environ.items() if name not in left_out}
     return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
