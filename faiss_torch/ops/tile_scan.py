@@ -25,8 +25,8 @@ from .tile_screen import ROUNDED_QUERIES, Screen, Span
 
 CHUNK = 1 << CHUNK_BITS
 
-#: Scores that are computed before anything is done with them. Fewer would stay in a core's cache, but cost more operations,
-#: for which two threads wait for each other: 4 times as many were a fifth faster.
+#: Scores that are computed before anything is done with them. Fewer would stay in a core's cache, but take more
+#: operations, at each of which two threads wait for each other: four times as many were a fifth faster.
 BATCH_SCORES = 1 << 22
 
 #: Queries in one product.
