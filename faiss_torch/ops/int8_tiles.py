@@ -53,13 +53,13 @@ def make_tile(frame: Frame, vectors: Tensor) -> Tile:
         unit = _ratio(frame) * step
         offset = float(bias.min()) + LARGEST * digits * unit
         # a bit less, so that rounding to float32 does not put one on the next integer
-        codes[d:, :n] = _in_digits(((bias - offset) / unit).sub_(0.01).floor_(), digits)
+        codes[d:, :n] = in_digits(((bias - offset) / unit).sub_(0.01).floor_(), digits)
     if rows.always is not None:
         codes[d:, rows.always] = LARGEST
     return Tile(codes, None, step, offset, float(rows.squares.max()) ** 0.5, residual, rows.always)
 
 
-def _in_digits(values: Tensor, digits: int) -> Tensor:
+def in_digits(values: Tensor, digits: int) -> Tensor:
     """Write integers as sums of digits from -127 to 127: float32 (n,) -> (digits, n); larger ones are cut off."""
     values = values.clamp_(-LARGEST * digits, LARGEST * digits)
     each = torch.div(values, digits, rounding_mode="floor")

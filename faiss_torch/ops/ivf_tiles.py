@@ -15,7 +15,7 @@ from .lists import ranges
 from .screen import ProductScorer, Scorer
 from .tile_scan import CHUNK, CHUNK_BITS, Scan, Visits
 from .tile_screen import ARITHMETICS, ListTiles, Screen, Span
-from .tile_verify import RANGE_NEIGHBOURS, ByScores, kth_bounds, verified, within_radius
+from .tile_verify import RANGE_NEIGHBOURS, ByScores, at_most, verified, within_radius
 
 #: Scores of a search that are kept from the first look to the second.
 KEPT_SCORES = 12 << 20
@@ -185,7 +185,7 @@ def search(
             pilots = torch.arange(0, scorer.nq, scorer.nq // PILOTS)
             pilot = scorer.of_queries(pilots)
             found_by_pilots, _, _ = search(pilot, list_tiles, probes[pilots], ids, k, metric_type)
-            scan.lower_guesses(pilots, kth_bounds(pilot, list_tiles, found_by_pilots))
+            scan.lower_guesses(pilots, at_most(list_tiles.tile_set, pilot, found_by_pilots[:, -1]))
     found = scan.second_look(visits, looks)
 
     def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:

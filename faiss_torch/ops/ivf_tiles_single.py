@@ -20,7 +20,7 @@ from .screen import Scorer
 from .tile_kernels import CHUNK_BITS, guesses, survivors
 from .tile_scan import CHUNK, LARGEST_LIMIT
 from .tile_screen import ListTiles, Screen
-from .tiles import largest_scores
+from .tile_verify import at_most
 
 
 def search(
@@ -81,6 +81,7 @@ def search(
         tile_set.begins,
         tile_set.rows,
         LARGEST_LIMIT,
+        CHUNK_BITS,
     )
     if len(tile_set.hidden):
         always = [tile_set.begins[tile] + tile_set.tiles[tile].always for tile in tile_nos if _leaves_out(screen, tile)]
@@ -124,7 +125,4 @@ def _verified(
         positions = topk.pad(positions.masked_fill_(missing, -1)[None], k, -1)[0]
         keys = topk.pad(keys.masked_fill(missing, FLT_MAX), k, FLT_MAX)
     distances = keys.neg() if similarity else keys
-    at_most = largest_scores(
-        screen.tile_set.frame, scorer.xq.index_select(0, queries), scorer.stored.largest_norm, distances[:, -1]
-    )
-    return distances[0], positions, float(at_most) <= guess
+    return distances[0], positions, float(at_most(screen.tile_set, scorer, distances[:, -1], queries)) <= guess

@@ -25,9 +25,7 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_L2
-
-#: The largest code: -128 is not used.
-LARGEST = 127
+from .int8_tiles import LARGEST, in_digits
 
 #: Rows of a sample that chooses the shift and the ratio.
 SAMPLE = 1024
@@ -191,7 +189,7 @@ def encode_centroids(frame: Frame, centroids: Tensor, block: int) -> CentroidCod
         offsets = bias.amax(1) - unit * (LARGEST * frame.digits - 1)
         # rounded up, and at least the smallest: that only raises the computed score
         values = (bias - offsets[:, None]).div_(unit[:, None]).add_(1e-3).ceil_()
-        codes[:, d:] = _digits(values.view(-1), frame.digits)
+        codes[:, d:] = in_digits(values.view(-1), frame.digits).T
     norm, residual = (each.view(blocks, block).amax(1) for each in (norms, residuals))
     inverse = 1 / steps.double()
     largest_norm = float(norm.max())
@@ -206,11 +204,3 @@ def encode_centroids(frame: Frame, centroids: Tensor, block: int) -> CentroidCod
         [key * inverse, size * inverse, (least - offsets) * inverse, -norm * inverse, -residual * inverse, rounding]
     )
     return CentroidCodes(centroids, codes.T.contiguous(), labels, places, steps, offsets, bounds, largest_norm)
-
-
-def _digits(values: Tensor, digits: int) -> Tensor:
-    """Write integers as sums of digits in -127 ... 127, what is larger as the largest: float32 (n,) -> (n, digits)."""
-    values = values.clamp_(-LARGEST * digits, LARGEST * digits)
-    each = (values / digits).floor_()  # exact: the integers are small
-    rest = values - each * digits
-    return each[:, None] + (torch.arange(digits) < rest[:, None])

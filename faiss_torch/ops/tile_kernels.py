@@ -114,12 +114,13 @@ def survivors(
     begins: Tensor,
     rows: Tensor,
     largest: float,
+    chunk_bits: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find the rows whose score may be as small as is wanted.
 
     Parameters
     ----------
-    scores : Tensor, shape (nchunk, 2**CHUNK_BITS)
+    scores : Tensor, shape (nchunk, 2**chunk_bits)
         Computed scores.
     minima : Tensor, shape (nchunk,)
     terms, tiles, chunks, lower, steps
@@ -131,6 +132,8 @@ def survivors(
         First stored row of a tile, and how many it has.
     largest : float
         Integer scores are compared with no more than this.
+    chunk_bits : int
+        `CHUNK_BITS`, which TorchScript does not see.
 
     Returns
     -------
@@ -141,7 +144,6 @@ def survivors(
         Lower bounds of their scores.
     """
     nchunk, width = scores.size(0), scores.size(1)
-    bits = 5
     n = terms.size(0)
     shift = (terms[:, :3] * lower.index_select(0, tiles)).sum(1)
     limits = wanted / steps.index_select(0, tiles) + shift
@@ -159,8 +161,8 @@ def survivors(
         within = hits - (ends - chunks).index_select(0, pairs)
     values = scores.index_select(0, hits)
     found = where_true((values <= limits.index_select(0, pairs)[:, None]).view(-1))
-    hit = found >> bits
-    columns = (within.index_select(0, hit) << bits).add_(found & (width - 1))
+    hit = found >> chunk_bits
+    columns = (within.index_select(0, hit) << chunk_bits).add_(found & (width - 1))
     pairs = pairs.index_select(0, hit)
     tile = tiles if chunks is None else tiles.index_select(0, pairs)
     bounds = values.view(-1).index_select(0, found) - shift.index_select(0, pairs)

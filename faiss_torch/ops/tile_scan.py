@@ -267,6 +267,7 @@ class Scan:
             tiles.begins,
             tiles.rows,
             LARGEST_LIMIT,
+            CHUNK_BITS,
         )
         if len(pairs) > MANY * look.scores.numel():
             self._count(look.queries.index_select(0, pairs), wanted)

@@ -46,8 +46,6 @@ class TileSet(NamedTuple):
         First stored row, number of rows, and columns.
     widths : list of int
         The columns again.
-    bounds : Tensor, float32, shape (ntiles, 7)
-        `lower`, `upper` and `steps`.
     steps : Tensor, float32, shape (ntiles,)
     lower, upper : Tensor, float32, shape (ntiles, 3)
         See `Screen`.
@@ -62,7 +60,6 @@ class TileSet(NamedTuple):
     rows: Tensor
     columns: Tensor
     widths: list[int]
-    bounds: Tensor
     steps: Tensor
     lower: Tensor
     upper: Tensor
@@ -98,7 +95,6 @@ class TileSet(NamedTuple):
             rows,
             columns,
             columns.tolist(),
-            torch.cat([lower / each, upper / each, each], 1),
             steps,
             lower / each,
             upper / each,

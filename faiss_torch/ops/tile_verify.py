@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from ..constants import FLT_MAX
 from .collect import Candidates, top_k_of
 from .screen import Scorer
 from .tile_scan import Scan, Visits
-from .tile_screen import ListTiles
+from .tile_screen import TileSet
 from .tiles import largest_scores
 
 #: A range search gives up queries with more survivors than a search for so many neighbours may have.
@@ -24,9 +23,10 @@ Again = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 ByScores = Callable[[Tensor], list[Candidates]]
 
 
-def kth_bounds(scorer: Scorer, list_tiles: ListTiles, distances: Tensor) -> Tensor:
-    """Return what the k-th scores of all queries are at most: distances, (nq, k), sorted -> (nq,)."""
-    return largest_scores(list_tiles.tile_set.frame, scorer.xq, scorer.stored.largest_norm, distances[:, -1])
+def at_most(tile_set: TileSet, scorer: Scorer, distances: Tensor, queries: Tensor | None = None) -> Tensor:
+    """Return what the scores of rows at a true distance of each query, or of some, are at most: (n,) -> (n,)."""
+    xq = scorer.xq if queries is None else scorer.xq.index_select(0, queries)
+    return largest_scores(tile_set.frame, xq, scorer.stored.largest_norm, distances)
 
 
 def verified(
@@ -66,15 +66,15 @@ def verified(
     left : Tensor, bool, shape (nq,)
         Queries that are left without a certificate.
     """
-    frame, largest_norm = scan.screen.tile_set.frame, scorer.stored.largest_norm
+    tile_set = scan.screen.tile_set
 
-    def at_most(queries: Tensor, distances: Tensor) -> Tensor:
-        return largest_scores(frame, scorer.xq.index_select(0, queries), largest_norm, distances)
+    def of_queries(queries: Tensor, distances: Tensor) -> Tensor:
+        return at_most(tile_set, scorer, distances, queries)
 
     candidates = Candidates.concatenate(found, scorer.xq.device)
-    distances, positions = top_k_of(candidates, per_query, scorer, ids, k, metric_type, at_most)
+    distances, positions = top_k_of(candidates, per_query, scorer, ids, k, metric_type, of_queries)
     kth = distances[:, -1]
-    bounds = at_most(torch.arange(scorer.nq), kth)
+    bounds = at_most(tile_set, scorer, kth)
     left = ~(bounds <= scan.guesses)
     if bool(left.any()):
         retried = (left & (scan.guesses > float("-inf")) & (kth.abs() < FLT_MAX)).nonzero().view(-1)
@@ -102,7 +102,7 @@ def within_radius(
         those of a search of these queries only.
     """
     radii = scorer.xq.new_full((scorer.nq,), radius)
-    scan.guesses = largest_scores(scan.screen.tile_set.frame, scorer.xq, scorer.stored.largest_norm, radii)
+    scan.guesses = at_most(scan.screen.tile_set, scorer, radii)
     found = scan.second_look(visits)
     given_up = scan.guesses == float("-inf")
     if not bool(given_up.any()):
