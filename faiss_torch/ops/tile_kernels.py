@@ -95,7 +95,7 @@ def guesses(
 @scripted
 def where_true(mask: Tensor) -> Tensor:
     """Return where a mask, of a multiple of 8 elements of which few are true, is true: int64, ascending."""
-    words = mask.view(dtype=torch.int64).nonzero().view(-1)
+    words = torch.view_copy(mask, dtype=torch.int64).nonzero().view(-1)  # TorchScript has no `view` of this kind
     inner = mask.view(-1, 8).index_select(0, words).view(-1).nonzero().view(-1)
     return (words << 3).index_select(0, inner >> 3).add_(inner & 7)
 
