@@ -55,6 +55,6 @@ def check_openmp() -> bool:
     return True
 
 
-def inside_call(num_threads: int) -> None:
-    """Say in a thread of the library's own how many threads the call that it works for may use."""
+def inside_call(num_threads: int | None) -> None:
+    """Say in a thread how many threads the call that it works for may use; None where it works for no call."""
     _inside.threads = num_threads

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
-from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, ivf_tiles_single, tile_scan
+from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, ivf_tiles_single, tile_scan, tile_verify
 from faiss_torch.ops.flat import knn_reference
 from faiss_torch.ops.tile_kernels import where_true
 from faiss_torch.ops.tile_scan import Scan
@@ -62,7 +62,9 @@ def scores_of(name, frame, x, xq):
     computed = torch.empty((len(xq) + ROUNDED_QUERIES) * columns, dtype=kind.score_dtype)
     screen.multiply([(0, 0, len(xq))], torch.arange(len(xq)), computed)
     computed = computed[: len(xq) * columns].view(len(xq), columns)[:, : len(x)]
-    lower = (computed - (screen.terms[:, :3] @ tiles.lower[0])[:, None]) * (screen.terms[:, 3:] * tiles.steps[0])
+    lower = (computed - (screen.terms[:, :3] @ tiles.facts.lower[0])[:, None]) * (
+        screen.terms[:, 3:] * tiles.facts.steps[0]
+    )
     shift = frame.shift.double()
     if frame.metric_type == METRIC_L2:
         true = (x.double() - shift).square().sum(1) / 2 - (xq.double() - shift) @ (x.double() - shift).T
@@ -136,7 +138,8 @@ def test_a_batch_is_not_much_larger_than_its_limit():
 class ManyTiles:
     """Settings under which small data go the ways of large ones."""
 
-    def __init__(self, monkeypatch, kept):
+    def __init__(self, monkeypatch, way):
+        monkeypatch.setattr(ivf_tiles, "SINGLE_QUERIES", 1 << 20 if way == "one by one" else 0)
         monkeypatch.setattr(ivf_tiles, "FEWEST_CHUNKS_A_NEIGHBOUR", 0)
         monkeypatch.setattr(ivf_tiles, "FEWEST_ROWS_OF_A_LIST", 0)
         monkeypatch.setattr(ivf_tiles, "FEWEST_COMPONENTS", 1)
@@ -148,14 +151,17 @@ class ManyTiles:
         monkeypatch.setattr(faiss_torch.parts.screen_tiles, "TILE_ROWS", 64)
         monkeypatch.setattr(faiss_torch.parts.screen_tiles, "SCANS_WORTH_A_TILE", 0)
         monkeypatch.setattr(tile_scan, "BATCH_SCORES", 1 << 12)
-        if not kept:
+        if way == "looked at twice":
             monkeypatch.setattr(ivf_tiles, "KEPT_SCORES", 0)
             monkeypatch.setattr(flat_tiles, "KEPT_SCORES", 0)
 
 
-@pytest.fixture(params=["kept", "looked at twice"])
+WAYS = ("kept", "looked at twice", "one by one")
+
+
+@pytest.fixture(params=WAYS)
 def many_tiles(request, monkeypatch):
-    return ManyTiles(monkeypatch, request.param == "kept")
+    return ManyTiles(monkeypatch, request.param)
 
 
 def search_both(xb, xq, k, metric_type, arithmetic_name, nlist=7, nprobe=7):
@@ -189,16 +195,16 @@ def test_results_do_not_depend_on_the_arithmetic(many_tiles, arithmetic_name, me
 @pytest.mark.parametrize("metric_type", METRICS)
 @pytest.mark.parametrize("name", NAMES)
 def test_single_queries(arithmetic_name, metric_type, name, monkeypatch):
-    singles = []
-    single_search = ivf_tiles_single.search
+    left = []
+    certified = tile_verify.certified
 
     def watched(*arguments):
-        found = single_search(*arguments)
-        singles.append(found[2])
+        found = certified(*arguments)
+        left.extend(found[2].tolist())
         return found
 
-    monkeypatch.setattr(ivf_tiles_single, "search", watched)
-    ManyTiles(monkeypatch, kept=True)
+    monkeypatch.setattr(ivf_tiles, "certified", watched)
+    ManyTiles(monkeypatch, "one by one")
     monkeypatch.setattr(faiss_torch.parts.screen_tiles, "TILE_ROWS", 2048)
     xb = adversarial(900, 24)[name]
     xq = np.stack([xb[0], xb[-1] * np.float32(1.01), np.zeros(24, dtype=np.float32)])
@@ -211,9 +217,9 @@ def test_single_queries(arithmetic_name, metric_type, name, monkeypatch):
         scale = float(np.abs(expected[0][np.abs(expected[0]) < 1e38]).max(initial=0))
         assert_same_neighbours(D, I, *expected, rtol=3e-5, atol=1e-5 * scale + 1e-30)
     if name in ("normal", "one outlier"):
-        assert len(singles) >= 6
+        assert len(left) >= 9
     if name == "normal":
-        assert all(singles)
+        assert not any(left)
 
 
 @pytest.mark.parametrize("arithmetic_name", ["int8", "bf16"])
@@ -274,18 +280,18 @@ def test_range_search_with_queries_that_are_given_up(many_tiles):
     nlist=st.integers(1, 9),
     share=st.floats(0.01, 1),
     k=st.integers(1, 40),
-    kept=st.booleans(),
+    way=st.sampled_from(WAYS),
     arithmetic_name=st.sampled_from(["int8", "bf16"]),
     metric_type=st.sampled_from(METRICS),
     seed=st.integers(0, 99),
 )
-def test_all_shapes(nq, nb, d, nlist, share, k, kept, arithmetic_name, metric_type, seed):
+def test_all_shapes(nq, nb, d, nlist, share, k, way, arithmetic_name, metric_type, seed):
     rng = np.random.default_rng(seed)
     xb, xq = (rng.standard_normal((n, d), dtype=np.float32) for n in (nb, nq))
     nlist = min(nlist, nb)
     nprobe = max(1, int(share * nlist))
     with pytest.MonkeyPatch.context() as patch:
-        ManyTiles(patch, kept)
+        ManyTiles(patch, way)
         flat_found, ivf_found, ivf = search_both(xb, xq, k, metric_type, arithmetic_name, nlist, nprobe)
         assert "screened in " + arithmetic_name in ivf.last_path.reason
     with arithmetic.pinned("none"):
@@ -308,7 +314,15 @@ def test_queries_whose_guess_was_too_small_are_searched_again(many_tiles, metric
         guesses.append(self.guesses)
         return looks
 
+    def too_small_for_one(*arguments):
+        distances, positions, guessed = single_search(*arguments)
+        guessed[::2] -= 1.0
+        guesses.append(guessed)
+        return distances, positions, guessed
+
+    single_search = ivf_tiles_single.search
     monkeypatch.setattr(Scan, "first_look", too_small)
+    monkeypatch.setattr(ivf_tiles_single, "search", too_small_for_one)
     rng = np.random.default_rng(0)
     xb, xq = (rng.standard_normal((n, 24), dtype=np.float32) for n in (900, 40))
     flat_found, ivf_found, _ = search_both(xb, xq, 5, metric_type, "int8")
@@ -320,7 +334,7 @@ def test_queries_whose_guess_was_too_small_are_searched_again(many_tiles, metric
 
 @pytest.mark.parametrize("metric_type", METRICS)
 def test_guesses_are_lowered_by_what_pilots_find(metric_type, monkeypatch):
-    ManyTiles(monkeypatch, kept=False)
+    ManyTiles(monkeypatch, "looked at twice")
     monkeypatch.setattr(ivf_tiles, "PILOTS", 8)
     lowered = []
     lower_guesses = Scan.lower_guesses

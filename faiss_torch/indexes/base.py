@@ -27,12 +27,15 @@ from torch import Tensor
 from .. import border
 from ..border import Array, Kind
 from ..constants import METRIC_L2, Float32, metric_type_from_int
-from ..ops import workers
+from ..ops import one_thread, workers
 from ..ownership import Owned
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
 from ..parts.stored_floats import check_storage_dtype
 from ..torch_devices import existing_device
+
+#: A search of so few queries goes on in the calling thread: waking another one takes as long as some of these.
+BRIEF_SEARCH = 16
 
 
 @functools.cache
@@ -273,7 +276,6 @@ class Index(Owned):
 
     # searching
 
-    @workers.conducted
     def search(
         self,
         x: Array,
@@ -309,6 +311,17 @@ class Index(Owned):
         AssertionError
             If the width is not d, or k is not positive.
         """
+        n = x.shape[0] if getattr(x, "shape", ()) else 0
+        return workers.conduct(
+            lambda: self._search_vectors(x, k, params, D, I, numeric_type),
+            self.device,
+            (x, D, I),
+            brief=n <= BRIEF_SEARCH and one_thread.available(),
+        )
+
+    def _search_vectors(
+        self, x: Array, k: int, params: SearchParameters | None, D: Array | None, I: Array | None, numeric_type: int
+    ) -> tuple[Array, Array]:
         vectors, kind = self._vectors(x, numeric_type)
         k = self._check_k(k)
         if D is not None or I is not None:
@@ -317,6 +330,10 @@ class Index(Owned):
         self._check_params(params)
         distances, labels = self._search(vectors, k, params)
         return kind.into(distances, D), kind.into(labels, I)
+
+    def _closest(self, x: Tensor, k: int) -> Tensor:
+        """Ids of the k nearest, where ties and near-ties may stand in any order: (n, k), -1 where there are fewer."""
+        return self._search(x, k, None)[1]
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")

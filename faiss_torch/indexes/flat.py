@@ -165,6 +165,11 @@ class IndexFlat(IndexFlatCodes):
         stored, n = self._narrowed(params)
         return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, self._tiles_for(params))
 
+    def _closest(self, x: Tensor, k: int) -> Tensor:
+        if k == 1 and self._is_assignment(x, None):
+            return self._assign(x, 1)
+        return flat.closest(x, self._stored(), self.ntotal, k, self.metric_type, self.metric_arg)
+
     def _tiles_for(self, params: SearchParameters | None) -> TilesFor | None:
         """What gives a search tiles, where it is one of all vectors."""
         if self._facts is None or (params is not None and params.sel is not None):
@@ -278,6 +283,9 @@ class IndexFlat1D(IndexFlatL2):
 
     def assignment(self) -> None:
         """Return None: a search finds by bisection, and its distances are not squared."""
+
+    def _closest(self, x: Tensor, k: int) -> Tensor:
+        return self._search(x, k, None)[1]
 
     def _values(self) -> Tensor:
         return self._vectors_stored[: self.ntotal, 0].to(torch.float32)

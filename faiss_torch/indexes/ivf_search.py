@@ -131,7 +131,10 @@ class _IVFSearch(Index, IndexIVFInterface):
         self._require_trained()
         settings = self._settings(params)
         start = time.perf_counter()
-        _, probes = self._probe(x, settings.nprobe, settings.quantizer_params)
+        if settings.max_codes:  # which lists these suffice for depends on their order
+            _, probes = self._probe(x, settings.nprobe, settings.quantizer_params)
+        else:
+            probes = self._probe_in_any_order(x, settings.nprobe, settings.quantizer_params)
         indexIVF_stats.quantization_time += 1e3 * (time.perf_counter() - start)
         return self._scan(x, probes, k, settings)
 
@@ -246,7 +249,10 @@ class _IVFSearch(Index, IndexIVFInterface):
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         self._require_trained()
         settings = self._settings(params)
-        _, probes = self._probe(x, settings.nprobe, settings.quantizer_params)
+        if settings.max_empty_result_buckets:
+            _, probes = self._probe(x, settings.nprobe, settings.quantizer_params)
+        else:
+            probes = self._probe_in_any_order(x, settings.nprobe, settings.quantizer_params)
         return self._range_scan(x, probes, radius, settings)
 
     def _range_scan(

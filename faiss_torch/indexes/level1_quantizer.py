@@ -167,3 +167,12 @@ class IndexIVFInterface(Level1Quantizer):
         distances, probes = self._require_quantizer().search(x, nprobe, params=params)
         self._check_list_nos(probes)
         return distances, probes
+
+    def _probe_in_any_order(self, x: Tensor, nprobe: int, params: SearchParameters | None) -> Tensor:
+        """Return what `_probe` does, but that lists equally near may stand in any order, and no distances."""
+        quantizer = self._require_quantizer()
+        if params is not None or quantizer.device != x.device or quantizer.d != x.shape[1]:
+            return self._probe(x, nprobe, params)[1]
+        probes = quantizer._closest(x, nprobe)
+        self._check_list_nos(probes)
+        return probes

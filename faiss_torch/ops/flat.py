@@ -14,10 +14,13 @@ from ..threads import omp_get_max_threads
 from . import chunks, flat_tiles, lists, topk, workers
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
-from .flat_small import FEW_FACTORS, search_all, search_by_definition
-from .screen import BLOCK, Scorer, Stored, block_minima, make_scorer, survivors
+from .flat_small import FEW_FACTORS, closest_by_score, search_all, search_by_definition
+from .screen import BLOCK, ProductScorer, Scorer, Stored, block_minima, make_scorer, survivors
 from .tile_screen import TilesFor
 from .verify import SLACK, verified_topk
+
+#: Up to this many rows, `closest` scores all of them at once.
+FEW_ROWS = 8192
 
 #: Stored rows of one tile, and queries of one task, by device type. On a CPU the tile stays in a core's cache.
 TILE_ROWS = {"cpu": 2048}
@@ -105,6 +108,38 @@ def knn(
         again = left.nonzero().view(-1)
         distances[again], ids[again] = _knn(scorer.of_queries(again), n, k, similarity)
     return distances, ids
+
+
+def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric_arg: float = 0.0) -> Tensor:
+    """Return which stored rows are the k nearest of each query, in the order of their scores.
+
+    It is what `knn` finds, but that rows whose distances are the same but for rounding may stand in any order. Nothing
+    is computed but scores where few rows are stored and these tell the k nearest from the others.
+
+    Parameters
+    ----------
+    xq, stored, n, k, metric_type, metric_arg
+        As for `knn`.
+
+    Returns
+    -------
+    Tensor, int64, shape (nq, k)
+        -1 where there are fewer.
+    """
+    scorer = make_scorer(xq, stored, metric_type, metric_arg) if k < n <= FEW_ROWS and len(xq) else None
+    if not isinstance(scorer, ProductScorer):
+        return knn(xq, stored, n, k, metric_type, metric_arg)[1]
+    rows = -(-n // BLOCK) * BLOCK
+
+    def part(queries: slice) -> tuple[Tensor, Tensor]:
+        return closest_by_score(scorer, torch.arange(queries.start, queries.stop, device=xq.device), rows, k)
+
+    parts = _over_queries(part, len(xq), xq.device, rows)
+    ids, certain = (torch.cat(each) for each in zip(*parts, strict=True))
+    if not bool(certain.all()):
+        again = (~certain).nonzero().view(-1)
+        ids[again] = knn(xq[again], stored, n, k, metric_type, metric_arg)[1]
+    return stored.stored_rows(ids)
 
 
 def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,6 @@ and a row are compared by the metric's definition. Otherwise all rows are scored
 `verify.verified_topk` is asked only for the queries that are left uncertain.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -14,6 +12,7 @@ from ..constants import FLT_MAX
 from . import topk
 from .distances import METRICS, distance
 from .screen import Scorer, Stored
+from .scripted import scripted
 from .verify import SLACK, verified_topk
 
 #: Up to this many factors in all pairs of a query and a row, they are compared by the metric's definition.
@@ -34,6 +33,30 @@ def search_by_definition(
     keys, ids = keys[:, :k], ids[:, :k]
     ids = ids.masked_fill(keys >= FLT_MAX, -1)
     return topk.pad(keys.neg() if similarity else keys, k, -FLT_MAX if similarity else FLT_MAX), topk.pad(ids, k, -1)
+
+
+@scripted
+def _closest_by_score(scores: Tensor, margin: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    best, columns = scores.topk(k + 1, dim=1, largest=False)
+    return columns[:, :k], best[:, k] - best[:, k - 1] > margin
+
+
+def closest_by_score(scorer: Scorer, group: Tensor, rows: int, k: int) -> tuple[Tensor, Tensor]:
+    """Find which rows are the k closest, without their distances.
+
+    Parameters
+    ----------
+    scorer, group, rows, k
+        As for `search_all`; k is less than the number of rows that can be found.
+
+    Returns
+    -------
+    columns : Tensor, int64, shape (n, k)
+        By their scores: which of them is closer is not certain.
+    certain : Tensor, bool, shape (n,)
+        Whether no other row is as close.
+    """
+    return _closest_by_score(scorer.tile(0, rows, group), scorer.margin.index_select(0, group), k)
 
 
 def search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,7 @@ def _search(
 ) -> tuple[Tensor, Tensor, Tensor]:
     nq, tile_set = scorer.nq, tiles.tile_set
     screen = Screen(tile_set, scorer.xq)
-    columns = tile_set.columns
+    columns = tile_set.facts.columns
     total = int(columns.sum())
     scan = Scan(screen, k, torch.full((nq,), total))
     everyone = torch.arange(nq)
@@ -116,6 +116,6 @@ def _everything(nq: int, ntiles: int) -> Visits:
 
 def candidates(scorer: Scorer, tiles: ListTiles, radius: float, by_scores: ByScores) -> list[Candidates]:
     """Return all rows that may be within a radius: see `tile_verify.within_radius`."""
-    columns = tiles.tile_set.columns
+    columns = tiles.tile_set.facts.columns
     scan = Scan(Screen(tiles.tile_set, scorer.xq), RANGE_NEIGHBOURS, torch.full((scorer.nq,), int(columns.sum())))
     return within_radius(scan, scorer, _everything(scorer.nq, len(columns)), radius, 1, by_scores)

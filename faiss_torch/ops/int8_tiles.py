@@ -9,12 +9,11 @@ components, which a query weighs all the same::
 so that ``computed * step * (step of the query) + offset`` is the score, but for rounding.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
 from ..constants import METRIC_L2
+from .scripted import scripted
 from .tile_kernels import multiply_int8
 from .tiles import Frame, Queries, Tile, centred, columns_for, framed_queries
 
@@ -59,6 +58,15 @@ def make_tile(frame: Frame, vectors: Tensor) -> Tile:
     return Tile(codes, None, step, offset, float(rows.squares.max()) ** 0.5, residual, rows.always)
 
 
+def make_tile_by_rows(frame: Frame, vectors: Tensor) -> Tile:
+    """Make the same tile, with its codes contiguous row by row, for products with one query.
+
+    These take as long as reading the tile from memory, and oneDNN reads such a one in the order in which it lies.
+    """
+    tile = make_tile(frame, vectors)
+    return tile._replace(codes=tile.codes.T.contiguous().T)
+
+
 def in_digits(values: Tensor, digits: int) -> Tensor:
     """Write integers as sums of digits from -127 to 127: float32 (n,) -> (digits, n); larger ones are cut off."""
     values = values.clamp_(-LARGEST * digits, LARGEST * digits)
@@ -69,19 +77,19 @@ def in_digits(values: Tensor, digits: int) -> Tensor:
 
 def encode_queries(frame: Frame, xq: Tensor) -> Queries:
     """Round queries: float32, (nq, d), finite."""
-    d = xq.shape[1]
-    x = framed_queries(frame, xq)
-    ratio = _ratio(frame)
-    wanted = x.abs().amax(1).mul_(1.0 / LARGEST).clamp_(min=1e-30)
-    weights = torch.div(ratio, wanted, rounding_mode="floor").clamp_(1, LARGEST)
+    return Queries(*_encoded(framed_queries(frame, xq), _ratio(frame), _digits(frame), LARGEST))
+
+
+@scripted
+def _encoded(x: Tensor, ratio: float, digits: int, largest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    wanted = x.abs().amax(1).mul_(1.0 / largest).clamp_(min=1e-30)
+    weights = (ratio / wanted).floor_().clamp_(1, largest)
     steps = ratio / weights
-    codes = torch.empty(len(xq), d + _digits(frame), dtype=torch.int8)
-    rounded = (x / steps[:, None]).round_().clamp_(-LARGEST, LARGEST)
-    codes[:, :d] = rounded
-    codes[:, d:] = weights[:, None]
+    rounded = (x / steps[:, None]).round_().clamp_(-largest, largest)
+    codes = torch.cat([rounded, weights[:, None].expand(-1, digits)], 1).to(torch.int8)
     rounded *= steps[:, None]
     norms = torch.linalg.vector_norm(rounded, dim=1)
-    return Queries(codes, steps, norms, torch.linalg.vector_norm(rounded.sub_(x), dim=1))
+    return codes, steps, norms, torch.linalg.vector_norm(rounded.sub_(x), dim=1)
 
 
 def multiply(codes: Tensor, tiles: list[Tile], counts: list[int], few: int, out: Tensor) -> None:

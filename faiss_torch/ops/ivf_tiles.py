@@ -7,15 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..threads import omp_get_max_threads
-from . import arithmetic, ivf_tiles_single, workers
+from . import arithmetic, ivf_tiles_single
 from .collect import Candidates
 from .ivf_scan import SHORT_LIST, Lists
 from .lists import ranges
 from .screen import ProductScorer, Scorer
 from .tile_scan import CHUNK, CHUNK_BITS, Scan, Visits
-from .tile_screen import ARITHMETICS, ListTiles, Screen, Span
-from .tile_verify import RANGE_NEIGHBOURS, ByScores, at_most, verified, within_radius
+from .tile_screen import ARITHMETICS, FOR_ONE_QUERY, ListTiles, Screen, Span
+from .tile_verify import RANGE_NEIGHBOURS, ByScores, at_most, certified, verified, within_radius
 
 #: Scores of a search that are kept from the first look to the second.
 KEPT_SCORES = 12 << 20
@@ -35,7 +34,7 @@ PILOTS = 64
 QUERIES_A_PILOT = 8
 
 #: So few queries are searched one by one.
-SINGLE_QUERIES = 4
+SINGLE_QUERIES = 64
 
 #: So few pairs of a query and a tile are not sorted: hardly two are of one tile.
 FEW_PAIRS = 64
@@ -66,6 +65,8 @@ def tiles_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k: int)
     list_nos = probes.reshape(-1)
     if total < SHORT_LIST * nprobed and nprobed < GROUP_OF_A_SHORT_LIST * len(list_nos.unique()):
         return None
+    if scorer.nq <= SINGLE_QUERIES:
+        name = FOR_ONE_QUERY.get(name, name)
     return lists.tiles_for(lists.begins, lists.sizes, list_nos, 1, name)
 
 
@@ -100,18 +101,26 @@ def _pairs(list_tiles: ListTiles, probes: Tensor) -> _Pairs:
     queries = torch.arange(nq).repeat_interleave(nprobe, output_size=len(flat))
     if _one_each(list_tiles, flat):
         tiles = list_tiles.firsts.index_select(0, flat)
-        chunks = (list_tiles.tile_set.columns.index_select(0, tiles) >> CHUNK_BITS).view(nq, nprobe)
+        chunks = (list_tiles.tile_set.facts.columns.index_select(0, tiles) >> CHUNK_BITS).view(nq, nprobe)
         running = chunks.cumsum(1)
         return _Pairs(queries, keys, tiles, (running - chunks).view(-1), running[:, -1])
     present = flat.clamp(min=0)
     counts = list_tiles.counts.index_select(0, present).masked_fill_(flat < 0, 0)
     keys, queries = (torch.repeat_interleave(each, counts) for each in (keys, queries))
     tiles = ranges(list_tiles.firsts.index_select(0, present), counts)
-    chunks = list_tiles.tile_set.columns.index_select(0, tiles) >> CHUNK_BITS
+    chunks = list_tiles.tile_set.facts.columns.index_select(0, tiles) >> CHUNK_BITS
     of_query = torch.zeros(nq, dtype=torch.int64).index_add_(0, queries, chunks)
     running = chunks.cumsum(0) - chunks
     before = running - (of_query.cumsum(0) - of_query).index_select(0, queries)
     return _Pairs(queries, keys, tiles, before, of_query)
+
+
+def _tiles_by_query(list_tiles: ListTiles, probes: Tensor) -> tuple[Tensor, list[int]]:
+    """The tiles that each query looks at, query by query, and how many these are."""
+    if _one_each(list_tiles, probes.view(-1)):
+        return list_tiles.firsts.index_select(0, probes.view(-1)), [probes.shape[1]] * len(probes)
+    pairs = _pairs(list_tiles, probes)
+    return pairs.tiles, torch.bincount(pairs.queries, minlength=len(probes)).tolist()
 
 
 def _by_tile(pairs: _Pairs, chosen: Tensor | None) -> tuple[Visits, Tensor]:
@@ -165,8 +174,14 @@ def search(
         Queries without a certificate: what stands in their rows is not their result.
     """
     screen = Screen(list_tiles.tile_set, scorer.xq)
-    if scorer.nq <= SINGLE_QUERIES and guesses is None and _one_each(list_tiles, probes.view(-1)):
-        return _one_by_one(scorer, screen, list_tiles, probes, ids, k, metric_type)
+
+    def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return search(scorer.of_queries(queries), list_tiles, probes[queries], ids, k, metric_type, bounds)
+
+    if scorer.nq <= SINGLE_QUERIES and guesses is None:
+        tiles, counts = _tiles_by_query(list_tiles, probes)
+        of_each = ivf_tiles_single.search(scorer, screen, tiles, counts, ids, k, metric_type)
+        return certified(*of_each, list_tiles.tile_set, scorer, again)
     pairs = _pairs(list_tiles, probes)
     of_query = pairs.chunks_of_query
     scan = Scan(screen, k, of_query << CHUNK_BITS)
@@ -178,7 +193,7 @@ def search(
         looks = scan.first_look(visits, places, int(of_query.max()), k, kept=True)
     else:
         wanted = CHUNKS_A_NEIGHBOUR * k
-        longest = int(list_tiles.tile_set.columns.max()) >> CHUNK_BITS
+        longest = int(list_tiles.tile_set.facts.columns.max()) >> CHUNK_BITS
         first_visits, first_places = _by_tile(pairs, (pairs.before < wanted).nonzero().view(-1))
         scan.first_look(first_visits, first_places, min(int(of_query.max()), wanted + longest), k, kept=False)
         if scorer.nq >= QUERIES_A_PILOT * PILOTS:
@@ -187,24 +202,7 @@ def search(
             found_by_pilots, _, _ = search(pilot, list_tiles, probes[pilots], ids, k, metric_type)
             scan.lower_guesses(pilots, at_most(list_tiles.tile_set, pilot, found_by_pilots[:, -1]))
     found = scan.second_look(visits, looks)
-
-    def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return search(scorer.of_queries(queries), list_tiles, probes[queries], ids, k, metric_type, bounds)
-
     return verified(scan, scorer, found, probes.shape[1], ids, k, metric_type, again)
-
-
-def _one_by_one(
-    scorer: Scorer, screen: Screen, list_tiles: ListTiles, probes: Tensor, ids: Tensor, k: int, metric_type: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Do it for one query at a time."""
-
-    def one(query: int) -> tuple[Tensor, Tensor, bool]:
-        return ivf_tiles_single.search(scorer, screen, list_tiles, query, probes[query], ids, k, metric_type)
-
-    found = workers.map_over_workers(one, range(scorer.nq), omp_get_max_threads())
-    distances, positions, certain = zip(*found, strict=True)
-    return torch.stack(distances), torch.stack(positions), ~torch.tensor(certain)
 
 
 def candidates(

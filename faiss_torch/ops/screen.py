@@ -21,7 +21,7 @@ from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from . import arithmetic, chunks, workers
 from .distances import METRICS, distance, temporary_bytes
 from .lists import entries_at
-from .verify_kernels import gathered_distances
+from .verify_kernels import gathered_distances, margins
 
 #: Rows of a stored list come in multiples of this (the last ones unused), so that its blocks have one shape.
 BLOCK = 16
@@ -116,7 +116,7 @@ def margin_of(x: Tensor, largest_norm: float, largest_bias: float) -> Tensor:
     """
     u = _unit_roundoff()
     gamma = (x.shape[1] + 4) * 2.0**-24 + (0.0 if u == 2.0**-24 else 3 * u)
-    return torch.linalg.vector_norm(x, dim=1).mul_(largest_norm).add_(largest_bias).mul_(2 * gamma)
+    return margins(x, largest_norm, largest_bias, 2 * gamma)
 
 
 def products(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -27,20 +28,32 @@ _scripting = threading.Lock()
 def scripted(function: Function) -> Function:
     """Decorate a function of tensors, numbers and lists of them, written in what TorchScript understands.
 
-    It is compiled at its first call. Its annotations have to be those of `typing`, evaluated: no
-    ``from __future__ import annotations`` in its module.
+    It is compiled at its first call, with the scripted functions that it calls. Its annotations have to be evaluated:
+    no ``from __future__ import annotations`` in its module.
     """
-    compiled: list[Callable[..., Any]] = []
+    compiled = _Compiled(function)
 
-    @functools.wraps(function)
     def call(*arguments: Any) -> Any:
-        if not compiled:
-            with _scripting:
-                if not compiled:
-                    compiled.append(_script(function))
-        return compiled[0](*arguments)
+        return compiled(*arguments)
 
-    return cast(Function, call)
+    # TorchScript looks up what a called function needs among the names of its wrapper
+    with_its_names = FunctionType(call.__code__, function.__globals__, function.__name__, None, call.__closure__)
+    return cast(Function, functools.update_wrapper(with_its_names, function))
+
+
+class _Compiled:
+    """A function, compiled when it is first called."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._compiled: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._compiled is None:
+            with _scripting:
+                if self._compiled is None:
+                    self._compiled = _script(self._function)
+        return self._compiled(*arguments)
 
 
 def _script(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,8 @@ torch's operations are chosen by their measured rates: `index_select` takes half
 of that of a division, and of a mask of which little is true the words of eight are looked through first.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,29 @@ from .scripted import scripted
 
 #: Columns of a tile that one minimum stands for, 2 to this; a tile has a multiple of it.
 CHUNK_BITS = 5
+
+
+class TileFacts(NamedTuple):
+    """What is known of tiles, beside their codes.
+
+    Attributes
+    ----------
+    begins, rows, columns : Tensor, int64, shape (ntiles,)
+        First stored row, number of rows, and columns.
+    steps : Tensor, float32, shape (ntiles,)
+    lower, upper : Tensor, float32, shape (ntiles, 3)
+        See `tile_screen.Screen`.
+    hidden : Tensor, int64
+        Stored rows that are not in their tiles.
+    """
+
+    begins: Tensor
+    rows: Tensor
+    columns: Tensor
+    steps: Tensor
+    lower: Tensor
+    upper: Tensor
+    hidden: Tensor
 
 
 @scripted
@@ -56,8 +81,15 @@ def multiply_bf16(
 
 
 @scripted
+def query_terms(steps: Tensor, norms: Tensor, residuals: Tensor) -> Tensor:
+    """What the bounds take from queries, float32, (nq, 4): see `tile_screen.Screen`."""
+    inverse = steps.reciprocal()
+    return torch.stack([inverse, residuals * inverse, norms * inverse, steps], 1)
+
+
+@scripted
 def guesses(
-    minima: Tensor, terms: Tensor, tiles: Tensor, chunks: Tensor | None, begins: Tensor, upper: Tensor, steps: Tensor
+    minima: Tensor, terms: Tensor, tiles: Tensor, chunks: Tensor | None, begins: Tensor, facts: TileFacts
 ) -> tuple[Tensor, Tensor]:
     """Guess the smallest score of each chunk.
 
@@ -72,7 +104,7 @@ def guesses(
         Chunks of each pair.
     begins : Tensor, int64, shape (n,)
         Where the guesses of a pair are to stand.
-    upper, steps : Tensor, shape (ntiles, 3) and (ntiles,)
+    facts : TileFacts
 
     Returns
     -------
@@ -80,8 +112,8 @@ def guesses(
     places : Tensor, int64, shape (nchunk,)
     """
     n, nchunk = terms.size(0), minima.size(0)
-    shift = (terms[:, :3] * upper.index_select(0, tiles)).sum(1)
-    scale = terms[:, 3] * steps.index_select(0, tiles)
+    shift = (terms[:, :3] * facts.upper.index_select(0, tiles)).sum(1)
+    scale = terms[:, 3] * facts.steps.index_select(0, tiles)
     if chunks is None:
         each = nchunk // n
         values = minima.view(n, each).sub(shift[:, None]).mul_(scale[:, None])
@@ -109,10 +141,7 @@ def survivors(
     keys: Tensor,
     tiles: Tensor,
     chunks: Tensor | None,
-    lower: Tensor,
-    steps: Tensor,
-    begins: Tensor,
-    rows: Tensor,
+    facts: TileFacts,
     largest: float,
     chunk_bits: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -123,13 +152,11 @@ def survivors(
     scores : Tensor, shape (nchunk, 2**chunk_bits)
         Computed scores.
     minima : Tensor, shape (nchunk,)
-    terms, tiles, chunks, lower, steps
+    terms, tiles, chunks, facts
         As for `guesses`.
     wanted : Tensor, shape (n,)
         The score that each pair's query asks for, in steps of the query.
     keys : Tensor, int64, shape (n,)
-    begins, rows : Tensor, int64, shape (ntiles,)
-        First stored row of a tile, and how many it has.
     largest : float
         Integer scores are compared with no more than this.
     chunk_bits : int
@@ -145,8 +172,8 @@ def survivors(
     """
     nchunk, width = scores.size(0), scores.size(1)
     n = terms.size(0)
-    shift = (terms[:, :3] * lower.index_select(0, tiles)).sum(1)
-    limits = wanted / steps.index_select(0, tiles) + shift
+    shift = (terms[:, :3] * facts.lower.index_select(0, tiles)).sum(1)
+    limits = wanted / facts.steps.index_select(0, tiles) + shift
     if scores.dtype == torch.int32:
         limits = limits.clamp(-largest, largest).ceil_().to(torch.int32)
     if chunks is None:
@@ -167,9 +194,9 @@ def survivors(
     tile = tiles if chunks is None else tiles.index_select(0, pairs)
     bounds = values.view(-1).index_select(0, found) - shift.index_select(0, pairs)
     bounds *= terms[:, 3].index_select(0, pairs)
-    bounds *= steps.index_select(0, tile)
-    used = columns < rows.index_select(0, tile)
-    positions = columns + begins.index_select(0, tile)
+    bounds *= facts.steps.index_select(0, tile)
+    used = columns < facts.rows.index_select(0, tile)
+    positions = columns + facts.begins.index_select(0, tile)
     found_keys = keys.index_select(0, pairs)
     if not bool(used.all()):
         return pairs[used], found_keys[used], positions[used], bounds[used]

@@ -88,7 +88,7 @@ class Look(NamedTuple):
 def look_at(screen: Screen, visits: Visits, spans: list[Span], room: Tensor | None = None) -> Look:
     """Compute the scores of some spans and the minima of their chunks, in room of the caller's or of this thread's."""
     tiles = torch.tensor([tile for tile, _, _ in spans])
-    columns = screen.tile_set.columns.index_select(0, tiles)
+    columns = screen.tile_set.facts.columns.index_select(0, tiles)
     if len(spans) == 1:
         _, first, last = spans[0]
         queries, keys = visits.queries[first:last], visits.keys[first:last]
@@ -209,9 +209,8 @@ class Scan:
 
     def _write_guesses(self, look: Look, begins: Tensor, minima: Tensor) -> None:
         """Write guesses of the smallest score of each chunk, those of a pair from its place on."""
-        tiles = self.screen.tile_set
         terms = self.screen.terms.index_select(0, look.queries)
-        values, places = guesses(look.minima, terms, look.tiles, look.chunks, begins, tiles.upper, tiles.steps)
+        values, places = guesses(look.minima, terms, look.tiles, look.chunks, begins, self.screen.tile_set.facts)
         minima.index_copy_(0, places, values)
 
     def lower_guesses(self, queries: Tensor, bounds: Tensor) -> None:
@@ -253,7 +252,7 @@ class Scan:
         return found + self._always(visits)
 
     def _survivors(self, look: Look, wanted: Tensor) -> Candidates:
-        tiles = self.screen.tile_set
+        facts = self.screen.tile_set.facts
         pairs, keys, positions, bounds = survivors(
             look.scores,
             look.minima,
@@ -262,17 +261,14 @@ class Scan:
             look.keys,
             look.tiles,
             look.chunks,
-            tiles.lower,
-            tiles.steps,
-            tiles.begins,
-            tiles.rows,
+            facts,
             LARGEST_LIMIT,
             CHUNK_BITS,
         )
         if len(pairs) > MANY * look.scores.numel():
             self._count(look.queries.index_select(0, pairs), wanted)
         found = Candidates(keys, positions, bounds)
-        return found.chosen(~torch.isin(positions, tiles.hidden)) if len(tiles.hidden) else found
+        return found.chosen(~torch.isin(positions, facts.hidden)) if len(facts.hidden) else found
 
     def _count(self, queries: Tensor, wanted: Tensor) -> None:
         """Count survivors, and give up queries that have too many."""
@@ -289,6 +285,6 @@ class Scan:
             rows = self.screen.tile_set.tiles[tile].always
             if rows is not None:
                 keys = visits.keys[first:last].repeat_interleave(len(rows))
-                positions = (rows + self.screen.tile_set.begins[tile]).repeat(last - first)
+                positions = (rows + self.screen.tile_set.facts.begins[tile]).repeat(last - first)
                 found.append(Candidates(keys, positions, torch.full((len(keys),), float("-inf"))))
         return found

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import bf16_tiles, int8_tiles
+from .tile_kernels import TileFacts, query_terms
 from .tiles import Frame, Queries, Tile
 
 
@@ -24,8 +25,14 @@ class Arithmetic(NamedTuple):
 
 ARITHMETICS = {
     "int8": Arithmetic("int8", int8_tiles.make_tile, int8_tiles.encode_queries, int8_tiles.multiply, torch.int32),
+    "int8 by rows": Arithmetic(
+        "int8", int8_tiles.make_tile_by_rows, int8_tiles.encode_queries, int8_tiles.multiply, torch.int32
+    ),
     "bf16": Arithmetic("bf16", bf16_tiles.make_tile, bf16_tiles.encode_queries, bf16_tiles.multiply, torch.float32),
 }
+
+#: In what products of one query are faster, where it is something else.
+FOR_ONE_QUERY = {"int8": "int8 by rows"}
 
 #: Products are of a multiple of so many queries, or of few, since oneDNN compiles one for every number.
 ROUNDED_QUERIES = 32
@@ -42,34 +49,22 @@ class TileSet(NamedTuple):
     arithmetic : Arithmetic
     frame : Frame
     tiles : sequence of Tile
-    begins, rows, columns : Tensor, int64, shape (ntiles,)
-        First stored row, number of rows, and columns.
+    facts : TileFacts
     widths : list of int
-        The columns again.
-    steps : Tensor, float32, shape (ntiles,)
-    lower, upper : Tensor, float32, shape (ntiles, 3)
-        See `Screen`.
-    hidden : Tensor, int64
-        Stored rows that are not in their tiles.
+        The columns of each tile.
     """
 
     arithmetic: Arithmetic
     frame: Frame
     tiles: Sequence[Tile]
-    begins: Tensor
-    rows: Tensor
-    columns: Tensor
+    facts: TileFacts
     widths: list[int]
-    steps: Tensor
-    lower: Tensor
-    upper: Tensor
-    hidden: Tensor
 
     @staticmethod
     def make(arithmetic: Arithmetic, frame: Frame, tiles: Sequence[Tile], begins: Tensor, rows: Tensor) -> TileSet:
         """Collect tiles; `begins` and `rows` are int64, shape (ntiles,)."""
-        facts = torch.tensor([(tile.step, tile.offset, tile.norm, tile.residual) for tile in tiles])
-        steps, offsets, norms, residuals = facts.view(-1, 4).T.contiguous()
+        numbers = torch.tensor([(tile.step, tile.offset, tile.norm, tile.residual) for tile in tiles])
+        steps, offsets, norms, residuals = numbers.view(-1, 4).T.contiguous()
         columns = torch.tensor([tile.codes.shape[1] for tile in tiles], dtype=torch.int64)
         # what float32 makes of squares, norms and sums is little beside the residuals, and part of the bounds
         rounding = frame.rounding
@@ -86,20 +81,15 @@ class TileSet(NamedTuple):
         upper = torch.stack([-offsets, norms * -doubt, residuals * -doubt], 1)
         each = steps[:, None]
         hidden = [begins[i] + tile.always for i, tile in enumerate(tiles) if tile.always is not None]
-        nowhere = torch.empty(0, dtype=torch.int64)
-        return TileSet(
-            arithmetic,
-            frame,
-            tiles,
-            begins,
-            rows,
-            columns,
-            columns.tolist(),
-            steps,
-            lower / each,
-            upper / each,
-            torch.cat([nowhere, *hidden]),
-        )
+        none = torch.empty(0, dtype=torch.int64)
+        all_hidden = torch.cat([none, *hidden])
+        facts = TileFacts(begins, rows, columns, steps, lower / each, upper / each, all_hidden)
+        return TileSet(arithmetic, frame, tiles, facts, columns.tolist())
+
+    def always(self, tile: int) -> Tensor:
+        """Return the stored rows that are not in a tile: int64."""
+        rows = self.tiles[tile].always
+        return self.facts.hidden[:0] if rows is None else rows + self.facts.begins[tile]
 
 
 class ListTiles(NamedTuple):
@@ -119,7 +109,7 @@ class ListTiles(NamedTuple):
 
 #: Gives the tiles of all lists that a search is to scan, or None where making them does not pay yet. It takes where the
 #: lists begin and their sizes, int64, (nlist,); the lists that are to be scanned, int64, (n,), each as often as it
-#: stands there, -1 for none; how often all of that is to be done; and the name of the arithmetic.
+#: stands there, -1 for none; how often all of that is to be done; and a key of `ARITHMETICS`.
 TilesFor = Callable[[Tensor, Tensor, Tensor, int, str], ListTiles | None]
 
 
@@ -145,8 +135,7 @@ class Screen:
         self.tile_set = tile_set
         queries = tile_set.arithmetic.encode_queries(tile_set.frame, xq)
         self.codes = queries.codes
-        inverse = queries.steps.reciprocal()
-        self.terms = torch.stack([inverse, queries.residuals * inverse, queries.norms * inverse, queries.steps], 1)
+        self.terms = query_terms(queries.steps, queries.norms, queries.residuals)
 
     def multiply(self, spans: Sequence[Span], queries: Tensor, out: Tensor) -> None:
         """Compute the scores of tiles for their queries, one tile behind the other, each (queries, columns).

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..constants import METRIC_L2
+from . import verify_kernels
 
 #: Rows of a tile come in multiples of this, for which a processor has whole registers.
 MULTIPLE = 64
@@ -62,7 +62,7 @@ class Tile(NamedTuple):
     Attributes
     ----------
     codes : Tensor, shape (width, columns)
-        One row a column, contiguous along the rows. Columns that are not used have a large score.
+        One stored row a column. Columns that are not used have a large score.
     bias : Tensor, float32, shape (columns,), or None
         What is added to a product, where the codes do not hold it.
     step, offset : float
@@ -160,9 +160,5 @@ def largest_scores(frame: Frame, xq: Tensor, largest_norm: float, distances: Ten
     distances : Tensor, float32, shape (n,)
         Computed in float32, in the metric's own sign.
     """
-    if frame.metric_type == METRIC_L2:
-        squares = (xq - frame.shift).square().sum(1)
-        return (distances - squares).mul_(0.5).add_((distances + squares).mul_(frame.rounding))
-    norms = torch.linalg.vector_norm(xq, dim=1)
-    reach = norms * (largest_norm + float(torch.linalg.vector_norm(frame.shift)))
-    return (xq @ frame.shift).sub_(distances).add_(reach.mul_(frame.rounding))
+    similarity = frame.metric_type != METRIC_L2
+    return verify_kernels.largest_scores(xq, frame.shift, distances, largest_norm, frame.rounding, similarity)

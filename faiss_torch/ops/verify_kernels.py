@@ -1,4 +1,4 @@
-"""The inner loop of a verification, without the interpreter's lock: see `scripted`."""
+"""The small and the inner parts of a verification, without the interpreter's lock: see `scripted`."""
 
 import torch
 from torch import Tensor
@@ -40,3 +40,21 @@ def gathered_distances(
         x = x.mul_(q) if similarity else x.sub_(q).square_()
         distances[begin:end] = x.sum(-1)
     return distances
+
+
+@scripted
+def margins(x: Tensor, largest_norm: float, largest_bias: float, factor: float) -> Tensor:
+    """``factor * (|x| * largest_norm + largest_bias)`` of each row: (n, d) -> (n,)."""
+    return torch.linalg.vector_norm(x, dim=1).mul_(largest_norm).add_(largest_bias).mul_(factor)
+
+
+@scripted
+def largest_scores(
+    xq: Tensor, shift: Tensor, distances: Tensor, largest_norm: float, rounding: float, similarity: bool
+) -> Tensor:
+    """What the scores of rows at true distances are at most: see `tiles.largest_scores`."""
+    if similarity:
+        reach = torch.linalg.vector_norm(xq, dim=1) * (torch.linalg.vector_norm(shift) + largest_norm)
+        return (xq @ shift).sub_(distances).add_(reach.mul_(rounding))
+    squares = (xq - shift).square_().sum(1)
+    return (distances - squares).mul_(0.5).add_((distances + squares).mul_(rounding))

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .. import threads as call_threads
-from . import streams
+from . import one_thread, streams
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ _inside = threading.local()
 _lock = threading.Lock()
 _pools: dict[int, _Pool] = {}
 _idle_conductors: list[_Pool] = []
-_busy_conductors: list[_Pool] = []
+_busy_conductors: list[object] = []
 
 
 class _Loop:
@@ -175,7 +175,11 @@ def _in_normal_mode(task: Callable[[], Result], device: torch.device) -> Result:
 
 
 def conduct(
-    task: Callable[[], Result], device: torch.device, given: Iterable[object] = (), brief: bool = False
+    task: Callable[[], Result],
+    device: torch.device,
+    given: Iterable[object] = (),
+    brief: bool = False,
+    to_its_end: bool = False,
 ) -> Result:
     """Run one function on a conductor: its own torch operations have one thread, its loops may use workers.
 
@@ -190,8 +194,12 @@ def conduct(
         What the caller gave. Tensors among it that are on an accelerator may not be written yet: the conductor reads
         them in the caller's streams.
     brief : bool
-        Whether the function does no more than copy a little, which torch does with one thread in any case, and leaves
-        everything as it was if it is interrupted. It then runs in the calling thread: waking another one takes longer.
+        Whether waking a conductor would take longer than what the function does, and the function leaves everything as
+        it was if it is interrupted. It then runs in the calling thread, as on a conductor where `one_thread` can see to
+        that; elsewhere what it does should be too little for several threads.
+    to_its_end : bool
+        Whether the function changes something that an interrupt would leave half done. Inside a brief call it then runs
+        on a conductor all the same.
 
     Returns
     -------
@@ -204,11 +212,13 @@ def conduct(
         What the function raised. An interrupt of the waiting caller is raised once the function has ended, so that
         what it works on is whole.
     """
-    if hasattr(_inside, "role"):
+    if hasattr(_inside, "role") and not (to_its_end and getattr(_inside, "brief", False)):
         return task()
     threads = call_threads.omp_get_max_threads()
-    if brief or (threads <= 1 and torch.get_num_threads() == 1):
+    if threads <= 1 and torch.get_num_threads() == 1:
         return _in_normal_mode(task, device)
+    if brief and device.type == "cpu":
+        return _in_calling_thread(task, threads)
     if device.type != "cpu":
         _inside.role = "worker"  # its loops stay in this thread too
         try:
@@ -235,6 +245,23 @@ def conduct(
         with suppress(ValueError):  # an interrupt may have come before it was there
             _busy_conductors.remove(conductor)
         _idle_conductors.append(conductor)
+
+
+def _in_calling_thread(task: Callable[[], Result], threads: int) -> Result:
+    """Run a function in the calling thread as if that were a conductor."""
+    this: object = object()
+    try:
+        _busy_conductors.append(this)
+        _inside.role, _inside.brief = "conductor", True
+        call_threads.inside_call(threads)
+        with one_thread.entered(), torch.no_grad():
+            return _in_normal_mode(task, torch.device("cpu"))
+    finally:
+        call_threads.inside_call(None)
+        _inside.brief = False
+        _inside.__dict__.pop("role", None)
+        with suppress(ValueError):
+            _busy_conductors.remove(this)
 
 
 def conducted(verb: Verb) -> Verb:

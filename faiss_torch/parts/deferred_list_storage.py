@@ -141,7 +141,7 @@ class DeferredListStorage(ListStorage):
             waiting.placed = {}
             self.__dict__.update({name: storage.__dict__[name] for name in STORAGE_ATTRIBUTES})
 
-        workers.conduct(place, self.device)  # a conductor ends what it has begun, whatever interrupts the caller
+        workers.conduct(place, self.device, to_its_end=True)
 
     def moved(self, device: torch.device, dtype: torch.dtype | None = None) -> Callable[[], None]:
         switch = super().moved(device, dtype)  # which has everything placed

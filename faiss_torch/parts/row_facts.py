@@ -26,11 +26,11 @@ class RowFacts:
 
     Attributes
     ----------
-    tiles : ScreenTiles or None
-        Tiles of the rows, where a search has made some.
+    tiles : dict of str to ScreenTiles
+        Tiles of the rows that searches have made, by arithmetic.
     """
 
-    tiles: ScreenTiles | None
+    tiles: dict[str, ScreenTiles]
 
     def __init__(self, metric_type: int, device: torch.device) -> None:
         self.metric_type = metric_type
@@ -38,7 +38,7 @@ class RowFacts:
         self.largest_norm = 0.0
         self.finite = True
         self._bounding = threading.Lock()
-        self.tiles = None
+        self.tiles = {}
 
     def resize(self, size: int) -> None:
         """Follow the storage's size. What a scan reads of new rows must be written, or removed, before it does."""
@@ -59,8 +59,7 @@ class RowFacts:
             self._write(target, vectors[part].to(torch.float32))
 
     def _write(self, rows: Tensor | slice, vectors: Tensor) -> None:
-        if self.tiles is not None:
-            self.tiles.changed(rows)
+        self._changed(rows)
         bias = bias_of(vectors, self.metric_type)
         # +inf would take the row out; what a value that is not finite means is for the metric's definition to say
         self.bias.room[rows] = bias.nan_to_num_(nan=0.0, posinf=FLT_MAX)
@@ -81,10 +80,14 @@ class RowFacts:
 
     def remove(self, rows: Tensor | slice) -> None:
         """Take rows out of what can be found."""
-        if self.tiles is not None:
+        if self.tiles:
             there = self.bias.room[rows] < float("inf")
-            self.tiles.changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
+            self._changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
         self.bias.room[rows] = float("inf")
+
+    def _changed(self, rows: Tensor | slice) -> None:
+        for tiles in self.tiles.values():
+            tiles.changed(rows)
 
     def stored(self, vectors: Tensor) -> Stored:
         """Return what a scan reads of vectors: float32, float16 or bfloat16, shape (capacity, d)."""
@@ -104,8 +107,10 @@ class RowFacts:
         def for_search(
             begins: Tensor, sizes: Tensor, list_nos: Tensor, times: int, arithmetic: str
         ) -> ListTiles | None:
-            if self.tiles is None or self.tiles.arithmetic != arithmetic:
-                self.tiles = ScreenTiles(self.metric_type, arithmetic)
-            return self.tiles.for_search(self.stored(vectors), begins, sizes, list_nos, times)
+            tiles = self.tiles.get(arithmetic)
+            if tiles is None:
+                # another thread may do the same
+                tiles = self.tiles.setdefault(arithmetic, ScreenTiles(self.metric_type, arithmetic))
+            return tiles.for_search(self.stored(vectors), begins, sizes, list_nos, times)
 
         return for_search

@@ -74,9 +74,26 @@ class ScreenTiles:
             How often all of this is to be done.
         """
         with self._making:
-            self._forget_changed(begins, sizes)
-            if self._collected is not None and bool(self._ready.index_select(0, list_nos + 1).all()):
+            if self._are_ready(begins, sizes, list_nos):
                 return self._collected
+            return workers.conduct(
+                lambda: self._update(stored, begins, sizes, list_nos, times), begins.device, to_its_end=True
+            )
+
+    def _are_ready(self, begins: Tensor, sizes: Tensor, list_nos: Tensor) -> bool:
+        """Whether the tiles of all these lists are there, and those of today."""
+        return (
+            self._collected is not None
+            and not self._changed
+            and torch.equal(begins, self._begins)
+            and torch.equal(sizes, self._sizes)
+            and bool(self._ready.index_select(0, list_nos + 1).all())
+        )
+
+    def _update(self, stored: Stored, begins: Tensor, sizes: Tensor, list_nos: Tensor, times: int) -> ListTiles | None:
+        """Forget what is out of date and make what pays: see `for_search`."""
+        self._forget_changed(begins, sizes)
+        if self._collected is None or not bool(self._ready.index_select(0, list_nos + 1).all()):
             visits = torch.bincount(list_nos + 1, minlength=len(sizes) + 1)[1:] * times
             missing = ((visits > 0) & ~self._are_made()).nonzero().view(-1)
             if len(missing):
@@ -86,7 +103,7 @@ class ScreenTiles:
                 self._rows_scanned = 0
                 self._make(stored, begins, sizes, missing)
             self._collected = self._collect(begins, sizes)
-            return self._collected
+        return self._collected
 
     def _forget_changed(self, begins: Tensor, sizes: Tensor) -> None:
         """Forget the tiles of lists in which a row has changed, or that are somewhere else."""
