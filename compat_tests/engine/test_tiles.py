@@ -14,9 +14,10 @@ from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
 from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, ivf_tiles_single, tile_scan, tile_verify
 from faiss_torch.ops.flat import knn_reference
+from faiss_torch.ops.scan_kernels import ROUNDED_QUERIES, look_at
 from faiss_torch.ops.tile_kernels import where_true
 from faiss_torch.ops.tile_scan import Scan
-from faiss_torch.ops.tile_screen import ARITHMETICS, ROUNDED_QUERIES, Screen, TileSet
+from faiss_torch.ops.tile_screen import ARITHMETICS, Screen, TileSet
 from faiss_torch.ops.tiles import largest_scores, make_frame
 
 METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
@@ -59,9 +60,10 @@ def scores_of(name, frame, x, xq):
     tiles = TileSet.make(kind, frame, [tile], torch.zeros(1, dtype=torch.int64), torch.tensor([len(x)]))
     screen = Screen(tiles, xq)
     columns = tile.codes.shape[1]
-    computed = torch.empty((len(xq) + ROUNDED_QUERIES) * columns, dtype=kind.score_dtype)
-    screen.multiply([(0, 0, len(xq))], torch.arange(len(xq)), computed)
-    computed = computed[: len(xq) * columns].view(len(xq), columns)[:, : len(x)]
+    room = torch.empty((len(xq) + ROUNDED_QUERIES) * columns, dtype=kind.score_dtype)
+    everyone = torch.arange(len(xq))
+    look = look_at(screen.spans([(0, 0, len(xq))]), everyone, everyone, screen.codes, screen.terms, tiles.facts, room)
+    computed = look.scores.view(len(xq), columns)[:, : len(x)]
     lower = (computed - (screen.terms[:, :3] @ tiles.facts.lower[0])[:, None]) * (
         screen.terms[:, 3:] * tiles.facts.steps[0]
     )
@@ -126,7 +128,7 @@ def test_where_true():
 def test_a_batch_is_not_much_larger_than_its_limit():
     spans = [(0, 0, 5000), (1, 5000, 5001), (2, 5001, 5031), (0, 5031, 5032)]
     columns = [64, 2048, 128]
-    cut = list(tile_scan.batches(spans, columns, 1 << 14))
+    cut = list(tile_scan.batches(spans, columns, 1 << 14, 1 << 13))
     flat_spans = [span for batch in cut for span in batch]
     for tile, first, last in spans:
         entries = [(a, b) for t, a, b in flat_spans if t == tile and first <= a < last]
@@ -151,6 +153,7 @@ class ManyTiles:
         monkeypatch.setattr(faiss_torch.parts.screen_tiles, "TILE_ROWS", 64)
         monkeypatch.setattr(faiss_torch.parts.screen_tiles, "SCANS_WORTH_A_TILE", 0)
         monkeypatch.setattr(tile_scan, "BATCH_SCORES", 1 << 12)
+        monkeypatch.setattr(tile_scan, "CACHE_SCORES", 1 << 10)
         if way == "looked at twice":
             monkeypatch.setattr(ivf_tiles, "KEPT_SCORES", 0)
             monkeypatch.setattr(flat_tiles, "KEPT_SCORES", 0)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_L2
-from .tile_kernels import multiply_bf16
 from .tiles import Frame, Queries, Tile, centred, columns_for, framed_queries
 
 #: Relative rounding of a product at its end: half a unit of the last of 8 binary places.
@@ -37,9 +36,3 @@ def encode_queries(frame: Frame, xq: Tensor) -> Queries:
     rounded = codes.float()
     norms = torch.linalg.vector_norm(rounded, dim=1)
     return Queries(codes, torch.ones_like(norms), norms, torch.linalg.vector_norm(rounded.sub_(x), dim=1))
-
-
-def multiply(codes: Tensor, tiles: list[Tile], counts: list[int], few: int, out: Tensor) -> None:
-    """Compute scores, float32: see `tile_kernels.multiply_bf16`."""
-    biases = [tile.bias for tile in tiles if tile.bias is not None]
-    multiply_bf16(codes, [tile.codes for tile in tiles], biases, counts, few, out)

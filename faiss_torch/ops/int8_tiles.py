@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..constants import METRIC_L2
 from .scripted import scripted
-from .tile_kernels import multiply_int8
 from .tiles import Frame, Queries, Tile, centred, columns_for, framed_queries
 
 #: The largest code: -128 is not used.
@@ -90,8 +89,3 @@ def _encoded(x: Tensor, ratio: float, digits: int, largest: int) -> tuple[Tensor
     rounded *= steps[:, None]
     norms = torch.linalg.vector_norm(rounded, dim=1)
     return codes, steps, norms, torch.linalg.vector_norm(rounded.sub_(x), dim=1)
-
-
-def multiply(codes: Tensor, tiles: list[Tile], counts: list[int], few: int, out: Tensor) -> None:
-    """Compute scores, int32: see `tile_kernels.multiply_int8`."""
-    multiply_int8(codes, [tile.codes for tile in tiles], counts, few, out)

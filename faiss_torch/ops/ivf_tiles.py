@@ -34,7 +34,7 @@ PILOTS = 64
 QUERIES_A_PILOT = 8
 
 #: So few queries are searched one by one.
-SINGLE_QUERIES = 64
+SINGLE_QUERIES = 8
 
 #: So few pairs of a query and a tile are not sorted: hardly two are of one tile.
 FEW_PAIRS = 64

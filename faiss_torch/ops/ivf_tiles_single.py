@@ -6,7 +6,6 @@ the other, are reduced, guessed from and looked through at once, and all survivo
 """
 
 import itertools
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from .distances import METRICS
 from .screen import Scorer
 from .scripted import scripted
 from .tile_kernels import CHUNK_BITS, TileFacts, guesses, survivors
-from .tile_scan import LARGEST_LIMIT, LARGEST_SHARE, SURVIVORS_A_NEIGHBOUR
+from .tile_scan import LARGEST_SHARE, SURVIVORS_A_NEIGHBOUR
 from .tile_screen import Screen
 
 #: So many survivors are verified in any case.
@@ -47,17 +46,6 @@ def _closest(
     return found[0], positions.index_select(0, columns[0])
 
 
-class _Constants(NamedTuple):
-    """What TorchScript does not see of the constants elsewhere."""
-
-    missing: float = FLT_MAX
-    few_survivors: int = FEW_SURVIVORS
-    survivors_a_neighbour: int = SURVIVORS_A_NEIGHBOUR
-    largest_share: float = LARGEST_SHARE
-    largest_limit: float = LARGEST_LIMIT
-    chunk_bits: int = CHUNK_BITS
-
-
 @scripted
 def _select(
     x: Tensor,
@@ -70,7 +58,10 @@ def _select(
     ids: Tensor,
     k: int,
     similarity: bool,
-    constants: _Constants,
+    few_survivors: int = FEW_SURVIVORS,
+    survivors_a_neighbour: int = SURVIVORS_A_NEIGHBOUR,
+    largest_share: float = LARGEST_SHARE,
+    chunk_bits: int = CHUNK_BITS,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find the closest rows of some tiles for one query.
 
@@ -87,7 +78,8 @@ def _select(
     vectors, ids : Tensor, shape (capacity, d) and (capacity,)
     k : int
     similarity : bool
-    constants : _Constants
+    few_survivors, survivors_a_neighbour, largest_share, chunk_bits
+        The constants, which TorchScript sees as defaults.
 
     Returns
     -------
@@ -96,7 +88,6 @@ def _select(
     guess : Tensor, float32, shape ()
         No other row has a score as small as this.
     """
-    chunk_bits = constants.chunk_bits
     chunk_scores = scores.view(-1, 1 << chunk_bits)
     minima = chunk_scores.amin(1)
     chunks = facts.columns.index_select(0, tiles) >> chunk_bits
@@ -115,13 +106,10 @@ def _select(
         tiles,
         chunks,
         facts,
-        constants.largest_limit,
-        chunk_bits,
     )
     if len(always) > 0:
         found = torch.cat([found[~torch.isin(found, facts.hidden)], torch.cat(always)])
-    most = max(constants.survivors_a_neighbour * k, int(constants.largest_share * scores.size(0)))
-    most = max(most, constants.few_survivors)
+    most = max(few_survivors, survivors_a_neighbour * k, int(largest_share * scores.size(0)))
     if found.size(0) > most:
         guess = torch.full([], -float("inf"))
         found = found[:0]
@@ -146,7 +134,7 @@ def _nearest(
     room: Tensor,
     k: int,
     similarity: bool,
-    constants: _Constants,
+    missing: float = FLT_MAX,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Search some queries, one after the other.
 
@@ -163,8 +151,10 @@ def _nearest(
         it, or nothing where there are no such rows at all.
     room : Tensor, shape (1, columns)
         For the scores of one query.
-    facts, vectors, ids, k, similarity, constants
+    facts, vectors, ids, k, similarity
         As for `_select`.
+    missing : float
+        The key of a result that there is not.
 
     Returns
     -------
@@ -173,7 +163,7 @@ def _nearest(
     guesses : Tensor, float32, shape (n,)
     """
     n = xq.size(0)
-    keys = torch.full([n, k], constants.missing)
+    keys = torch.full([n, k], missing)
     positions = torch.full([n, k], -1, dtype=torch.int64)
     guessed = torch.full([n], float("inf"))
     begin = 0
@@ -193,7 +183,6 @@ def _nearest(
                 ids,
                 k,
                 similarity,
-                constants,
             )
             keys[query, : rows.size(0)] = found_keys
             positions[query, : rows.size(0)] = rows
@@ -230,8 +219,7 @@ def search(
     """
     tile_set, facts = screen.tile_set, screen.tile_set.facts
     numbers = tile_nos.tolist()
-    tiles = [tile_set.tiles[tile].codes for tile in numbers]
-    biases = [tile.bias for tile in (tile_set.tiles[tile] for tile in numbers) if tile.bias is not None]
+    tiles, biases = tile_set.codes_of(numbers)
     always = [tile_set.always(tile) for tile in numbers] if len(facts.hidden) else []
     similarity = METRICS[metric_type].similarity
     ends = list(itertools.accumulate(counts, initial=0))
@@ -257,7 +245,6 @@ def search(
             room,
             k,
             similarity,
-            _Constants(),
         )
 
     threads = omp_get_max_threads()

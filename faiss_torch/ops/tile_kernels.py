@@ -14,6 +14,9 @@ from .scripted import scripted
 #: Columns of a tile that one minimum stands for, 2 to this; a tile has a multiple of it.
 CHUNK_BITS = 5
 
+#: Integer scores are compared with no more than this.
+LARGEST_LIMIT = 2.0**30
+
 
 class TileFacts(NamedTuple):
     """What is known of tiles, beside their codes.
@@ -142,8 +145,8 @@ def survivors(
     tiles: Tensor,
     chunks: Tensor | None,
     facts: TileFacts,
-    largest: float,
-    chunk_bits: int,
+    largest: float = LARGEST_LIMIT,
+    chunk_bits: int = CHUNK_BITS,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find the rows whose score may be as small as is wanted.
 
@@ -157,10 +160,8 @@ def survivors(
     wanted : Tensor, shape (n,)
         The score that each pair's query asks for, in steps of the query.
     keys : Tensor, int64, shape (n,)
-    largest : float
-        Integer scores are compared with no more than this.
-    chunk_bits : int
-        `CHUNK_BITS`, which TorchScript does not see.
+    largest, chunk_bits
+        The constants, which TorchScript sees as defaults.
 
     Returns
     -------

@@ -11,7 +11,7 @@ without it, or with so many survivors that screening saves nothing, are left to 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -20,14 +20,30 @@ from torch import Tensor
 from ..threads import omp_get_max_threads
 from . import topk, workers
 from .collect import Candidates
-from .tile_kernels import CHUNK_BITS, guesses, survivors
-from .tile_screen import ROUNDED_QUERIES, Screen, Span
+from .scan_kernels import (
+    ROUNDED_QUERIES,
+    Look,
+    entries_of,
+    first_look,
+    look_at,
+    second_look,
+    survivors_of,
+    write_guesses,
+)
+from .tile_kernels import CHUNK_BITS
+from .tile_screen import Screen, Span
 
 CHUNK = 1 << CHUNK_BITS
 
-#: Scores that are computed before anything is done with them. Fewer would stay in a core's cache, but take more
-#: operations, at each of which two threads wait for each other: four times as many were a fifth faster.
+#: Scores of a batch: one task of a worker, which it does without the interpreter's lock.
 BATCH_SCORES = 1 << 22
+
+#: Scores that are computed before anything is done with them. Fewer would stay in a core's cache, but take more
+#: operations: from 2^18 to 2^22 they were equally fast.
+CACHE_SCORES = 1 << 20
+
+#: Batches that each worker has at least, if they are not too small: then one that is late costs little.
+BATCHES_A_WORKER = 4
 
 #: Queries in one product.
 GROUP = 512
@@ -42,9 +58,6 @@ MANY = 1 / 32
 
 #: The part of the least excess of some guesses by which all are lowered. One that is too small costs a second search.
 LOWERED = 0.8
-
-#: Integer scores are compared with no more than this.
-LARGEST_LIMIT = 2.0**30
 
 
 class Visits(NamedTuple):
@@ -64,75 +77,22 @@ class Visits(NamedTuple):
     spans: list[Span]
 
 
-class Look(NamedTuple):
-    """Computed scores of some spans: n pairs of a query and a tile.
+def batches(spans: Iterable[Span], columns: list[int], limit: int, cache_limit: int) -> Iterator[list[Span]]:
+    """Cut spans to products of at most `GROUP` queries and so many scores, and collect them to batches.
 
-    Attributes
+    Parameters
     ----------
-    queries, keys : Tensor, int64, shape (n,)
-    tiles : Tensor, int64, shape (n,), or (1,) where all pairs are of one tile
-    chunks : Tensor, int64, shape (n,), or None
-        Chunks of each pair, where there is more than one tile.
-    scores : Tensor, shape (nchunk, CHUNK)
-    minima : Tensor, shape (nchunk,)
+    spans : iterable of (tile, first, last)
+    columns : list of int
+        Of each tile.
+    limit, cache_limit : int
+        Scores of a batch, and of a product.
     """
-
-    queries: Tensor
-    keys: Tensor
-    tiles: Tensor
-    chunks: Tensor | None
-    scores: Tensor
-    minima: Tensor
-
-
-def look_at(screen: Screen, visits: Visits, spans: list[Span], room: Tensor | None = None) -> Look:
-    """Compute the scores of some spans and the minima of their chunks, in room of the caller's or of this thread's."""
-    tiles = torch.tensor([tile for tile, _, _ in spans])
-    columns = screen.tile_set.facts.columns.index_select(0, tiles)
-    if len(spans) == 1:
-        _, first, last = spans[0]
-        queries, keys = visits.queries[first:last], visits.keys[first:last]
-        elements = len(queries) * int(columns)
-        chunks = None
-    else:
-        queries, keys = (_concatenated(each, spans) for each in (visits.queries, visits.keys))
-        sizes = torch.tensor([last - first for _, first, last in spans])
-        elements = int((sizes * columns).sum())
-        tiles = torch.repeat_interleave(tiles, sizes, output_size=len(queries))
-        chunks = torch.repeat_interleave(columns >> CHUNK_BITS, sizes, output_size=len(queries))
-    if room is None:
-        room = workers.workspace(room_for(screen, spans), keys.device).view(screen.tile_set.arithmetic.score_dtype)
-    screen.multiply(spans, queries, room)
-    scores = room[:elements].view(-1, CHUNK)
-    return Look(queries, keys, tiles, chunks, scores, scores.amin(1))
-
-
-def room_for(screen: Screen, spans: list[Span]) -> int:
-    """Scores for which a batch needs room: a product of a rounded number of queries may write more than is wanted."""
-    widths = screen.tile_set.widths
-    wanted = sum((last - first) * widths[tile] for tile, first, last in spans)
-    return wanted + ROUNDED_QUERIES * max(widths[tile] for tile, _, _ in spans)
-
-
-def _concatenated(values: Tensor, spans: list[Span]) -> Tensor:
-    """Return the entries of some spans; those that follow each other are one slice."""
-    pieces: list[tuple[int, int]] = []
-    for _, first, last in spans:
-        if pieces and pieces[-1][1] == first:
-            pieces[-1] = (pieces[-1][0], last)
-        else:
-            pieces.append((first, last))
-    parts = [values[first:last] for first, last in pieces]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def batches(spans: Iterable[Span], columns: list[int], limit: int) -> Iterator[list[Span]]:
-    """Cut spans to products of at most `GROUP` queries, and collect them to batches of about so many scores."""
     batch: list[Span] = []
     elements = 0
     for tile, first, last in spans:
         width = columns[tile]
-        pieces = -(-(last - first) // max(1, min(GROUP, limit // width)))
+        pieces = -(-(last - first) // max(1, min(GROUP, cache_limit // width)))
         step = -(-(last - first) // pieces)
         for begin in range(first, last, step):
             end = min(last, begin + step)
@@ -167,6 +127,24 @@ class Scan:
         self._allowed = (rows * LARGEST_SHARE).long().clamp_(min=SURVIVORS_A_NEIGHBOUR * k)
         self._counting = threading.Lock()
 
+    def _scores_of(self, spans: list[Span]) -> int:
+        widths = self.screen.tile_set.widths
+        return sum((last - first) * widths[tile] for tile, first, last in spans)
+
+    def _room_for(self, spans: list[Span], scores: int) -> int:
+        """Scores that some spans need room for: a product of a rounded number of queries writes more than is wanted."""
+        widths = self.screen.tile_set.widths
+        return scores + ROUNDED_QUERIES * max(widths[tile] for tile, _, _ in spans)
+
+    def _batches(self, visits: Visits, limit: int) -> list[list[Span]]:
+        share = -(-self._scores_of(visits.spans) // (BATCHES_A_WORKER * omp_get_max_threads()))
+        limit = min(limit, max(CACHE_SCORES, share))
+        return list(batches(visits.spans, self.screen.tile_set.widths, limit, CACHE_SCORES))
+
+    def _room(self, scores: int, purpose: str = "scores") -> Tensor:
+        room = workers.workspace(scores, self.guesses.device, purpose)
+        return room.view(self.screen.tile_set.arithmetic.score_dtype)
+
     def first_look(self, visits: Visits, places: Tensor, width: int, k: int, kept: bool) -> list[Look]:
         """Look at tiles to guess the k-th score of each query.
 
@@ -182,36 +160,37 @@ class Scan:
             Whether the computed scores are to be returned.
         """
         minima = torch.full((len(self.guesses), width), float("inf"))
-        threads, widths = omp_get_max_threads(), self.screen.tile_set.widths
-        limit = BATCH_SCORES
-        if kept:
-            total = sum((last - first) * widths[tile] for tile, first, last in visits.spans)
-            limit = min(limit, -(-total // threads))
-        parts = list(batches(visits.spans, widths, limit))
-        rooms: Sequence[Tensor | None] = [None] * len(parts)
-        if kept:
-            sizes = [room_for(self.screen, spans) for spans in parts]
-            room = workers.workspace(sum(sizes), places.device, "kept").view(
-                self.screen.tile_set.arithmetic.score_dtype
-            )
-            rooms = room[: sum(sizes)].split(sizes)
-
-        def look(part: int) -> Look | None:
-            spans = parts[part]
-            looked = look_at(self.screen, visits, spans, rooms[part])
-            self._write_guesses(looked, _concatenated(places, spans) + looked.queries * width, minima.view(-1))
-            return looked if kept else None
-
-        looks = workers.map_over_workers(look, range(len(parts)), threads)
+        looks = (self._kept_look if kept else self._brief_look)(visits, places, width, minima)
         if width >= k:
             self.guesses = topk.smallest(minima, k)[0].amax(1)
-        return [looked for looked in looks if looked is not None]
+        return looks
 
-    def _write_guesses(self, look: Look, begins: Tensor, minima: Tensor) -> None:
-        """Write guesses of the smallest score of each chunk, those of a pair from its place on."""
-        terms = self.screen.terms.index_select(0, look.queries)
-        values, places = guesses(look.minima, terms, look.tiles, look.chunks, begins, self.screen.tile_set.facts)
-        minima.index_copy_(0, places, values)
+    def _brief_look(self, visits: Visits, places: Tensor, width: int, minima: Tensor) -> list[Look]:
+        screen, facts, queries = self.screen, self.screen.tile_set.facts, visits.queries
+        flat_minima = minima.view(-1)
+
+        def look(batch: list[Span]) -> None:
+            spans, room = screen.spans(batch), self._room(self._room_for(batch, CACHE_SCORES))
+            first_look(
+                spans, queries, screen.codes, screen.terms, facts, places, width, room, CACHE_SCORES, flat_minima
+            )
+
+        workers.map_over_workers(look, self._batches(visits, BATCH_SCORES), omp_get_max_threads())
+        return []
+
+    def _kept_look(self, visits: Visits, places: Tensor, width: int, minima: Tensor) -> list[Look]:
+        screen, facts = self.screen, self.screen.tile_set.facts
+        parts = self._batches(visits, BATCH_SCORES)
+        sizes = [self._room_for(batch, self._scores_of(batch)) for batch in parts]
+        rooms = self._room(sum(sizes), "kept")[: sum(sizes)].split(sizes)
+
+        def look(part: int) -> Look:
+            spans = screen.spans(parts[part])
+            looked = look_at(spans, visits.queries, visits.keys, screen.codes, screen.terms, facts, rooms[part])
+            write_guesses(looked, entries_of(places, spans), width, facts, minima.view(-1))
+            return looked
+
+        return workers.map_over_workers(look, range(len(parts)), omp_get_max_threads())
 
     def lower_guesses(self, queries: Tensor, bounds: Tensor) -> None:
         """Lower all guesses by most of what those of some queries were too large by.
@@ -237,38 +216,33 @@ class Scan:
         looks : list of Look, optional
             Those at all visits, where they were kept.
         """
-        wanted = self.guesses * self.screen.terms[:, 0]
+        screen, facts = self.screen, self.screen.tile_set.facts
+        wanted = self.guesses * screen.terms[:, 0]
+
+        def at_kept(look: Look) -> Candidates:
+            return self._found(survivors_of(look, wanted, facts), look.scores.numel(), wanted)
+
+        def at_tiles(batch: list[Span]) -> Candidates:
+            spans, room = screen.spans(batch), self._room(self._room_for(batch, CACHE_SCORES))
+            found = second_look(
+                spans, visits.queries, visits.keys, screen.codes, screen.terms, facts, wanted, room, CACHE_SCORES
+            )
+            return self._found(found, self._scores_of(batch), wanted)
+
         threads = omp_get_max_threads()
         if looks is not None:
-            found = workers.map_over_workers(lambda look: self._survivors(look, wanted), looks, threads)
+            found = workers.map_over_workers(at_kept, looks, threads)
         else:
-
-            def part(spans: list[Span]) -> Candidates:
-                return self._survivors(look_at(self.screen, visits, spans), wanted)
-
-            found = workers.map_over_workers(
-                part, batches(visits.spans, self.screen.tile_set.widths, BATCH_SCORES), threads
-            )
+            found = workers.map_over_workers(at_tiles, self._batches(visits, BATCH_SCORES), threads)
         return found + self._always(visits)
 
-    def _survivors(self, look: Look, wanted: Tensor) -> Candidates:
-        facts = self.screen.tile_set.facts
-        pairs, keys, positions, bounds = survivors(
-            look.scores,
-            look.minima,
-            self.screen.terms.index_select(0, look.queries),
-            wanted.index_select(0, look.queries),
-            look.keys,
-            look.tiles,
-            look.chunks,
-            facts,
-            LARGEST_LIMIT,
-            CHUNK_BITS,
-        )
-        if len(pairs) > MANY * look.scores.numel():
-            self._count(look.queries.index_select(0, pairs), wanted)
-        found = Candidates(keys, positions, bounds)
-        return found.chosen(~torch.isin(positions, facts.hidden)) if len(facts.hidden) else found
+    def _found(self, found: tuple[Tensor, Tensor, Tensor, Tensor], scores: int, wanted: Tensor) -> Candidates:
+        """Candidates of what the kernels found, but for rows that stand in `_always`; many of them are counted."""
+        queries, keys, positions, bounds = found
+        if len(queries) > MANY * scores:
+            self._count(queries, wanted)
+        candidates, hidden = Candidates(keys, positions, bounds), self.screen.tile_set.facts.hidden
+        return candidates.chosen(~torch.isin(positions, hidden)) if len(hidden) else candidates
 
     def _count(self, queries: Tensor, wanted: Tensor) -> None:
         """Count survivors, and give up queries that have too many."""
@@ -281,10 +255,9 @@ class Scan:
     def _always(self, visits: Visits) -> list[Candidates]:
         """The rows that are not in the tiles."""
         found = []
-        for tile, first, last in visits.spans:
-            rows = self.screen.tile_set.tiles[tile].always
-            if rows is not None:
-                keys = visits.keys[first:last].repeat_interleave(len(rows))
-                positions = (rows + self.screen.tile_set.facts.begins[tile]).repeat(last - first)
-                found.append(Candidates(keys, positions, torch.full((len(keys),), float("-inf"))))
+        tile_set = self.screen.tile_set
+        for tile, first, last in visits.spans if len(tile_set.facts.hidden) else ():
+            rows = tile_set.always(tile)
+            keys = visits.keys[first:last].repeat_interleave(len(rows))
+            found.append(Candidates(keys, rows.repeat(last - first), torch.full((len(keys),), float("-inf"))))
         return found

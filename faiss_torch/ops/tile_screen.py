@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import bf16_tiles, int8_tiles
+from .scan_kernels import Spans
 from .tile_kernels import TileFacts, query_terms
 from .tiles import Frame, Queries, Tile
 
 
 class Arithmetic(NamedTuple):
-    """How one arithmetic rounds and multiplies."""
+    """How one arithmetic rounds."""
 
     name: str
     make_tile: Callable[[Frame, Tensor], Tile]
     encode_queries: Callable[[Frame, Tensor], Queries]
-    multiply: Callable[[Tensor, list[Tile], list[int], int, Tensor], None]
     score_dtype: torch.dtype
 
 
 ARITHMETICS = {
-    "int8": Arithmetic("int8", int8_tiles.make_tile, int8_tiles.encode_queries, int8_tiles.multiply, torch.int32),
-    "int8 by rows": Arithmetic(
-        "int8", int8_tiles.make_tile_by_rows, int8_tiles.encode_queries, int8_tiles.multiply, torch.int32
-    ),
-    "bf16": Arithmetic("bf16", bf16_tiles.make_tile, bf16_tiles.encode_queries, bf16_tiles.multiply, torch.float32),
+    "int8": Arithmetic("int8", int8_tiles.make_tile, int8_tiles.encode_queries, torch.int32),
+    "int8 by rows": Arithmetic("int8", int8_tiles.make_tile_by_rows, int8_tiles.encode_queries, torch.int32),
+    "bf16": Arithmetic("bf16", bf16_tiles.make_tile, bf16_tiles.encode_queries, torch.float32),
 }
 
 #: In what products of one query are faster, where it is something else.
 FOR_ONE_QUERY = {"int8": "int8 by rows"}
 
-#: Products are of a multiple of so many queries, or of few, since oneDNN compiles one for every number.
-ROUNDED_QUERIES = 32
-
 #: A span of one tile and the entries [first, last) of a `tile_scan.Visits` that look at it.
 Span = tuple[int, int, int]
+
+
+def _chosen(values: list[Tensor], places: list[int]) -> list[Tensor]:
+    return [values[places[0]]] if len(places) == 1 else list(itemgetter(*places)(values))
 
 
 class TileSet(NamedTuple):
@@ -50,6 +50,8 @@ class TileSet(NamedTuple):
     frame : Frame
     tiles : sequence of Tile
     facts : TileFacts
+    codes, biases : list of Tensor
+        Of each tile; biases only where the arithmetic has some.
     widths : list of int
         The columns of each tile.
     """
@@ -58,6 +60,8 @@ class TileSet(NamedTuple):
     frame: Frame
     tiles: Sequence[Tile]
     facts: TileFacts
+    codes: list[Tensor]
+    biases: list[Tensor]
     widths: list[int]
 
     @staticmethod
@@ -84,7 +88,13 @@ class TileSet(NamedTuple):
         none = torch.empty(0, dtype=torch.int64)
         all_hidden = torch.cat([none, *hidden])
         facts = TileFacts(begins, rows, columns, steps, lower / each, upper / each, all_hidden)
-        return TileSet(arithmetic, frame, tiles, facts, columns.tolist())
+        codes = [tile.codes for tile in tiles]
+        biases = [tile.bias for tile in tiles if tile.bias is not None]
+        return TileSet(arithmetic, frame, tiles, facts, codes, biases, columns.tolist())
+
+    def codes_of(self, tiles: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the codes of some tiles, and their biases where the arithmetic has some."""
+        return _chosen(self.codes, tiles), _chosen(self.biases, tiles) if self.biases else []
 
     def always(self, tile: int) -> Tensor:
         """Return the stored rows that are not in a tile: int64."""
@@ -137,19 +147,7 @@ class Screen:
         self.codes = queries.codes
         self.terms = query_terms(queries.steps, queries.norms, queries.residuals)
 
-    def multiply(self, spans: Sequence[Span], queries: Tensor, out: Tensor) -> None:
-        """Compute the scores of tiles for their queries, one tile behind the other, each (queries, columns).
-
-        Parameters
-        ----------
-        spans : list of (tile, first, last)
-        queries : Tensor, int64, shape (n,)
-            Those of all spans.
-        out : Tensor, shape (elements,)
-            With room for `ROUNDED_QUERIES` queries more than there are.
-        """
-        codes = self.codes.new_empty(len(queries) + ROUNDED_QUERIES, self.codes.shape[1])
-        torch.index_select(self.codes, 0, queries, out=codes[: len(queries)])
-        tiles = [self.tile_set.tiles[tile] for tile, _, _ in spans]
-        counts = [last - first for _, first, last in spans]
-        self.tile_set.arithmetic.multiply(codes, tiles, counts, ROUNDED_QUERIES, out)
+    def spans(self, batch: Sequence[Span]) -> Spans:
+        """Return spans with what their products need."""
+        tiles, firsts, lasts = (list(each) for each in zip(*batch, strict=True))
+        return Spans(tiles, firsts, lasts, *self.tile_set.codes_of(tiles))
