@@ -33,8 +33,8 @@ PILOTS = 64
 #: The queries whose guesses a pilot lowers, at least.
 QUERIES_A_PILOT = 8
 
-#: So few queries are searched one by one.
-SINGLE_QUERIES = 8
+#: So many queries are searched query by query: they are faster than tile by tile up to about 64.
+SINGLE_QUERIES = 48
 
 #: So few pairs of a query and a tile are not sorted: hardly two are of one tile.
 FEW_PAIRS = 64

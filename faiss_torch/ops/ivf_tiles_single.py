@@ -1,8 +1,9 @@
-"""The scan of inverted lists by tiles for few queries: one query at a time, all of it without the interpreter's lock.
+"""The scan of inverted lists by tiles for few queries: query by query, all of it without the interpreter's lock.
 
 Few queries seldom look at the same list, and then a product is one query with one tile, which comes from memory. What
-`tile_scan` does for a batch is done here for one query after the other: the scores of all its tiles stand one behind
-the other, are reduced, guessed from and looked through at once, and all survivors are verified.
+`tile_scan` does for a batch in several steps, with tasks of tiles, is done here in one task of some queries: the scores
+of all their tiles stand one behind the other, are reduced, guessed from and looked through at once, and all survivors
+are verified.
 """
 
 import itertools
@@ -14,43 +15,92 @@ from ..constants import FLT_MAX
 from ..threads import omp_get_max_threads
 from . import chunks, topk, workers
 from .distances import METRICS
+from .scan_kernels import Look, looked, survivors_of, write_guesses
 from .screen import Scorer
 from .scripted import scripted
-from .tile_kernels import CHUNK_BITS, TileFacts, guesses, survivors
+from .tile_kernels import CHUNK_BITS, TileFacts, guesses
 from .tile_scan import LARGEST_SHARE, SURVIVORS_A_NEIGHBOUR
 from .tile_screen import Screen
 
-#: So many survivors are verified in any case.
-FEW_SURVIVORS = 4096
+#: Components of survivors that are verified in any case, and of those that are gathered at once.
+FEW_COMPONENTS = 1 << 19
+GATHERED_COMPONENTS = 1 << 22
 
 
 @scripted
-def _multiply(code: Tensor, tiles: list[Tensor], biases: list[Tensor], out: Tensor) -> None:
-    """Scores of one query, (1, width), for some tiles, one behind the other: (1, columns)."""
+def _multiply(codes: Tensor, counts: list[int], tiles: list[Tensor], biases: list[Tensor], out: Tensor) -> None:
+    """Write the scores of queries, (n, width), for `counts` tiles each, one behind the other: (1, columns)."""
     scores = out.split([tile.size(1) for tile in tiles], 1)
-    for i in range(len(tiles)):
-        if code.dtype == torch.int8:
-            torch._int_mm(code, tiles[i], out=scores[i])
-        else:
-            torch.add(torch.mm(code, tiles[i]), biases[i], out=scores[i])
+    tile = 0
+    for query in range(len(counts)):
+        code = codes[query : query + 1]
+        for _ in range(counts[query]):
+            if code.dtype == torch.int8:
+                torch._int_mm(code, tiles[tile], out=scores[tile])
+            else:
+                torch.add(torch.mm(code, tiles[tile]), biases[tile], out=scores[tile])
+            tile += 1
+
+
+@scripted
+def _guess(look: Look, counts: list[int], facts: TileFacts, k: int) -> Tensor:
+    """Guess the k-th smallest score of each query, which has so many pairs, from all chunks: float32, (n,)."""
+    n, nchunk = len(counts), look.minima.size(0)
+    if n == 1:
+        values = guesses(look.minima, look.terms, look.tiles, look.owners, look.firsts, look.firsts, facts)[0]
+        return values.topk(k, largest=False)[0][-1:] if nchunk >= k else torch.full([1], float("inf"))
+    pairs = [0]
+    for count in counts:
+        pairs.append(pairs[-1] + count)
+    edges = torch.cat([look.firsts, torch.tensor([nchunk])]).index_select(0, torch.tensor(pairs))
+    width = int(edges.diff().amax())
+    if width < k:
+        return torch.full([n], float("inf"))
+    places = look.firsts - edges.index_select(0, look.queries)
+    minima = torch.full([n * width], float("inf"))
+    write_guesses(look, places, width, facts, minima)
+    return minima.view(n, width).topk(k, dim=1, largest=False)[0][:, k - 1]
 
 
 @scripted
 def _closest(
-    x: Tensor, vectors: Tensor, positions: Tensor, ids: Tensor, k: int, similarity: bool
+    xq: Tensor,
+    positions: Tensor,
+    counts: Tensor,
+    vectors: Tensor,
+    ids: Tensor,
+    k: int,
+    similarity: bool,
+    missing: float = FLT_MAX,
 ) -> tuple[Tensor, Tensor]:
-    """True distances, negated for a similarity, and rows of the k closest of some rows, or of as many as there are."""
-    rows = vectors.index_select(0, positions)
-    keys = rows.mul_(x).sum(1).neg_() if similarity else rows.sub_(x).square_().sum(1)
-    found, columns = topk.sort_rows(keys[None], ids.index_select(0, positions)[None], min(k, positions.size(0)))
-    return found[0], positions.index_select(0, columns[0])
+    """Find the closest of the rows that each query has, `counts` each, query by query.
+
+    Returns
+    -------
+    keys, rows : Tensor, shape (n, k) or less where no query has as many
+        True distances, negated for a similarity, and stored rows; FLT_MAX where there are fewer.
+    """
+    n, d = xq.size(0), xq.size(1)
+    width = int(counts.amax())
+    source = (counts.cumsum(0) - counts).unsqueeze(1) + torch.arange(width)
+    if n > 1:
+        source.clamp_(max=positions.size(0) - 1)
+    rows = positions.index_select(0, source.view(-1))
+    x = vectors.index_select(0, rows).view(n, width, d)
+    x = x.mul_(xq.unsqueeze(1)) if similarity else x.sub_(xq.unsqueeze(1)).square_()
+    keys = x.sum(2).neg_() if similarity else x.sum(2)
+    if n > 1:
+        keys.masked_fill_(torch.arange(width) >= counts.unsqueeze(1), missing)
+    keys, columns = topk.sort_rows(keys, ids.index_select(0, rows).view(n, width), min(k, width))
+    return keys, rows.view(n, width).gather(1, columns)
 
 
 @scripted
 def _select(
-    x: Tensor,
+    xq: Tensor,
     terms: Tensor,
     scores: Tensor,
+    counts: list[int],
     tiles: Tensor,
     always: list[Tensor],
     facts: TileFacts,
@@ -58,63 +108,80 @@ def _select(
     ids: Tensor,
     k: int,
     similarity: bool,
-    few_survivors: int = FEW_SURVIVORS,
+    few_components: int = FEW_COMPONENTS,
+    gathered_components: int = GATHERED_COMPONENTS,
     survivors_a_neighbour: int = SURVIVORS_A_NEIGHBOUR,
     largest_share: float = LARGEST_SHARE,
+    missing: float = FLT_MAX,
     chunk_bits: int = CHUNK_BITS,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the closest rows of some tiles for one query.
+    """Find the closest rows of the tiles that each of some queries looks at.
 
     Parameters
     ----------
-    x, terms : Tensor, shape (d,) and (4,)
-        The query: see `tile_screen.Screen`.
+    xq, terms : Tensor, shape (n, d) and (n, 4)
+        The queries: see `tile_screen.Screen`.
     scores : Tensor, shape (columns,)
-        Computed scores of all the tiles, one behind the other.
-    tiles : Tensor, int64, shape (n,)
+        Computed scores, query by query, of all tiles that it looks at.
+    counts : list of int
+        How many tiles each query looks at.
+    tiles : Tensor, int64
+        Which these are.
     always : list of Tensor
-        For each tile, rows that are not in it; nothing where there are no such rows at all.
+        For each of them, rows that are not in it; nothing where there are no such rows at all.
     facts : TileFacts
     vectors, ids : Tensor, shape (capacity, d) and (capacity,)
     k : int
     similarity : bool
-    few_survivors, survivors_a_neighbour, largest_share, chunk_bits
+    few_components ...
         The constants, which TorchScript sees as defaults.
 
     Returns
     -------
-    keys, rows : Tensor
-        Distances, negated for a similarity, and stored rows: of k, or as many as there are.
-    guess : Tensor, float32, shape ()
+    keys : Tensor, float32, shape (n, k)
+        Distances, negated for a similarity.
+    rows : Tensor, int64, shape (n, k)
+        Stored rows; any where there are fewer and the key is FLT_MAX or more.
+    guesses : Tensor, float32, shape (n,)
         No other row has a score as small as this.
     """
+    n, d = xq.size(0), xq.size(1)
+    owners = torch.repeat_interleave(torch.tensor(counts), output_size=tiles.size(0))
     chunk_scores = scores.view(-1, 1 << chunk_bits)
-    minima = chunk_scores.amin(1)
-    chunks = facts.columns.index_select(0, tiles) >> chunk_bits
-    of_tiles = terms.expand(tiles.size(0), 4)
-    guess = torch.full([], float("inf"))
-    if minima.size(0) >= k:
-        values, _ = guesses(minima, of_tiles, tiles, chunks, chunks, facts)
-        guess = values.topk(k, largest=False, sorted=False)[0].amax()
-    wanted = of_tiles[:, 0] * guess
-    _, _, found, _ = survivors(
-        chunk_scores,
-        minima,
-        of_tiles,
-        wanted,
-        tiles,
-        tiles,
-        chunks,
-        facts,
-    )
+    look = looked(owners, owners, terms.index_select(0, owners), tiles, chunk_scores, facts)
+    guessed = _guess(look, counts, facts, k)
+    queries, _, positions, _ = survivors_of(look, guessed * terms[:, 0], facts)
     if len(always) > 0:
-        found = torch.cat([found[~torch.isin(found, facts.hidden)], torch.cat(always)])
-    most = max(few_survivors, survivors_a_neighbour * k, int(largest_share * scores.size(0)))
-    if found.size(0) > most:
-        guess = torch.full([], -float("inf"))
-        found = found[:0]
-    keys, rows = _closest(x, vectors, found, ids, k, similarity)
-    return keys, rows, guess
+        seen = ~torch.isin(positions, facts.hidden)
+        hidden = torch.cat(always)
+        of_hidden = torch.repeat_interleave(owners, torch.tensor([rows.size(0) for rows in always]))
+        queries, order = torch.cat([queries[seen], of_hidden]).sort(stable=True)
+        positions = torch.cat([positions[seen], hidden]).index_select(0, order)
+    found = torch.bincount(queries, minlength=n)
+    most = max(few_components // d, survivors_a_neighbour * k, int(largest_share * scores.size(0) / n))
+    if positions.size(0) > most and bool((found > most).any()):
+        given_up = found > most
+        guessed.masked_fill_(given_up, -float("inf"))
+        positions = positions[~given_up.index_select(0, queries)]
+        found = found.masked_fill(given_up, 0)
+    if positions.size(0) > 0 and n * int(found.amax()) * d <= gathered_components:
+        some_keys, some_rows = _closest(xq, positions, found, vectors, ids, k, similarity)
+        if some_keys.size(1) == k:
+            return some_keys, some_rows, guessed
+    keys = torch.full([n, k], missing)
+    rows = torch.full([n, k], -1, dtype=torch.int64)
+    begin = 0
+    for query in range(n):
+        end = begin + int(found[query])
+        if end > begin:
+            one = found[query : query + 1]
+            some_keys, some_rows = _closest(
+                xq[query : query + 1], positions[begin:end], one, vectors, ids, k, similarity
+            )
+            keys[query, : some_keys.size(1)] = some_keys[0]
+            rows[query, : some_rows.size(1)] = some_rows[0]
+        begin = end
+    return keys, rows, guessed
 
 
 @scripted
@@ -123,7 +190,6 @@ def _nearest(
     codes: Tensor,
     terms: Tensor,
     counts: list[int],
-    widths: list[int],
     tile_nos: Tensor,
     tiles: list[Tensor],
     biases: list[Tensor],
@@ -134,61 +200,10 @@ def _nearest(
     room: Tensor,
     k: int,
     similarity: bool,
-    missing: float = FLT_MAX,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Search some queries, one after the other.
-
-    Parameters
-    ----------
-    xq, codes, terms : Tensor, shape (n, d), (n, width) and (n, 4)
-        See `tile_screen.Screen`.
-    counts, widths : list of int
-        How many tiles each query looks at, and how many columns these have.
-    tile_nos : Tensor, int64
-        Which tiles these are, query by query.
-    tiles, biases, always : list of Tensor
-        Of each of them: its codes; what is added to a product, where the arithmetic has biases; rows that are not in
-        it, or nothing where there are no such rows at all.
-    room : Tensor, shape (1, columns)
-        For the scores of one query.
-    facts, vectors, ids, k, similarity
-        As for `_select`.
-    missing : float
-        The key of a result that there is not.
-
-    Returns
-    -------
-    keys : Tensor, float32, shape (n, k)
-    positions : Tensor, int64, shape (n, k)
-    guesses : Tensor, float32, shape (n,)
-    """
-    n = xq.size(0)
-    keys = torch.full([n, k], missing)
-    positions = torch.full([n, k], -1, dtype=torch.int64)
-    guessed = torch.full([n], float("inf"))
-    begin = 0
-    for query in range(n):
-        end = begin + counts[query]
-        if end > begin:
-            scores = room[:, : widths[query]]
-            _multiply(codes[query : query + 1], tiles[begin:end], biases[begin:end], scores)
-            found_keys, rows, guess = _select(
-                xq[query],
-                terms[query],
-                scores[0],
-                tile_nos[begin:end],
-                always[begin:end],
-                facts,
-                vectors,
-                ids,
-                k,
-                similarity,
-            )
-            keys[query, : rows.size(0)] = found_keys
-            positions[query, : rows.size(0)] = rows
-            guessed[query] = guess
-        begin = end
-    return keys, positions, guessed
+    """Multiply, with room for the scores, (1, columns), and select: see `_multiply` and `_select`."""
+    _multiply(codes, counts, tiles, biases, room)
+    return _select(xq, terms, room[0], counts, tile_nos, always, facts, vectors, ids, k, similarity)
 
 
 def search(
@@ -221,36 +236,52 @@ def search(
     numbers = tile_nos.tolist()
     tiles, biases = tile_set.codes_of(numbers)
     always = [tile_set.always(tile) for tile in numbers] if len(facts.hidden) else []
-    similarity = METRICS[metric_type].similarity
     ends = list(itertools.accumulate(counts, initial=0))
-    widths = [sum(tile_set.widths[tile] for tile in numbers[begin:end]) for begin, end in itertools.pairwise(ends)]
-    score_dtype = tile_set.arithmetic.score_dtype
+    column_ends = list(itertools.accumulate((tile_set.widths[tile] for tile in numbers), initial=0))
+    similarity, vectors = METRICS[metric_type].similarity, scorer.stored.vectors
+    threads = omp_get_max_threads()
 
-    def part(queries: slice) -> tuple[Tensor, Tensor, Tensor]:
-        of_part = slice(ends[queries.start], ends[queries.stop])
-        room = workers.workspace(max(widths), tile_nos.device).view(score_dtype)[None]
+    def room_for(begin: int, end: int) -> Tensor:
+        columns = column_ends[end] - column_ends[begin]
+        room = workers.workspace(columns, tile_nos.device).view(tile_set.arithmetic.score_dtype)
+        return room[:columns][None]
+
+    def one_query() -> tuple[Tensor, Tensor, Tensor]:
+        scores = room_for(0, len(numbers))
+
+        def multiply(some: slice) -> None:
+            out = scores[:, column_ends[some.start] : column_ends[some.stop]]
+            _multiply(screen.codes, [some.stop - some.start], tiles[some], biases[some], out)
+
+        workers.map_over_workers(multiply, chunks.slices(len(numbers), -(-len(numbers) // threads)), threads)
+        return _select(scorer.xq, screen.terms, scores[0], counts, tile_nos, always, facts, vectors, ids, k, similarity)
+
+    def some_queries(queries: slice) -> tuple[Tensor, Tensor, Tensor]:
+        begin, end = ends[queries.start], ends[queries.stop]
         return _nearest(
             scorer.xq[queries],
             screen.codes[queries],
             screen.terms[queries],
             counts[queries],
-            widths[queries],
-            tile_nos[of_part],
-            tiles[of_part],
-            biases[of_part],
-            always[of_part],
+            tile_nos[begin:end],
+            tiles[begin:end],
+            biases[begin:end],
+            always[begin:end],
             facts,
-            scorer.stored.vectors,
+            vectors,
             ids,
-            room,
+            room_for(begin, end),
             k,
             similarity,
         )
 
-    threads = omp_get_max_threads()
-    found = workers.map_over_workers(part, chunks.slices(scorer.nq, -(-scorer.nq // threads)), threads)
-    keys, positions, guessed = (torch.cat(parts) for parts in zip(*found, strict=True))
-    none = ~(keys < FLT_MAX)
+    if scorer.nq == 1:
+        keys, positions, guessed = one_query()
+    else:
+        step = -(-scorer.nq // threads)
+        found = workers.map_over_workers(some_queries, chunks.slices(scorer.nq, step), threads)
+        keys, positions, guessed = (torch.cat(parts) for parts in zip(*found, strict=True))
+    none = keys >= FLT_MAX
     if bool(none.any()):
         keys, positions = keys.masked_fill(none, FLT_MAX), positions.masked_fill(none, -1)
     return keys.neg_() if similarity else keys, positions, guessed

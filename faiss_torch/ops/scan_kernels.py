@@ -41,8 +41,10 @@ class Look(NamedTuple):
     terms : Tensor, float32, shape (n, 4)
         Those of the queries: see `tile_screen.Screen`.
     tiles : Tensor, int64, shape (n,), or (1,) where all pairs are of one tile
-    chunks : Tensor, int64, shape (n,), or None
-        Chunks of each pair, where there is more than one tile.
+    owners : Tensor, int64, shape (nchunk,), or None
+        The pair that each chunk belongs to, where there is more than one tile.
+    firsts : Tensor, int64, shape (n,)
+        The first chunk of each pair.
     scores : Tensor, shape (nchunk, 2**CHUNK_BITS)
     minima : Tensor, shape (nchunk,)
     """
@@ -51,7 +53,8 @@ class Look(NamedTuple):
     keys: Tensor
     terms: Tensor
     tiles: Tensor
-    chunks: Tensor | None
+    owners: Tensor | None
+    firsts: Tensor
     scores: Tensor
     minima: Tensor
 
@@ -108,13 +111,30 @@ def look_at(
         multiply_int8(some_codes, spans.codes, counts, rounded_queries, room)
     else:
         multiply_bf16(some_codes, spans.codes, spans.biases, counts, rounded_queries, room)
-    tiles = torch.tensor(spans.tiles)
-    chunks: Tensor | None = None
-    if len(counts) > 1:
-        tiles = torch.repeat_interleave(tiles, torch.tensor(counts), output_size=n)
-        chunks = facts.columns.index_select(0, tiles) >> chunk_bits
     scores = room[:elements].view(-1, 1 << chunk_bits)
-    return Look(some_queries, some_keys, terms.index_select(0, some_queries), tiles, chunks, scores, scores.amin(1))
+    tiles = torch.tensor(spans.tiles)
+    some_terms = terms.index_select(0, some_queries)
+    if len(counts) == 1:
+        firsts = torch.arange(n) * (scores.size(0) // n)
+        return Look(some_queries, some_keys, some_terms, tiles, None, firsts, scores, scores.amin(1))
+    tiles = torch.repeat_interleave(tiles, torch.tensor(counts), output_size=n)
+    return looked(some_queries, some_keys, some_terms, tiles, scores, facts)
+
+
+@scripted
+def looked(
+    queries: Tensor,
+    keys: Tensor,
+    terms: Tensor,
+    tiles: Tensor,
+    scores: Tensor,
+    facts: TileFacts,
+    chunk_bits: int = CHUNK_BITS,
+) -> Look:
+    """Return a look at several tiles, with the scores of its pairs one behind the other."""
+    chunks = facts.columns.index_select(0, tiles) >> chunk_bits
+    owners = torch.repeat_interleave(chunks, output_size=scores.size(0))
+    return Look(queries, keys, terms, tiles, owners, chunks.cumsum(0) - chunks, scores, scores.amin(1))
 
 
 @scripted
@@ -154,7 +174,7 @@ def write_guesses(look: Look, places: Tensor, width: int, facts: TileFacts, mini
     minima : Tensor, float32, shape (nq * width,)
     """
     begins = places + look.queries * width
-    values, where = guesses(look.minima, look.terms, look.tiles, look.chunks, begins, facts)
+    values, where = guesses(look.minima, look.terms, look.tiles, look.owners, begins, look.firsts, facts)
     minima.index_copy_(0, where, values)
 
 
@@ -182,7 +202,7 @@ def survivors_of(look: Look, wanted: Tensor, facts: TileFacts) -> tuple[Tensor, 
     """Return queries, keys, rows and bounds of the scores that may be as small as is wanted of each query: (nq,)."""
     asked = wanted.index_select(0, look.queries)
     pairs, keys, positions, bounds = survivors(
-        look.scores, look.minima, look.terms, asked, look.keys, look.tiles, look.chunks, facts
+        look.scores, look.minima, look.terms, asked, look.keys, look.tiles, look.owners, look.firsts, facts
     )
     return look.queries.index_select(0, pairs), keys, positions, bounds
 

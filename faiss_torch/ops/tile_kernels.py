@@ -92,7 +92,13 @@ def query_terms(steps: Tensor, norms: Tensor, residuals: Tensor) -> Tensor:
 
 @scripted
 def guesses(
-    minima: Tensor, terms: Tensor, tiles: Tensor, chunks: Tensor | None, begins: Tensor, facts: TileFacts
+    minima: Tensor,
+    terms: Tensor,
+    tiles: Tensor,
+    owners: Tensor | None,
+    begins: Tensor,
+    firsts: Tensor,
+    facts: TileFacts,
 ) -> tuple[Tensor, Tensor]:
     """Guess the smallest score of each chunk.
 
@@ -103,10 +109,12 @@ def guesses(
     terms : Tensor, shape (n, 4)
         Of the pairs of a query and a tile: see `tile_screen.Screen`.
     tiles : Tensor, int64, shape (n,), or (1,) where there is one
-    chunks : Tensor, int64, shape (n,), or None where there is one tile
-        Chunks of each pair.
+    owners : Tensor, int64, shape (nchunk,), or None where there is one tile
+        The pair that each chunk belongs to.
     begins : Tensor, int64, shape (n,)
         Where the guesses of a pair are to stand.
+    firsts : Tensor, int64, shape (n,)
+        The first chunk of each pair.
     facts : TileFacts
 
     Returns
@@ -117,14 +125,13 @@ def guesses(
     n, nchunk = terms.size(0), minima.size(0)
     shift = (terms[:, :3] * facts.upper.index_select(0, tiles)).sum(1)
     scale = terms[:, 3] * facts.steps.index_select(0, tiles)
-    if chunks is None:
+    if owners is None:
         each = nchunk // n
         values = minima.view(n, each).sub(shift[:, None]).mul_(scale[:, None])
         return values.view(-1), (begins[:, None] + torch.arange(each)).view(-1)
-    values = minima - torch.repeat_interleave(shift, chunks, output_size=nchunk)
-    values *= torch.repeat_interleave(scale, chunks, output_size=nchunk)
-    firsts = begins - (chunks.cumsum(0) - chunks)
-    return values, torch.repeat_interleave(firsts, chunks, output_size=nchunk) + torch.arange(nchunk)
+    values = minima - shift.index_select(0, owners)
+    values *= scale.index_select(0, owners)
+    return values, (begins - firsts).index_select(0, owners).add_(torch.arange(nchunk))
 
 
 @scripted
@@ -143,7 +150,8 @@ def survivors(
     wanted: Tensor,
     keys: Tensor,
     tiles: Tensor,
-    chunks: Tensor | None,
+    owners: Tensor | None,
+    firsts: Tensor,
     facts: TileFacts,
     largest: float = LARGEST_LIMIT,
     chunk_bits: int = CHUNK_BITS,
@@ -155,7 +163,7 @@ def survivors(
     scores : Tensor, shape (nchunk, 2**chunk_bits)
         Computed scores.
     minima : Tensor, shape (nchunk,)
-    terms, tiles, chunks, facts
+    terms, tiles, owners, firsts, facts
         As for `guesses`.
     wanted : Tensor, shape (n,)
         The score that each pair's query asks for, in steps of the query.
@@ -177,22 +185,20 @@ def survivors(
     limits = wanted / facts.steps.index_select(0, tiles) + shift
     if scores.dtype == torch.int32:
         limits = limits.clamp(-largest, largest).ceil_().to(torch.int32)
-    if chunks is None:
+    if owners is None:
         each = nchunk // n
         hits = (minima.view(n, each) <= limits[:, None]).view(-1).nonzero().view(-1)
         pairs = torch.div(hits, each, rounding_mode="floor")
-        within = hits - pairs * each
     else:
-        hits = (minima <= torch.repeat_interleave(limits, chunks, output_size=nchunk)).nonzero().view(-1)
-        ends = chunks.cumsum(0)
-        pairs = torch.searchsorted(ends, hits, right=True)
-        within = hits - (ends - chunks).index_select(0, pairs)
+        hits = (minima <= limits.index_select(0, owners)).nonzero().view(-1)
+        pairs = owners.index_select(0, hits)
+    within = hits - firsts.index_select(0, pairs)
     values = scores.index_select(0, hits)
     found = where_true((values <= limits.index_select(0, pairs)[:, None]).view(-1))
     hit = found >> chunk_bits
     columns = (within.index_select(0, hit) << chunk_bits).add_(found & (width - 1))
     pairs = pairs.index_select(0, hit)
-    tile = tiles if chunks is None else tiles.index_select(0, pairs)
+    tile = tiles if owners is None else tiles.index_select(0, pairs)
     bounds = values.view(-1).index_select(0, found) - shift.index_select(0, pairs)
     bounds *= terms[:, 3].index_select(0, pairs)
     bounds *= facts.steps.index_select(0, tile)
