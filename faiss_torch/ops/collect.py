@@ -107,13 +107,12 @@ def top_k_of(
     order = queries.to(torch.int16 if nq <= LARGEST_INT16 else torch.int32).argsort(stable=True)
     counts = torch.bincount(queries, minlength=nq)
     begins = counts.cumsum(0) - counts
-    ordered = candidates.positions.index_select(0, order)
-    scores = candidates.scores.index_select(0, order)
     # queries with similar numbers of candidates are padded together, so that one query with many costs no other
     by_count = counts.argsort()
     sorted_counts = counts.index_select(0, by_count)
-    distances = scores.new_empty(nq, k)
-    found = ordered.new_empty(nq, k)
+    distances = candidates.scores.new_empty(nq, k)
+    found = queries.new_empty(nq, k)
+    nothing = not len(queries)
 
     def part(rows: slice) -> None:
         some = by_count[rows]
@@ -121,10 +120,11 @@ def top_k_of(
         width = max(1, int(lengths[-1]))
         # each query's own, and behind them those of the next ones, which do not count
         columns = torch.arange(width, device=some.device)
-        source = (begins.index_select(0, some)[:, None] + columns).clamp_(max=max(0, len(ordered) - 1)).view(-1)
-        padded = scores.index_select(0, source) if len(scores) else scores.new_empty(len(source))
+        source = (begins.index_select(0, some)[:, None] + columns).clamp_(max=max(0, len(queries) - 1)).view(-1)
+        source = torch.zeros_like(source) if nothing else order.index_select(0, source)
+        padded = candidates.scores.new_empty(len(source)) if nothing else candidates.scores.index_select(0, source)
         padded = padded.view(-1, width).masked_fill_(columns >= lengths[:, None], float("inf"))
-        rows_found = ordered.index_select(0, source) if len(ordered) else torch.zeros_like(source)
+        rows_found = source if nothing else candidates.positions.index_select(0, source)
         distances[some], found[some] = verified_topk(
             scorer, some, padded, rows_found.view(-1, width), ids, k, similarity, largest_scores
         )

@@ -99,7 +99,7 @@ def _search(
     def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return search(scorer.of_queries(queries), tiles, k, metric_type, bounds)
 
-    return verified(scan, scorer, found, 1, None, k, metric_type, again)
+    return verified(scan, scorer, found, None, k, metric_type, again)
 
 
 def _rank(k: int, share: float) -> int:
@@ -118,4 +118,4 @@ def candidates(scorer: Scorer, tiles: ListTiles, radius: float, by_scores: BySco
     """Return all rows that may be within a radius: see `tile_verify.within_radius`."""
     columns = tiles.tile_set.facts.columns
     scan = Scan(Screen(tiles.tile_set, scorer.xq), RANGE_NEIGHBOURS, torch.full((scorer.nq,), int(columns.sum())))
-    return within_radius(scan, scorer, _everything(scorer.nq, len(columns)), radius, 1, by_scores)
+    return within_radius(scan, scorer, _everything(scorer.nq, len(columns)), radius, by_scores)

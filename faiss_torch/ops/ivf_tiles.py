@@ -36,9 +36,6 @@ QUERIES_A_PILOT = 8
 #: So many queries are searched query by query: they are faster than tile by tile up to about 64.
 SINGLE_QUERIES = 48
 
-#: So few pairs of a query and a tile are not sorted: hardly two are of one tile.
-FEW_PAIRS = 64
-
 #: Short lists are scanned by tiles only where they have so many queries each.
 GROUP_OF_A_SHORT_LIST = 4
 
@@ -128,8 +125,6 @@ def _by_tile(pairs: _Pairs, chosen: Tensor | None) -> tuple[Visits, Tensor]:
     queries, keys, tiles, before, _ = pairs
     if chosen is not None:
         queries, keys, tiles, before = (each.index_select(0, chosen) for each in (queries, keys, tiles, before))
-    if len(tiles) <= FEW_PAIRS:
-        return Visits(queries, keys, [(tile, i, i + 1) for i, tile in enumerate(tiles.tolist())]), before
     sorted_tiles, order = tiles.to(torch.int32).sort(stable=True)
     present, counts = torch.unique_consecutive(sorted_tiles, return_counts=True)
     spans: list[Span] = []
@@ -183,6 +178,7 @@ def search(
         of_each = ivf_tiles_single.search(scorer, screen, tiles, counts, ids, k, metric_type)
         return certified(*of_each, list_tiles.tile_set, scorer, again)
     pairs = _pairs(list_tiles, probes)
+    pairs = pairs._replace(keys=pairs.queries)  # in which of its lists a row stands is of no interest
     of_query = pairs.chunks_of_query
     scan = Scan(screen, k, of_query << CHUNK_BITS)
     visits, places = _by_tile(pairs, None)
@@ -202,7 +198,7 @@ def search(
             found_by_pilots, _, _ = search(pilot, list_tiles, probes[pilots], ids, k, metric_type)
             scan.lower_guesses(pilots, at_most(list_tiles.tile_set, pilot, found_by_pilots[:, -1]))
     found = scan.second_look(visits, looks)
-    return verified(scan, scorer, found, probes.shape[1], ids, k, metric_type, again)
+    return verified(scan, scorer, found, ids, k, metric_type, again)
 
 
 def candidates(
@@ -211,5 +207,6 @@ def candidates(
     """Return all rows of the probed lists that may be within a radius: see `tile_verify.within_radius`."""
     pairs = _pairs(list_tiles, probes)
     visits, _ = _by_tile(pairs, None)
-    scan = Scan(Screen(list_tiles.tile_set, scorer.xq), RANGE_NEIGHBOURS, pairs.chunks_of_query << CHUNK_BITS)
-    return within_radius(scan, scorer, visits, radius, probes.shape[1], by_scores)
+    screen, nprobe = Screen(list_tiles.tile_set, scorer.xq), probes.shape[1]
+    scan = Scan(screen, RANGE_NEIGHBOURS, pairs.chunks_of_query << CHUNK_BITS, nprobe)
+    return within_radius(scan, scorer, visits, radius, by_scores)

@@ -150,7 +150,7 @@ def _select(
     chunk_scores = scores.view(-1, 1 << chunk_bits)
     look = looked(owners, owners, terms.index_select(0, owners), tiles, chunk_scores, facts)
     guessed = _guess(look, counts, facts, k)
-    queries, _, positions, _ = survivors_of(look, guessed * terms[:, 0], facts)
+    queries, positions, _ = survivors_of(look, guessed * terms[:, 0], facts)
     if len(always) > 0:
         seen = ~torch.isin(positions, facts.hidden)
         hidden = torch.cat(always)

@@ -198,13 +198,12 @@ def first_look(
 
 
 @scripted
-def survivors_of(look: Look, wanted: Tensor, facts: TileFacts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return queries, keys, rows and bounds of the scores that may be as small as is wanted of each query: (nq,)."""
+def survivors_of(look: Look, wanted: Tensor, facts: TileFacts) -> tuple[Tensor, Tensor, Tensor]:
+    """Return keys, rows and bounds of the scores that may be as small as is wanted of each query: (nq,)."""
     asked = wanted.index_select(0, look.queries)
-    pairs, keys, positions, bounds = survivors(
+    return survivors(
         look.scores, look.minima, look.terms, asked, look.keys, look.tiles, look.owners, look.firsts, facts
     )
-    return look.queries.index_select(0, pairs), keys, positions, bounds
 
 
 @scripted
@@ -218,17 +217,15 @@ def second_look(
     wanted: Tensor,
     room: Tensor,
     limit: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Look at spans and return what `survivors_of` finds; `limit` is that of `portions`."""
-    found = [queries[:0]]
-    found_keys = [keys[:0]]
+    found = [keys[:0]]
     positions = [keys[:0]]
     bounds = [terms[:0, 0]]
     for portion in portions(spans, limit):
         look = look_at(portion, queries, keys, codes, terms, facts, room)
         some = survivors_of(look, wanted, facts)
         found.append(some[0])
-        found_keys.append(some[1])
-        positions.append(some[2])
-        bounds.append(some[3])
-    return torch.cat(found), torch.cat(found_keys), torch.cat(positions), torch.cat(bounds)
+        positions.append(some[1])
+        bounds.append(some[2])
+    return torch.cat(found), torch.cat(positions), torch.cat(bounds)

@@ -155,7 +155,7 @@ def survivors(
     facts: TileFacts,
     largest: float = LARGEST_LIMIT,
     chunk_bits: int = CHUNK_BITS,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Find the rows whose score may be as small as is wanted.
 
     Parameters
@@ -173,9 +173,8 @@ def survivors(
 
     Returns
     -------
-    pairs : Tensor, int64
-        The pair that each survivor belongs to.
     keys, positions : Tensor, int64
+        The key of the survivor's pair, and its stored row.
     bounds : Tensor, float32
         Lower bounds of their scores.
     """
@@ -206,5 +205,5 @@ def survivors(
     positions = columns + facts.begins.index_select(0, tile)
     found_keys = keys.index_select(0, pairs)
     if not bool(used.all()):
-        return pairs[used], found_keys[used], positions[used], bounds[used]
-    return pairs, found_keys, positions, bounds
+        return found_keys[used], positions[used], bounds[used]
+    return found_keys, positions, bounds

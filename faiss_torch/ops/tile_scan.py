@@ -114,6 +114,8 @@ class Scan:
     k : int
     rows : Tensor, int64, shape (nq,)
         How many rows each query looks at.
+    per_query : int
+        A key of an entry divided by this is its query.
 
     Attributes
     ----------
@@ -121,8 +123,9 @@ class Scan:
         What the second look asks for: rows whose score may be as small as this. -inf for a query that is given up.
     """
 
-    def __init__(self, screen: Screen, k: int, rows: Tensor) -> None:
+    def __init__(self, screen: Screen, k: int, rows: Tensor, per_query: int = 1) -> None:
         self.screen = screen
+        self.per_query = per_query
         self.guesses = torch.full((len(screen.terms),), float("inf"))
         self._allowed = (rows * LARGEST_SHARE).long().clamp_(min=SURVIVORS_A_NEIGHBOUR * k)
         self._counting = threading.Lock()
@@ -236,13 +239,12 @@ class Scan:
             found = workers.map_over_workers(at_tiles, self._batches(visits, BATCH_SCORES), threads)
         return found + self._always(visits)
 
-    def _found(self, found: tuple[Tensor, Tensor, Tensor, Tensor], scores: int, wanted: Tensor) -> Candidates:
+    def _found(self, found: tuple[Tensor, Tensor, Tensor], scores: int, wanted: Tensor) -> Candidates:
         """Candidates of what the kernels found, but for rows that stand in `_always`; many of them are counted."""
-        queries, keys, positions, bounds = found
-        if len(queries) > MANY * scores:
-            self._count(queries, wanted)
-        candidates, hidden = Candidates(keys, positions, bounds), self.screen.tile_set.facts.hidden
-        return candidates.chosen(~torch.isin(positions, hidden)) if len(hidden) else candidates
+        candidates, hidden = Candidates(*found), self.screen.tile_set.facts.hidden
+        if len(candidates.keys) > MANY * scores:
+            self._count(candidates.queries(self.per_query), wanted)
+        return candidates.chosen(~torch.isin(candidates.positions, hidden)) if len(hidden) else candidates
 
     def _count(self, queries: Tensor, wanted: Tensor) -> None:
         """Count survivors, and give up queries that have too many."""

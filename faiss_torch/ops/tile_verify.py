@@ -33,7 +33,6 @@ def verified(
     scan: Scan,
     scorer: Scorer,
     found: list[Candidates],
-    per_query: int,
     ids: Tensor | None,
     k: int,
     metric_type: int,
@@ -51,8 +50,6 @@ def verified(
         Gives true distances.
     found : list of Candidates
         With lower bounds as their scores.
-    per_query : int
-        A candidate's key divided by this is its query.
     ids : Tensor, int64, or None
         The id of each stored row; None where the row is the id.
     k, metric_type : int
@@ -72,7 +69,7 @@ def verified(
         return at_most(tile_set, scorer, distances, queries)
 
     candidates = Candidates.concatenate(found, scorer.xq.device)
-    distances, positions = top_k_of(candidates, per_query, scorer, ids, k, metric_type, of_queries)
+    distances, positions = top_k_of(candidates, scan.per_query, scorer, ids, k, metric_type, of_queries)
     return certified(distances, positions, scan.guesses, tile_set, scorer, again)
 
 
@@ -99,9 +96,7 @@ def certified(
     return distances, positions, left
 
 
-def within_radius(
-    scan: Scan, scorer: Scorer, visits: Visits, radius: float, per_query: int, by_scores: ByScores
-) -> list[Candidates]:
+def within_radius(scan: Scan, scorer: Scorer, visits: Visits, radius: float, by_scores: ByScores) -> list[Candidates]:
     """Return all rows that may be within a radius.
 
     Parameters
@@ -111,8 +106,6 @@ def within_radius(
     visits : Visits
     radius : float
         A distance, in the metric's own sign.
-    per_query : int
-        A candidate's key divided by this is its query.
     by_scores : callable
         Does it for some queries, int64, (n,), by scores of the vectors themselves; the keys of what it returns are
         those of a search of these queries only.
@@ -124,5 +117,5 @@ def within_radius(
     if not bool(given_up.any()):
         return found
     again = given_up.nonzero().view(-1)
-    kept = [each.chosen(~given_up[each.queries(per_query)]) for each in found]
-    return kept + [each.renumbered(again, per_query) for each in by_scores(again)]
+    kept = [each.chosen(~given_up[each.queries(scan.per_query)]) for each in found]
+    return kept + [each.renumbered(again, scan.per_query) for each in by_scores(again)]
