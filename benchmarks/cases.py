@@ -49,6 +49,11 @@ class Workload:
         """Return the same with changes."""
         return dataclasses.replace(self, **changes)
 
+    @property
+    def calls(self) -> int:
+        """Searches that are timed together, each with queries of its own: few queries come in many calls."""
+        return max(1, min(64, 512 // self.nq))
+
     def scaled(self, scale: float) -> Workload:
         """Return the same in small, to try a benchmark out."""
 
@@ -118,6 +123,11 @@ class Case:
         return "cuda" if self.suite == "gpu" else "cpu"
 
     @property
+    def calls(self) -> int:
+        """Calls that are timed together; times are those of one."""
+        return self.workload.calls if self.work.endswith("_search") else 1
+
+    @property
     def family(self) -> str:
         """The kind of index: ivf, flat, kmeans, or import."""
         return self.work.partition("_")[0]
@@ -142,24 +152,24 @@ CPU = (
     Case("ivf_search_nq2048", "ivf_search", S, Goal(8, 4), repeats=9),
     Case("ivf_search_nq512", "ivf_search", S.with_(nq=512), Goal(6, 3), repeats=15),
     Case("ivf_search_nq128", "ivf_search", S.with_(nq=128), Goal(3, 1.5), repeats=21),
-    Case("ivf_search_nq32", "ivf_search", S.with_(nq=32), Goal(2, 1.2), repeats=31),
-    Case("ivf_search_nq8", "ivf_search", S.with_(nq=8), Goal(1.5, 1), repeats=51),
-    Case("ivf_search_nq1", "ivf_search", S.with_(nq=1), Goal(1.2, 0.9), repeats=101),
+    Case("ivf_search_nq32", "ivf_search", S.with_(nq=32), Goal(2, 1.2), repeats=21),
+    Case("ivf_search_nq8", "ivf_search", S.with_(nq=8), Goal(1.5, 1), repeats=21),
+    Case("ivf_search_nq1", "ivf_search", S.with_(nq=1), Goal(1.2, 0.9), repeats=21),
     Case("ivf_debian_minilm_l2", "ivf_search", MINILM, Goal(8, 4), repeats=7, recall=True),
     Case("ivf_debian_minilm_ip", "ivf_search", MINILM.with_(metric="IP"), Goal(8, 4), repeats=7, recall=True),
     Case("flat_search_nq2048", "flat_search", FLAT, Goal(4, 2), repeats=7),
-    Case("flat_search_nq32", "flat_search", FLAT.with_(nq=32), Goal(4, 2), repeats=21),
-    Case("flat_search_nq1", "flat_search", FLAT.with_(nq=1), Goal(1.2, 0.9), repeats=51),
+    Case("flat_search_nq32", "flat_search", FLAT.with_(nq=32), Goal(4, 2), repeats=11),
+    Case("flat_search_nq1", "flat_search", FLAT.with_(nq=1), Goal(1.2, 0.9), repeats=11),
     Case("flat_debian_minilm_k10", "flat_search", MINILM, Goal(4, 2), repeats=7),
     Case("flat_debian_minilm_k100", "flat_search", MINILM.with_(k=100), Goal(4, 2), repeats=7),
     Case("flat_range_search_nq2048", "flat_range_search", S, Goal(4, 2), "range"),
     Case("ivf_range_search_nq2048", "ivf_range_search", S, Goal(4, 2), "range", 7),
     Case("ivf_filtered_50_percent_nq2048", "ivf_filtered_search", S, repeats=7, options=(("share", 0.5),)),
     Case("ivf_filtered_1_percent_nq2048", "ivf_filtered_search", S, repeats=7, options=(("share", 0.01),)),
-    Case("ivf_filtered_50_percent_nq32", "ivf_filtered_search", S.with_(nq=32), repeats=31, options=(("share", 0.5),)),
-    Case("ivf_filtered_1_percent_nq32", "ivf_filtered_search", S.with_(nq=32), repeats=31, options=(("share", 0.01),)),
-    Case("ivf_filtered_50_percent_nq1", "ivf_filtered_search", S.with_(nq=1), repeats=101, options=(("share", 0.5),)),
-    Case("ivf_filtered_1_percent_nq1", "ivf_filtered_search", S.with_(nq=1), repeats=101, options=(("share", 0.01),)),
+    Case("ivf_filtered_50_percent_nq32", "ivf_filtered_search", S.with_(nq=32), repeats=11, options=(("share", 0.5),)),
+    Case("ivf_filtered_1_percent_nq32", "ivf_filtered_search", S.with_(nq=32), repeats=11, options=(("share", 0.01),)),
+    Case("ivf_filtered_50_percent_nq1", "ivf_filtered_search", S.with_(nq=1), repeats=11, options=(("share", 0.5),)),
+    Case("ivf_filtered_1_percent_nq1", "ivf_filtered_search", S.with_(nq=1), repeats=11, options=(("share", 0.01),)),
     Case("flat_filtered_50_percent_nq64", "flat_filtered_search", S.with_(nq=64), repeats=7, options=(("share", 0.5),)),
     Case("flat_filtered_1_percent_nq64", "flat_filtered_search", S.with_(nq=64), repeats=7, options=(("share", 0.01),)),
     Case("kmeans_262144", "kmeans", LARGE, Goal(3, 1.5), "objective", 3),
@@ -197,10 +207,10 @@ GPU = (
     Case("gpu_ivf_search_nq2048", "ivf_search", S, repeats=9, suite="gpu"),
     Case("gpu_ivf_search_nq512", "ivf_search", S.with_(nq=512), repeats=15, suite="gpu"),
     Case("gpu_ivf_search_nq32", "ivf_search", S.with_(nq=32), repeats=31, suite="gpu"),
-    Case("gpu_ivf_search_nq1", "ivf_search", S.with_(nq=1), repeats=101, suite="gpu"),
+    Case("gpu_ivf_search_nq1", "ivf_search", S.with_(nq=1), repeats=21, suite="gpu"),
     Case("gpu_ivf_debian_minilm_l2", "ivf_search", MINILM, repeats=7, suite="gpu"),
     Case("gpu_flat_search_nq2048", "flat_search", FLAT, suite="gpu"),
-    Case("gpu_flat_search_nq1", "flat_search", FLAT.with_(nq=1), repeats=51, suite="gpu"),
+    Case("gpu_flat_search_nq1", "flat_search", FLAT.with_(nq=1), repeats=21, suite="gpu"),
     Case("gpu_flat_debian_minilm_k10", "flat_search", MINILM, suite="gpu"),
     Case("gpu_flat_range_search_nq2048", "flat_range_search", S, None, "range", suite="gpu"),
     Case("gpu_ivf_range_search_nq2048", "ivf_range_search", S, None, "range", suite="gpu"),
@@ -209,7 +219,7 @@ GPU = (
 )
 
 # Sweeps: values and the runs of each side at each of them.
-NQ = ((1, 51), (2, 41), (4, 31), (8, 31), (16, 21), (32, 15), (64, 11), (128, 9), (256, 7), (512, 5), (1024, 5))
+NQ = ((1, 9), (2, 9), (4, 9), (8, 9), (16, 9), (32, 9), (64, 9), (128, 9), (256, 7), (512, 5), (1024, 5))
 NQ_IVF = (*NQ, (2048, 3), (4096, 3), (8192, 3), (19_600, 3))
 NQ_MATRIX = (*NQ, (2048, 3))
 NQ_CSR = ((16, 9), (32, 9), (64, 9), (128, 7), (256, 5), (512, 5), (1024, 3), (2048, 3), (8192, 3))

@@ -44,8 +44,8 @@ class Measurement:
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def seconds(task: Task, device: str = "cpu") -> float:
-    """Return the time of one run."""
+def seconds(task: Task, device: str = "cpu", calls: int = 1) -> float:
+    """Return the time of one call, where so many are timed together."""
     synchronize: Callable[[], Any] = int
     if device != "cpu":
         import torch
@@ -54,9 +54,10 @@ def seconds(task: Task, device: str = "cpu") -> float:
     time.sleep(PAUSE)
     synchronize()
     start = time.perf_counter()
-    task()
+    for _ in range(calls):
+        task()
     synchronize()
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / calls
 
 
 def _tasks(case: Case, rival: str | None, ours: bool, threads: int) -> dict[str, Task]:
@@ -102,8 +103,8 @@ def times(case: Case, rival: str | None, threads: int, ours: bool = True) -> Mea
     runs: dict[str, list[float]] = {side: [] for side in tasks}
     for _ in range(case.repeats):
         for side, task in tasks.items():
-            runs[side].append(seconds(task, case.device))
-    return Measurement(runs, difference, more=more)
+            runs[side].append(seconds(task, case.device, case.calls))
+    return Measurement(runs, difference, more={**more, **({"calls": case.calls} if case.calls > 1 else {})})
 
 
 def busy(case: Case, rival: str | None, threads: int, ours: bool = True) -> Measurement:

@@ -8,8 +8,9 @@
     python -m benchmarks.run --data /path/sift-128-euclidean.hdf5
 
 Each case runs once on both sides to warm up and to compare the results; then the two take turns, with a pause
-before each run, and the medians are compared. A record is appended to records.jsonl only if the results agreed, and
-only after the engine's tests have passed.
+before each run, and the medians are compared. A run of few queries is up to 64 calls, each with queries of its own: who
+searches for one vector searches for many, one after the other. Times are those of one call. A record is appended to
+records.jsonl only if the results agreed, and only after the engine's tests have passed.
 
 Both libraries bring an OpenMP runtime. After a parallel region its idle threads go on spinning for a while,
 and would take the cores from the other library: they are told to sleep, for both alike, before the libraries
@@ -72,7 +73,7 @@ def record_of(case: Case, measured: Measurement, options: argparse.Namespace) ->
     "figure" is what the goal is set for, with its range by the quartiles: for most cases the rival's time, side by
     side, over this library's.
     """
-    digits = 6 if measured.unit == "seconds" else None
+    digits = 8 if measured.unit == "seconds" else None
     runs = {side: [round(run, digits) for run in each] for side, each in measured.runs.items()}
     record: dict[str, Any] = {
         "case": case.name,
@@ -95,7 +96,7 @@ def record_of(case: Case, measured: Measurement, options: argparse.Namespace) ->
     reached = figure(record)
     record["figure"] = [round(value, 4) for value in (reached.value, reached.low, reached.high)]
     if case.quantity == "speed":
-        record["ratio"] = round(reached.value, 3)
+        record["ratio"] = round(reached.value, 4)
     return record
 
 
@@ -209,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"results differ, nothing is recorded: {measured.difference}", file=sys.stderr)
         elif recording:
             if case.suite == "cpu" and case.measure == "times" and options.rival == "faiss-cpu":
-                record["faiss_alone"] = round(seconds_alone(case, options.threads), 6)
+                record["faiss_alone"] = round(seconds_alone(case, options.threads), 8)
             records.append(record, options.records)
     return int(failed)
 

@@ -1,12 +1,14 @@
 """What is done: functions that get an implementation's module and prepare a task.
 
-A task does its work once and returns what is to be compared. What is not to be timed happens before.
+A task does its work once and returns what is to be compared. What is not to be timed happens before. The task of a
+search takes the queries of its next call each time.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -65,16 +67,22 @@ def flat_index(faiss: Any, workload: Workload, device: str) -> Any:
     return index
 
 
+def batches(workload: Workload) -> Iterator[Array]:
+    """Return the queries of one call after the other, without end."""
+    calls = workload.calls
+    return itertools.cycle(np.array_split(queries(workload.with_(nq=workload.nq * calls)), calls))
+
+
 def ivf_search(faiss: Any, workload: Workload, device: str) -> Task:
     """Search an IVF-Flat index."""
-    index, xq = ivf_index(faiss, workload, device), queries(workload)
-    return lambda: (*index.search(xq, workload.k), getattr(index, "last_path", None))
+    index, xq = ivf_index(faiss, workload, device), batches(workload)
+    return lambda: (*index.search(next(xq), workload.k), getattr(index, "last_path", None))
 
 
 def flat_search(faiss: Any, workload: Workload, device: str) -> Task:
     """Search a flat index."""
-    index, xq = flat_index(faiss, workload, device), queries(workload)
-    return lambda: (*index.search(xq, workload.k), getattr(index, "last_path", None))
+    index, xq = flat_index(faiss, workload, device), batches(workload)
+    return lambda: (*index.search(next(xq), workload.k), getattr(index, "last_path", None))
 
 
 @functools.lru_cache(maxsize=4)
@@ -93,14 +101,14 @@ def radius(workload: Workload, kind: str) -> float:
 
 def ivf_range_search(faiss: Any, workload: Workload, device: str) -> Task:
     """Search the probed lists of an IVF-Flat index for all within a radius."""
-    index, xq, limit = ivf_index(faiss, workload, device), queries(workload), radius(workload, "ivf")
-    return lambda: (*index.range_search(xq, limit), limit)
+    index, xq, limit = ivf_index(faiss, workload, device), batches(workload), radius(workload, "ivf")
+    return lambda: (*index.range_search(next(xq), limit), limit)
 
 
 def flat_range_search(faiss: Any, workload: Workload, device: str) -> Task:
     """Search a flat index for all within a radius."""
-    index, xq, limit = flat_index(faiss, workload, device), queries(workload), radius(workload, "flat")
-    return lambda: (*index.range_search(xq, limit), limit)
+    index, xq, limit = flat_index(faiss, workload, device), batches(workload), radius(workload, "flat")
+    return lambda: (*index.range_search(next(xq), limit), limit)
 
 
 def selected(faiss: Any, workload: Workload, share: float) -> Any:
@@ -112,17 +120,17 @@ def selected(faiss: Any, workload: Workload, share: float) -> Any:
 def ivf_filtered_search(faiss: Any, workload: Workload, device: str, share: float) -> Task:
     """Search an IVF-Flat index for vectors that a selector selects."""
     index = ivf_index(faiss, workload, device)
-    xq, sel = queries(workload), selected(faiss, workload, share)
+    xq, sel = batches(workload), selected(faiss, workload, share)
     params = faiss.SearchParametersIVF(nprobe=workload.nprobe, sel=sel)
-    return lambda: (*index.search(xq, workload.k, params=params), getattr(index, "last_path", None))
+    return lambda: (*index.search(next(xq), workload.k, params=params), getattr(index, "last_path", None))
 
 
 def flat_filtered_search(faiss: Any, workload: Workload, device: str, share: float) -> Task:
     """Search a flat index for vectors that a selector selects."""
     index = flat_index(faiss, workload, device)
-    xq, sel = queries(workload), selected(faiss, workload, share)
+    xq, sel = batches(workload), selected(faiss, workload, share)
     params = faiss.SearchParameters(sel=sel)
-    return lambda: index.search(xq, workload.k, params=params)
+    return lambda: index.search(next(xq), workload.k, params=params)
 
 
 def list_sizes(index: Any) -> Array:
