@@ -6,6 +6,7 @@ A codec gives ``_lists(storage)`` (the stored lists as the engine reads them), `
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from ..parts.inverted_lists import InvertedLists
 from ..parts.list_storage import ListStorage
 from ..parts.params import SearchParameters, SearchParametersIVF
 from ..parts.selectors import IDSelector
+from ..threads import omp_get_max_threads
 from . import ivf_portions
 from .base import Index
 from .ivf_stats import indexIVF_stats
@@ -28,6 +30,10 @@ from .level1_quantizer import IndexIVFInterface
 
 #: Pairs of a query and a list that are searched at a time.
 PAIRS_A_SEARCH = 1 << 17
+
+#: On the CPU each worker searches queries of its own where they are so many, or more, for a list: then nothing has to
+#: wait for another worker. Fewer share the lists among the workers instead, so that each list is read once.
+GROUP_OF_A_WORKER = 24
 
 
 class _Settings(NamedTuple):
@@ -175,20 +181,33 @@ class _IVFSearch(Index, IndexIVFInterface):
         lists = self._lists_to_scan(storage, probes, settings)
         if all_rows is not None or settings.max_codes or path.name == "matrix" == self.search_mode:
             lists = lists._replace(tiles_for=None)  # tiles are scanned whole, and list-major
-        step = max(1, PAIRS_A_SEARCH // settings.nprobe)
         distances, positions = x.new_empty(len(x), k), probes.new_empty(len(x), k)
         if not bool(lists.sizes.any()):  # there is no storage to read
             if all_rows is None:
                 self._rows_to_scan(probes, lists, settings, k)  # which counts what was looked at
             missing = -FLT_MAX if METRICS[self.metric_type].similarity else FLT_MAX
             return distances.fill_(missing), positions.fill_(-1)
-        for some in chunks.slices(len(x), step):
-            if all_rows is None:
-                rows = self._rows_to_scan(probes[some], lists, settings, k)
-            else:
-                rows = _rows_left(all_rows[some], probes[some], lists)
-            distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows, k, path)
+        if all_rows is None:
+            rows = self._rows_to_scan(probes, lists, settings, k)
+        else:
+            rows = _rows_left(all_rows, probes, lists)
+
+        def search(some: slice) -> None:
+            distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows[some], k, path)
+
+        self._over_queries(search, len(x), settings.nprobe)
         return distances, lists.stored.stored_rows(positions)
+
+    def _over_queries(self, search: Callable[[slice], None], nq: int, nprobe: int) -> None:
+        """Call a function with slices of the queries: several at once, in workers, where they are many enough."""
+        step = max(1, PAIRS_A_SEARCH // nprobe)
+        threads = omp_get_max_threads() if self.device.type == "cpu" else 1
+        if nq * nprobe >= GROUP_OF_A_WORKER * threads * self.nlist:
+            rounds = -(-nq // (step * threads))
+            workers.map_over_workers(search, chunks.slices(nq, -(-nq // (rounds * threads))), threads)
+            return
+        for some in chunks.slices(nq, step):
+            search(some)
 
     def _nearest(
         self, x: Tensor, lists: ivf_scan.Lists, probes: Tensor, rows: Tensor, k: int, path: ivf_scan.Path

@@ -18,7 +18,7 @@ from .distances import METRICS
 from .scan_kernels import Look, looked, survivors_of, write_guesses
 from .screen import Scorer
 from .scripted import scripted
-from .tile_kernels import CHUNK_BITS, TileFacts, guesses
+from .tile_kernels import CHUNK_BITS, TileFacts, guesses, kth_smallest
 from .tile_scan import LARGEST_SHARE, SURVIVORS_A_NEIGHBOUR
 from .tile_screen import Screen
 
@@ -48,18 +48,16 @@ def _guess(look: Look, counts: list[int], facts: TileFacts, k: int) -> Tensor:
     n, nchunk = len(counts), look.minima.size(0)
     if n == 1:
         values = guesses(look.minima, look.terms, look.tiles, look.owners, look.firsts, look.firsts, facts)[0]
-        return values.topk(k, largest=False)[0][-1:] if nchunk >= k else torch.full([1], float("inf"))
+        return kth_smallest(values[None], k)
     pairs = [0]
     for count in counts:
         pairs.append(pairs[-1] + count)
     edges = torch.cat([look.firsts, torch.tensor([nchunk])]).index_select(0, torch.tensor(pairs))
     width = int(edges.diff().amax())
-    if width < k:
-        return torch.full([n], float("inf"))
     places = look.firsts - edges.index_select(0, look.queries)
     minima = torch.full([n * width], float("inf"))
     write_guesses(look, places, width, facts, minima)
-    return minima.view(n, width).topk(k, dim=1, largest=False)[0][:, k - 1]
+    return kth_smallest(minima.view(n, width), k)
 
 
 @scripted

@@ -14,6 +14,9 @@ from .scripted import scripted
 #: Columns of a tile that one minimum stands for, 2 to this; a tile has a multiple of it.
 CHUNK_BITS = 5
 
+#: Groups of chunks, for each of the k wanted, in which the k-th smallest is looked for: with 6 its rank is 1.09 k.
+GROUPS_A_NEIGHBOUR = 6
+
 #: Integer scores are compared with no more than this.
 LARGEST_LIMIT = 2.0**30
 
@@ -132,6 +135,23 @@ def guesses(
     values = minima - shift.index_select(0, owners)
     values *= scale.index_select(0, owners)
     return values, (begins - firsts).index_select(0, owners).add_(torch.arange(nchunk))
+
+
+@scripted
+def kth_smallest(minima: Tensor, k: int, groups: int = GROUPS_A_NEIGHBOUR) -> Tensor:
+    """Return about the k-th smallest of each row, or a larger one: float32, (n, width) -> (n,); inf if there is none.
+
+    Of many columns the minima of groups are sorted in their place, which takes a fraction of the time. Columns of a
+    group are far from each other, since those of one list, which may hold several of the smallest, are neighbours.
+    """
+    n, width = minima.size(0), minima.size(1)
+    if width < k:
+        return torch.full([n], float("inf"))
+    group = max(1, width // (groups * k))
+    if group > 1:
+        each = width // group
+        minima = minima[:, : group * each].reshape(n, group, each).amin(1)
+    return minima.topk(k, dim=1, largest=False)[0][:, k - 1]
 
 
 @scripted

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..threads import omp_get_max_threads
-from . import topk, workers
+from . import workers
 from .collect import Candidates
 from .scan_kernels import (
     ROUNDED_QUERIES,
@@ -30,7 +30,7 @@ from .scan_kernels import (
     survivors_of,
     write_guesses,
 )
-from .tile_kernels import CHUNK_BITS
+from .tile_kernels import CHUNK_BITS, kth_smallest
 from .tile_screen import Screen, Span
 
 CHUNK = 1 << CHUNK_BITS
@@ -164,8 +164,7 @@ class Scan:
         """
         minima = torch.full((len(self.guesses), width), float("inf"))
         looks = (self._kept_look if kept else self._brief_look)(visits, places, width, minima)
-        if width >= k:
-            self.guesses = topk.smallest(minima, k)[0].amax(1)
+        self.guesses = kth_smallest(minima, k)
         return looks
 
     def _brief_look(self, visits: Visits, places: Tensor, width: int, minima: Tensor) -> list[Look]:
