@@ -351,8 +351,8 @@ def test_guesses_are_lowered_by_what_pilots_find(metric_type, monkeypatch):
     rng = np.random.default_rng(0)
     xb, xq = (rng.standard_normal((n, 24), dtype=np.float32) for n in (6000, 200))
     found = search_both(xb, xq, 3, metric_type, "int8", nlist=40, nprobe=40)[1]
-    assert len(lowered) == 1
-    assert lowered[0] >= 0
+    assert lowered  # once for each worker
+    assert min(lowered) >= 0
     assert_same_neighbours(*found, *reference(xb, xq, 3, metric_type), rtol=2e-5, atol=1e-5)
 
 
