@@ -22,6 +22,9 @@ from .tile_kernels import CHUNK_BITS, TileFacts, guesses, kth_smallest
 from .tile_scan import LARGEST_SHARE, SURVIVORS_A_NEIGHBOUR
 from .tile_screen import Screen
 
+#: Another worker is woken for so many queries.
+QUERIES_A_WORKER = 4
+
 #: Components of survivors that are verified in any case, and of those that are gathered at once.
 FEW_COMPONENTS = 1 << 19
 GATHERED_COMPONENTS = 1 << 22
@@ -235,27 +238,13 @@ def search(
     tiles, biases = tile_set.codes_of(numbers)
     always = [tile_set.always(tile) for tile in numbers] if len(facts.hidden) else []
     ends = list(itertools.accumulate(counts, initial=0))
-    column_ends = list(itertools.accumulate((tile_set.widths[tile] for tile in numbers), initial=0))
     similarity, vectors = METRICS[metric_type].similarity, scorer.stored.vectors
     threads = omp_get_max_threads()
 
-    def room_for(begin: int, end: int) -> Tensor:
-        columns = column_ends[end] - column_ends[begin]
-        room = workers.workspace(columns, tile_nos.device).view(tile_set.arithmetic.score_dtype)
-        return room[:columns][None]
-
-    def one_query() -> tuple[Tensor, Tensor, Tensor]:
-        scores = room_for(0, len(numbers))
-
-        def multiply(some: slice) -> None:
-            out = scores[:, column_ends[some.start] : column_ends[some.stop]]
-            _multiply(screen.codes, [some.stop - some.start], tiles[some], biases[some], out)
-
-        workers.map_over_workers(multiply, chunks.slices(len(numbers), -(-len(numbers) // threads)), threads)
-        return _select(scorer.xq, screen.terms, scores[0], counts, tile_nos, always, facts, vectors, ids, k, similarity)
-
     def some_queries(queries: slice) -> tuple[Tensor, Tensor, Tensor]:
         begin, end = ends[queries.start], ends[queries.stop]
+        columns = sum(tile_set.widths[tile] for tile in numbers[begin:end])
+        room = workers.workspace(columns, tile_nos.device).view(tile_set.arithmetic.score_dtype)
         return _nearest(
             scorer.xq[queries],
             screen.codes[queries],
@@ -268,17 +257,14 @@ def search(
             facts,
             vectors,
             ids,
-            room_for(begin, end),
+            room[:columns][None],
             k,
             similarity,
         )
 
-    if scorer.nq == 1:
-        keys, positions, guessed = one_query()
-    else:
-        step = -(-scorer.nq // threads)
-        found = workers.map_over_workers(some_queries, chunks.slices(scorer.nq, step), threads)
-        keys, positions, guessed = (torch.cat(parts) for parts in zip(*found, strict=True))
+    step = max(QUERIES_A_WORKER, -(-scorer.nq // threads))
+    found = workers.map_over_workers(some_queries, chunks.slices(scorer.nq, step), threads)
+    keys, positions, guessed = found[0] if len(found) == 1 else map(torch.cat, zip(*found, strict=True))
     none = keys >= FLT_MAX
     if bool(none.any()):
         keys, positions = keys.masked_fill(none, FLT_MAX), positions.masked_fill(none, -1)

@@ -25,10 +25,15 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_L2
+from . import workers
 from .int8_tiles import LARGEST, in_digits
+from .nearest_kernels import CentroidCodes, encode
 
 #: Rows of a sample that chooses the shift and the ratio.
 SAMPLE = 1024
+
+#: A shift that makes squared norms less by no more than this share is not worth computing differences.
+SMALL_SHIFT = 0.01
 
 #: Components of most vectors, and of centroids, are between these; then neither distances nor steps overflow.
 LEAST_COMPONENT, LARGEST_COMPONENT = 1e-15, 1e12
@@ -57,6 +62,8 @@ def make_frame(x: Tensor, metric_type: int) -> Frame | None:
     n, d = x.shape
     sample = x[:: max(1, n // SAMPLE)]
     shift = sample.mean(0) if metric_type == METRIC_L2 else None
+    if shift is not None and float(shift.square().sum()) < SMALL_SHIFT * float(sample.square().sum(1).mean()):
+        shift = None
     moved = sample if shift is None else sample - shift
     typical = float(moved.abs().amax(1).median())
     if not LEAST_COMPONENT < typical < LARGEST_COMPONENT:
@@ -77,87 +84,26 @@ class VectorCodes(NamedTuple):
         |x'|
     residuals : Tensor, float32, shape (n,)
         |x' - x~|, or an upper bound; not finite where int8 cannot hold the vector.
-    terms : Tensor, float32, shape (6, n)
-        Divided by the step: room for the key of a good centroid; |x'|^2 for L2, |x'| for the inner product; 1;
-        |x' - x~|; a bound of |x~|. And 1 itself.
     """
 
     codes: Tensor
     steps: Tensor
     norms: Tensor
     residuals: Tensor
-    terms: Tensor
 
     @staticmethod
     def empty(frame: Frame, n: int, d: int) -> VectorCodes:
         """Room for the codes of n vectors."""
-        steps, norms, residuals = torch.empty(3, n)
-        codes = torch.empty(n, d + frame.digits, dtype=torch.int8)
-        return VectorCodes(codes, steps, norms, residuals, torch.empty(6, n))
+        return VectorCodes(torch.empty(n, d + frame.digits, dtype=torch.int8), *torch.empty(3, n))
 
     def part(self, rows: slice) -> VectorCodes:
         """The codes of some rows."""
-        by_rows = self.codes[rows], self.steps[rows], self.norms[rows], self.residuals[rows]
-        return VectorCodes(*by_rows, self.terms[:, rows])
+        return VectorCodes(self.codes[rows], self.steps[rows], self.norms[rows], self.residuals[rows])
 
-    def encode(self, frame: Frame, x: Tensor, often: bool) -> None:
-        """Write the codes of vectors.
-
-        Parameters
-        ----------
-        frame : Frame
-        x : Tensor, float32, shape (n, d)
-        often : bool
-            Whether they will be used often, so that residuals are worth computing: they are smaller than their bound.
-        """
-        d = x.shape[1]
-        moved = x if frame.shift is None else x - frame.shift
-        torch.linalg.vector_norm(moved, dim=1, out=self.norms)
-        least = torch.maximum(moved.amax(1).abs_(), moved.amin(1).abs_()).mul_((1 + 1e-6) / LARGEST)
-        weights = torch.floor(frame.ratio / least).clamp_(max=LARGEST)
-        torch.div(frame.ratio, weights, out=self.steps)
-        rounded = (moved * (weights * (1 / frame.ratio))[:, None]).round_()
-        self.codes[:, :d] = rounded
-        self.codes[:, d:] = weights[:, None]
-        if often:
-            rounded.mul_(self.steps[:, None]).sub_(moved)
-            torch.linalg.vector_norm(rounded, dim=1, out=self.residuals)
-        else:
-            torch.mul(self.steps, 0.5001 * d**0.5, out=self.residuals)
-        size = self.norms.square() if frame.metric_type == METRIC_L2 else self.norms
-        ones = torch.ones_like(size)
-        torch.stack((ones, size, ones, self.residuals, self.norms + self.residuals, ones), out=self.terms)
-        self.terms[:5] /= self.steps
-
-
-class CentroidCodes(NamedTuple):
-    """Centroids in int8, in the order of their largest component.
-
-    Attributes
-    ----------
-    vectors : Tensor, float32, shape (k, d)
-        The centroids themselves, in their own order.
-    codes : Tensor, int8, shape (d + digits, columns)
-        Columns beyond the k-th repeat the last one.
-    labels : Tensor, int64, shape (columns,)
-        The centroid in each column.
-    places : Tensor, int64, shape (k,)
-        The column of each centroid.
-    steps, offsets : Tensor, float32, shape (blocks,)
-    bounds : Tensor, float64, shape (6, blocks)
-        A vector's `terms` times these are the least integer product of a centroid that may be closer.
-    largest_norm : float
-        Of all c'.
-    """
-
-    vectors: Tensor
-    codes: Tensor
-    labels: Tensor
-    places: Tensor
-    steps: Tensor
-    offsets: Tensor
-    bounds: Tensor
-    largest_norm: float
+    def encode(self, frame: Frame, x: Tensor) -> None:
+        """Write the codes of vectors: float32, (n, d)."""
+        room = workers.workspace(2 * x.numel(), x.device, "differences")
+        encode(x, frame.shift, frame.ratio, LARGEST, room, *self)
 
 
 def encode_centroids(frame: Frame, centroids: Tensor, block: int) -> CentroidCodes | None:
@@ -190,17 +136,12 @@ def encode_centroids(frame: Frame, centroids: Tensor, block: int) -> CentroidCod
         # rounded up, and at least the smallest: that only raises the computed score
         values = (bias - offsets[:, None]).div_(unit[:, None]).add_(1e-3).ceil_()
         codes[:, d:] = in_digits(values.view(-1), frame.digits).T
-    norm, residual = (each.view(blocks, block).amax(1) for each in (norms, residuals))
-    inverse = 1 / steps.double()
-    largest_norm = float(norm.max())
-    # the score to beat is (|x'|^2 - key) / 2, or -key; less what float32 may have rounded
-    gamma = (d + 16) * 2.0**-23
-    if frame.metric_type == METRIC_L2:
-        key, size, least = -0.5 - gamma, 0.5 - gamma, -gamma * largest_norm**2
-    else:
-        key, size, least = -1.0, -gamma * largest_norm, 0.0
-    rounding = torch.full_like(inverse, -2)  # two units for that of the product with `terms`
-    bounds = torch.stack(
-        [key * inverse, size * inverse, (least - offsets) * inverse, -norm * inverse, -residual * inverse, rounding]
+    # what is computed of them here is rounded, too
+    gamma = 1 + (d + 16) * 2.0**-23
+    norm, residual = (each.view(blocks, block).amax(1) * gamma for each in (norms, residuals))
+    rounding = steps * (2 + len(codes[0]) * LARGEST**2 * 2.0**-21)
+    lowest = -(2**25) if codes.shape[1] * LARGEST**2 <= 2**25 else -(2**31)
+    of_blocks = steps, offsets, norm, residual, rounding
+    return CentroidCodes(
+        centroids, codes.T.contiguous(), labels, places, *of_blocks, largest_norm=float(norm.max()), lowest=lowest
     )
-    return CentroidCodes(centroids, codes.T.contiguous(), labels, places, steps, offsets, bounds, largest_norm)

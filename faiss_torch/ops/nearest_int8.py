@@ -15,22 +15,23 @@ from torch import Tensor
 from ..constants import METRIC_L2
 from ..threads import omp_get_max_threads
 from . import arithmetic, chunks, workers
-from .nearest_codes import CentroidCodes, Frame, VectorCodes, encode_centroids, make_frame
+from .nearest_codes import Frame, VectorCodes, encode_centroids, make_frame
 from .nearest_double import best_of_pairs
+from .nearest_kernels import CentroidCodes, candidates, key_margin, keys_among
 
-#: Centroids that share a step and bounds; one maximum of computed scores stands for them. With fewer it costs less to
-#: find the best centroid of a block, with more to compare the maxima.
-BLOCK, BLOCK_WITH_LABELS = 32, 64
+#: Centroids that share a step and bounds; one maximum of computed scores stands for them.
+BLOCK = 32
 
 #: Pairs to be compared by true distances for each vector, at most: with more, screening saves nothing.
 LARGEST_SHARE = 8
 
-#: Bytes of the vectors whose true distances are computed at once: what stays in a core's cache.
-DISTANCE_BYTES = 1 << 21
+#: Bytes of the vectors and centroids whose true distances are computed at once: what stays in a core's cache.
+DISTANCE_BYTES = 1 << 20
 
-#: Products of a tile, and its vectors, at most: they stay in a share of the cache.
-TILE_PRODUCTS = 1 << 21
+#: Products of a tile, its vectors, and their components, at most: they stay in a share of the cache.
+TILE_PRODUCTS = 1 << 20
 TILE_VECTORS = 4096
+TILE_COMPONENTS = 1 << 19
 
 #: Vectors that are rounded at a time.
 ENCODED_VECTORS = 1024
@@ -40,7 +41,7 @@ TILE_STEP = 32
 
 #: Centroids, components, and products of a vector with all centroids, at least, where int8 saves more than it costs: in
 #: a single assignment, and in those of k-means, where vectors are rounded once and their labels are good guesses.
-ONCE, OFTEN = (512, 64, 1 << 17), (192, 8, 1 << 13)
+ONCE, OFTEN = (512, 64, 1 << 15), (192, 8, 1 << 13)
 
 #: Products of all vectors, at least: the set-up costs as much as a tile.
 LEAST_PRODUCTS = 1 << 27
@@ -56,8 +57,6 @@ FEW_TRIES = 4
 
 #: Such assignments after which no other one is tried.
 MOST_FAILURES = 2
-
-_LOWEST = -(2**31)
 
 
 class Pairs(NamedTuple):
@@ -79,6 +78,8 @@ class Pairs(NamedTuple):
 
 def keys_of(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -> Tensor:
     """Return the true distance, or the negated inner product, of each vector and its centroid: shape (n,)."""
+    if x.device.type == "cpu" and centroids.dtype == torch.float32:
+        return keys_among(x, None, centroids, labels, metric_type != METRIC_L2, _room(x))
     step = max(1, DISTANCE_BYTES // (4 * x.shape[1]))
     if len(x) > step:
         parts = zip(x.split(step), labels.split(step), strict=True)
@@ -89,12 +90,10 @@ def keys_of(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -> T
     return own.mul_(x).sum(1).neg_()
 
 
-def key_margin(x_norms: Tensor, keys: Tensor, d: int, largest_norm: float, metric_type: int) -> Tensor:
-    """How far apart two computed keys of a vector must be for their order to be certain: shape (n,)."""
-    gamma = (d + 4) * 2.0**-24
-    if metric_type == METRIC_L2:  # sums of squares have a relative error; the smallest numbers an absolute one
-        return keys.mul(4 * gamma).add_(1e-36)
-    return x_norms.mul(2 * gamma * largest_norm).add_(1e-36)
+def _room(x: Tensor) -> Tensor:
+    """Room for some vectors and centroids whose true distances are computed."""
+    elements = max(2 * x.shape[1], DISTANCE_BYTES // 4)
+    return workers.workspace(elements, x.device, "differences")[:elements]
 
 
 def assign_tile(
@@ -125,46 +124,10 @@ def assign_tile(
 
     None where int8 cannot hold a vector, or too many centroids may be the closest for the screen to be of use.
     """
-    if not float(vectors.residuals.max()) < float("inf"):
-        return None
-    n, d = x.shape
-    k, columns, blocks = len(centroids.vectors), centroids.codes.shape[1], len(centroids.steps)
-    block = columns // blocks
-    products = torch._int_mm(vectors.codes, centroids.codes, out=buffer)
-    if k < columns:
-        products[:, k:] = _LOWEST
-    by_block = products.view(n * blocks, block)
-    if labels is None:
-        maxima = by_block.amax(1).view(n, blocks)
-        scores = (maxima * centroids.steps).add_(vectors.steps.reciprocal()[:, None] * centroids.offsets)
-        at = scores.max(1).indices + torch.arange(0, n * blocks, blocks)
-        members = by_block.index_select(0, at)
-        inner = members.max(1, keepdim=True).indices
-        places = (at % blocks)[:, None] * block + inner
-        labels = centroids.labels[places[:, 0]]
-        products.scatter_(1, places, _LOWEST)
-        maxima.view(-1).index_copy_(0, at, members.scatter_(1, inner, _LOWEST).amax(1))
-    else:
-        products.scatter_(1, centroids.places.index_select(0, labels)[:, None], _LOWEST)
-        maxima = by_block.amax(1).view(n, blocks)
-    keys = keys_of(x, centroids.vectors, labels, frame.metric_type)
-    torch.mul(keys, vectors.terms[2], out=vectors.terms[0])
-    # in float64, for the program may have allowed coarse products in float32
-    least = torch.mm(vectors.terms.double().T, centroids.bounds)
-    hits = (maxima >= least).view(-1).nonzero().view(-1)
-    if len(hits) > LARGEST_SHARE * n:
-        return None
-    least_there = least.view(-1).index_select(0, hits).ceil_().clamp_(1 + _LOWEST, -1 - _LOWEST).to(torch.int32)
-    found = (by_block.index_select(0, hits) >= least_there[:, None]).view(-1).nonzero().view(-1)
-    if len(found) > LARGEST_SHARE * n:
-        return None
-    places = hits.mul_(block).index_select(0, torch.div(found, block, rounding_mode="floor")).add_(found % block)
-    rows = torch.div(places, columns, rounding_mode="floor")
-    others = centroids.labels.index_select(0, places % columns)
-    other_keys = keys_of(x.index_select(0, rows), centroids.vectors, others, frame.metric_type)
-    most = keys + key_margin(vectors.norms, keys, d, centroids.largest_norm, frame.metric_type)
-    close = (other_keys <= most.index_select(0, rows)).nonzero().view(-1)
-    return labels, keys, Pairs(*(each.index_select(0, close) for each in (rows, others, other_keys)))
+    useful, *found = candidates(
+        x, *vectors, centroids, labels, frame.metric_type != METRIC_L2, LARGEST_SHARE * len(x), buffer, _room(x)
+    )
+    return (found[0], found[1], Pairs(*found[2:])) if useful else None
 
 
 class Carried:
@@ -223,12 +186,13 @@ class Screen:
         self._guess = guess
         self._tried = self._left = 0
         share = -(-len(x) // threads)
-        most = min(TILE_VECTORS, max(TILE_STEP, TILE_PRODUCTS // centroids.codes.shape[1]))
+        width, columns = centroids.codes.shape
+        most = min(TILE_VECTORS, max(TILE_STEP, min(TILE_PRODUCTS // columns, TILE_COMPONENTS // width)))
         self.tiles = row_tiles(len(x), -(-share // (-(-share // most) * TILE_STEP)) * TILE_STEP)
         if carried is not None and carried.codes is None:
             codes = VectorCodes.empty(frame, *x.shape)
             parts = chunks.slices(len(x), ENCODED_VECTORS)  # which, unlike the tiles, have no rows in common
-            workers.map_over_workers(lambda rows: codes.part(rows).encode(frame, x[rows], often=True), parts, threads)
+            workers.map_over_workers(lambda rows: codes.part(rows).encode(frame, x[rows]), parts, threads)
             carried.frame, carried.codes = frame, codes
 
     def assign(self, labels: Tensor, keys: Tensor) -> list[slice]:
@@ -272,7 +236,7 @@ class Screen:
         own_keys, own_labels = keys[vectors], labels[vectors]
         best = own_keys.scatter_reduce(0, number, pairs.keys, "amin")
         x_norms = best if metric_type == METRIC_L2 else torch.linalg.vector_norm(self._x[vectors], dim=1)
-        most = best + key_margin(x_norms, best, self._x.shape[1], centroids.largest_norm, metric_type)
+        most = best + key_margin(x_norms, best, self._x.shape[1], centroids.largest_norm, metric_type != METRIC_L2)
         near = (pairs.keys <= most[number]).nonzero().view(-1)
         number, others = number[near], pairs.labels[near]
         found = own_labels.index_copy(0, number, others)
@@ -298,7 +262,7 @@ class Screen:
             codes = self._carried.codes.part(rows)
         else:
             codes = VectorCodes.empty(self._frame, *x.shape)
-            codes.encode(self._frame, x, often=False)
+            codes.encode(self._frame, x)
         columns = self._centroids.codes.shape[1]
         buffer = workers.workspace(len(x) * columns, x.device)[: len(x) * columns]
         found = assign_tile(self._frame, x, codes, self._centroids, labels, buffer.view(torch.int32).view(-1, columns))
@@ -320,7 +284,7 @@ def make_screen(x: Tensor, centroids: Tensor, metric_type: int, carried: Carried
     if frame is None:
         return None
     guess = None if carried is None else carried.labels_among(k)
-    codes = encode_centroids(frame, centroids.to(torch.float32), BLOCK if guess is None else BLOCK_WITH_LABELS)
+    codes = encode_centroids(frame, centroids.to(torch.float32), BLOCK)
     if codes is None:
         return None
     return Screen(x, frame, codes, omp_get_max_threads(), carried, guess)
