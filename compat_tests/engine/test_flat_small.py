@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
+from faiss_torch.ops import flat
 from faiss_torch.ops.distances import METRICS
-from faiss_torch.ops.flat import knn_reference
+from faiss_torch.ops.flat import closest, knn_reference
 from faiss_torch.ops.flat_small import search_all, search_by_definition
 from faiss_torch.ops.screen import BLOCK, make_scorer
 from faiss_torch.parts.growing import GrowingTensor
@@ -92,3 +93,26 @@ def test_values_that_are_no_distances(search, metric_type):
     expected_D, expected_I = knn_reference(xq, xb, 40, metric_type)
     assert torch.equal(I, expected_I)
     assert torch.equal(D, expected_D)
+
+
+@metrics
+@pytest.mark.parametrize("by_definition", [True, False])
+@pytest.mark.parametrize(
+    ("nq", "nb", "k"), [(1, 512, 32), (3, 97, 5), (40, 333, 8), (5, 20, 30), (5, 20, 20), (600, 70, 3)]
+)
+def test_the_closest_rows_are_the_neighbours(metric_type, by_definition, nq, nb, k, monkeypatch):
+    monkeypatch.setattr(flat, "SOME_FACTORS", 1 << 40 if by_definition else 0)
+    generator = torch.Generator().manual_seed(nb)
+    xq, xb = (torch.randn(n, 7, generator=generator) for n in (nq, nb))
+    xb = torch.cat([xb[: nb - nb // 2], xb[: nb // 2]])  # whose ties only the sets of the nearest can tell apart
+    xq[0] = float("nan")
+    I = closest(xq, stored_rows(xb, metric_type), nb, k, metric_type)
+    D, expected = knn_reference(xq.double(), xb.double(), k, metric_type)
+    assert I.shape == expected.shape
+    assert torch.equal(I[0], expected[0])  # none
+    for i in range(1, nq):
+        found = xb.double()[I[i][I[i] >= 0]]
+        keys = flat.distance(xq[i].double(), found, metric_type).sort(descending=METRICS[metric_type].similarity)[0]
+        assert len(I[i].unique()) == len(I[i]) or k > nb
+        torch.testing.assert_close(keys, D[i][: len(keys)], rtol=1e-6, atol=1e-6)
+        assert len(keys) == min(k, nb)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
-from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, ivf_tiles_single, tile_scan, tile_verify
+from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, ivf_tiles_single, tile_scan, tile_screen, tile_verify
 from faiss_torch.ops.flat import knn_reference
 from faiss_torch.ops.scan_kernels import ROUNDED_QUERIES, look_at
+from faiss_torch.ops.screen import Stored, make_scorer
 from faiss_torch.ops.tile_kernels import where_true
 from faiss_torch.ops.tile_scan import Scan
 from faiss_torch.ops.tile_screen import ARITHMETICS, Screen, TileSet
@@ -137,6 +138,14 @@ def test_a_batch_is_not_much_larger_than_its_limit():
     assert max(sizes) <= 1 << 14
 
 
+def test_vectors_whose_sums_might_overflow_have_no_tiles():
+    stored = Stored(torch.zeros(16, 1 << 17), torch.zeros(16), 0.0, True)
+    for d, name in ((1 << 16, "int8"), ((1 << 16) + 1, None), (15, None)):
+        part = Stored(stored.vectors[:, :d], stored.bias, 0.0, True)
+        with arithmetic.pinned("int8"):
+            assert tile_screen.arithmetic_for(make_scorer(torch.zeros(1, d), part, METRIC_L2)) == name
+
+
 class ManyTiles:
     """Settings under which small data go the ways of large ones."""
 
@@ -144,9 +153,8 @@ class ManyTiles:
         monkeypatch.setattr(ivf_tiles, "SINGLE_QUERIES", 1 << 20 if way == "one by one" else 0)
         monkeypatch.setattr(ivf_tiles, "FEWEST_CHUNKS_A_NEIGHBOUR", 0)
         monkeypatch.setattr(ivf_tiles, "FEWEST_ROWS_OF_A_LIST", 0)
-        monkeypatch.setattr(ivf_tiles, "FEWEST_COMPONENTS", 1)
+        monkeypatch.setattr(tile_screen, "FEWEST_COMPONENTS", 1)
         monkeypatch.setattr(ivf_tiles, "GROUP_OF_A_SHORT_LIST", 0)
-        monkeypatch.setattr(flat_tiles, "FEWEST_COMPONENTS", 1)
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS", 1)
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS_A_NEIGHBOUR", 0)
         monkeypatch.setattr(flat_tiles, "RUN", 96)
@@ -155,8 +163,7 @@ class ManyTiles:
         monkeypatch.setattr(tile_scan, "BATCH_SCORES", 1 << 12)
         monkeypatch.setattr(tile_scan, "CACHE_SCORES", 1 << 10)
         if way == "looked at twice":
-            monkeypatch.setattr(ivf_tiles, "KEPT_SCORES", 0)
-            monkeypatch.setattr(flat_tiles, "KEPT_SCORES", 0)
+            monkeypatch.setattr(tile_scan, "KEPT_SCORES", 0)
 
 
 WAYS = ("kept", "looked at twice", "one by one")

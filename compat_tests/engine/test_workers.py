@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import faiss_torch
-from faiss_torch.ops import workers
+from faiss_torch.ops import one_thread, workers
 
 CPU = torch.device("cpu")
 
@@ -235,3 +235,50 @@ def test_autocast_of_the_program_changes_nothing(torch_threads, factory):
         found = index.search(xb[:200], 5)
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_array_equal(found[0], expected[0])
+
+
+where_there_is_a_way = pytest.mark.skipif(
+    not one_thread.available(), reason="this torch's threads cannot be set one by one"
+)
+
+
+@where_there_is_a_way
+def test_one_thread_in_the_calling_thread_alone():
+    before, x = torch.get_num_threads(), torch.randn(64, 64)
+    with contextlib.suppress(ZeroDivisionError), one_thread.entered():
+        assert torch.get_num_threads() == 1
+        assert threads_of_a_new_thread() == before
+        x @ x
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == before
+
+
+@where_there_is_a_way
+def test_a_brief_call_stays_in_its_thread_as_if_it_were_a_conductor():
+    before, here = torch.get_num_threads(), threading.current_thread()
+    seen = []
+
+    def call():
+        seen.append((threading.current_thread() is here, torch.get_num_threads(), torch.is_grad_enabled()))
+        seen.append(faiss_torch.omp_get_max_threads())
+        seen.append(workers.conduct(threading.current_thread, CPU) is here)
+        seen.append(workers.conduct(threading.current_thread, CPU, to_its_end=True) is here)
+        return workers.map_over_workers(lambda _: torch.get_num_threads(), range(4), 2)
+
+    assert workers.conduct(call, CPU, brief=True) == [1, 1, 1, 1]
+    assert seen == [(True, 1, False), 2, True, False]
+    with pytest.raises(ZeroDivisionError):
+        workers.conduct(lambda: 1 // 0, CPU, brief=True)
+    assert (torch.get_num_threads(), torch.is_grad_enabled(), faiss_torch.omp_get_max_threads()) == (before, True, 2)
+    assert workers.conduct(threading.current_thread, CPU) is not here  # nothing of the brief call is left
+
+
+def test_searches_where_there_is_no_way_to_set_one_thread(monkeypatch):
+    monkeypatch.setattr(one_thread, "_runtime", None)
+    assert not one_thread.available()
+    x = np.random.default_rng(0).random((50, 8), dtype=np.float32)
+    index = faiss_torch.IndexFlatL2(8)
+    index.add(x)
+    assert index.search(x[:3], 1)[1].ravel().tolist() == [0, 1, 2]
+    with one_thread.entered():
+        assert torch.get_num_threads() >= 1

@@ -19,6 +19,9 @@ from .screen import BLOCK, ProductScorer, Scorer, Stored, block_minima, make_sco
 from .tile_screen import TilesFor
 from .verify import SLACK, verified_topk
 
+#: Up to this many factors, `closest` compares by the metric's definition.
+SOME_FACTORS = 1 << 20
+
 #: Up to this many rows, `closest` scores all of them at once.
 FEW_ROWS = 8192
 
@@ -126,7 +129,8 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     Tensor, int64, shape (nq, k)
         -1 where there are fewer.
     """
-    scorer = make_scorer(xq, stored, metric_type, metric_arg) if k < n <= FEW_ROWS and len(xq) else None
+    by_scores = k < n <= FEW_ROWS and len(xq) > 0 and stored.rows is None
+    scorer = make_scorer(xq, stored, metric_type, metric_arg) if by_scores else None
     if not isinstance(scorer, ProductScorer):
         return knn(xq, stored, n, k, metric_type, metric_arg)[1]
     rows = -(-n // BLOCK) * BLOCK
@@ -138,8 +142,10 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     ids, certain = (torch.cat(each) for each in zip(*parts, strict=True))
     if not bool(certain.all()):
         again = (~certain).nonzero().view(-1)
-        ids[again] = knn(xq[again], stored, n, k, metric_type, metric_arg)[1]
-    return stored.stored_rows(ids)
+        # a few of a batch, of which a search would cost as much as the scores of all
+        find = search_by_definition if len(again) * n * xq.shape[1] <= SOME_FACTORS else knn
+        ids[again] = find(xq[again], stored, n, k, metric_type, metric_arg)[1]
+    return ids
 
 
 def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:

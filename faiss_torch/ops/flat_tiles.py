@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import arithmetic, chunks
+from . import chunks, tile_scan
 from .collect import Candidates
-from .ivf_tiles import FEWEST_COMPONENTS, KEPT_SCORES
-from .screen import ProductScorer, Scorer
+from .screen import Scorer
 from .tile_scan import CHUNK_BITS, Scan, Visits
-from .tile_screen import ARITHMETICS, ListTiles, Screen, TilesFor
+from .tile_screen import ListTiles, Screen, TilesFor, arithmetic_for
 from .tile_verify import RANGE_NEIGHBOURS, ByScores, verified, within_radius
 
 #: Stored rows of one tile.
@@ -45,12 +44,8 @@ def tiles_of(scorer: Scorer, n: int, k: int, tiles_for: TilesFor | None) -> List
     tiles_for : callable or None
         See `tile_screen.TilesFor`.
     """
-    if tiles_for is None or not isinstance(scorer, ProductScorer) or scorer.xq.shape[1] < FEWEST_COMPONENTS:
-        return None
-    if n < max(FEWEST_ROWS, FEWEST_ROWS_A_NEIGHBOUR * k):
-        return None
-    name = arithmetic.chosen(scorer.xq.device)
-    if name not in ARITHMETICS:
+    name = arithmetic_for(scorer)
+    if name is None or tiles_for is None or n < max(FEWEST_ROWS, FEWEST_ROWS_A_NEIGHBOUR * k):
         return None
     begins = torch.arange(0, n, RUN)
     return tiles_for(begins, (n - begins).clamp_(max=RUN), torch.arange(len(begins)), scorer.nq, name)
@@ -84,7 +79,7 @@ def _search(
     if guesses is not None:
         scan.guesses = guesses
     else:
-        kept = nq * total <= KEPT_SCORES
+        kept = nq * total <= tile_scan.KEPT_SCORES
         every = 1 if kept else max(1, len(columns) // max(8, min(FIRST_TILES, int(len(columns) * FIRST_SHARE))))
         chosen = torch.arange(0, len(columns), every)
         widths = columns[chosen] >> CHUNK_BITS

@@ -7,25 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import arithmetic, ivf_tiles_single
+from . import ivf_tiles_single, tile_scan
 from .collect import Candidates
 from .ivf_scan import SHORT_LIST, Lists
 from .lists import ranges
-from .screen import ProductScorer, Scorer
+from .screen import Scorer
 from .tile_scan import CHUNK, CHUNK_BITS, Scan, Visits
-from .tile_screen import ARITHMETICS, FOR_ONE_QUERY, ListTiles, Screen, Span
+from .tile_screen import FOR_ONE_QUERY, ListTiles, Screen, Span, arithmetic_for
 from .tile_verify import RANGE_NEIGHBOURS, ByScores, at_most, certified, verified, within_radius
-
-#: Scores of a search that are kept from the first look to the second.
-KEPT_SCORES = 12 << 20
 
 #: Chunks that a query looks at, for each of the k wanted, before its k-th score is guessed: more give a better guess.
 CHUNKS_A_NEIGHBOUR = 4
 
-#: Less is not worth a screen: chunks for each of the k wanted, rows of a list, components of a vector.
+#: Less is not worth a screen: chunks for each of the k wanted, rows of a list.
 FEWEST_CHUNKS_A_NEIGHBOUR = 1
 FEWEST_ROWS_OF_A_LIST = 8
-FEWEST_COMPONENTS = 16
 
 #: Queries that are searched first, to see by how much the guesses of all are too large.
 PILOTS = 64
@@ -51,10 +47,8 @@ def tiles_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k: int)
         The lists of each query and how many rows each has.
     k : int
     """
-    if lists.tiles_for is None or not isinstance(scorer, ProductScorer) or scorer.nq == 0:
-        return None
-    name = arithmetic.chosen(probes.device)
-    if name not in ARITHMETICS or scorer.xq.shape[1] < FEWEST_COMPONENTS:
+    name = arithmetic_for(scorer)
+    if name is None or lists.tiles_for is None or scorer.nq == 0:
         return None
     total, nprobed = int(rows.sum()), int((rows > 0).sum())
     if total < FEWEST_ROWS_OF_A_LIST * nprobed or total < FEWEST_CHUNKS_A_NEIGHBOUR * CHUNK * k * scorer.nq:
@@ -185,7 +179,7 @@ def search(
     looks = None
     if guesses is not None:
         scan.guesses = guesses
-    elif int(of_query.sum()) << CHUNK_BITS <= KEPT_SCORES:
+    elif int(of_query.sum()) << CHUNK_BITS <= tile_scan.KEPT_SCORES:
         looks = scan.first_look(visits, places, int(of_query.max()), k, kept=True)
     else:
         wanted = CHUNKS_A_NEIGHBOUR * k

@@ -42,6 +42,9 @@ BATCH_SCORES = 1 << 22
 #: operations: from 2^18 to 2^22 they were equally fast.
 CACHE_SCORES = 1 << 20
 
+#: Scores of a search that are kept from the first look to the second.
+KEPT_SCORES = 12 << 20
+
 #: Batches that each worker has at least, if they are not too small: then one that is late costs little.
 BATCHES_A_WORKER = 4
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import bf16_tiles, int8_tiles
+from . import arithmetic, bf16_tiles, int8_tiles
 from .scan_kernels import Spans
+from .screen import ProductScorer, Scorer
 from .tile_kernels import TileFacts, query_terms
 from .tiles import Frame, Queries, Tile
 
@@ -30,11 +31,21 @@ ARITHMETICS = {
     "bf16": Arithmetic("bf16", bf16_tiles.make_tile, bf16_tiles.encode_queries, torch.float32),
 }
 
+#: Vectors of fewer components are not worth a screen, and sums of more could exceed an int32.
+FEWEST_COMPONENTS, MOST_COMPONENTS = 16, 1 << 16
+
 #: In what products of one query are faster, where it is something else.
 FOR_ONE_QUERY = {"int8": "int8 by rows"}
 
 #: A span of one tile and the entries [first, last) of a `tile_scan.Visits` that look at it.
 Span = tuple[int, int, int]
+
+
+def arithmetic_for(scorer: Scorer) -> str | None:
+    """Return the name of the arithmetic of the tiles that a search could be screened by, or None."""
+    name = arithmetic.chosen(scorer.xq.device)
+    wide_enough = FEWEST_COMPONENTS <= scorer.xq.shape[1] <= MOST_COMPONENTS
+    return name if wide_enough and name in ARITHMETICS and isinstance(scorer, ProductScorer) else None
 
 
 def _chosen(values: list[Tensor], places: list[int]) -> list[Tensor]:
