@@ -29,8 +29,8 @@ PILOTS = 64
 #: The queries whose guesses a pilot lowers, at least.
 QUERIES_A_PILOT = 8
 
-#: So many queries are searched query by query: they are faster than tile by tile up to about 64.
-SINGLE_QUERIES = 48
+#: So many queries are searched query by query: up to about 128 that is faster than tile by tile.
+SINGLE_QUERIES = 96
 
 #: Short lists are scanned by tiles only where they have so many queries each.
 GROUP_OF_A_SHORT_LIST = 4

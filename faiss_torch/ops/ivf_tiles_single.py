@@ -31,18 +31,26 @@ GATHERED_COMPONENTS = 1 << 22
 
 
 @scripted
-def _multiply(codes: Tensor, counts: list[int], tiles: list[Tensor], biases: list[Tensor], out: Tensor) -> None:
-    """Write the scores of queries, (n, width), for `counts` tiles each, one behind the other: (1, columns)."""
+def _multiply(
+    codes: Tensor, counts: list[int], tile_nos: Tensor, tiles: list[Tensor], biases: list[Tensor], out: Tensor
+) -> None:
+    """Write the scores of queries, (n, width), for `counts` tiles each, one behind the other: (1, columns).
+
+    The products come in the order of the tiles: where two queries look at one, the second finds it in a core's cache.
+    """
     scores = out.split([tile.size(1) for tile in tiles], 1)
-    tile = 0
+    rows = codes.split(1)
+    owners: list[int] = []
     for query in range(len(counts)):
-        code = codes[query : query + 1]
-        for _ in range(counts[query]):
-            if code.dtype == torch.int8:
-                torch._int_mm(code, tiles[tile], out=scores[tile])
-            else:
-                torch.add(torch.mm(code, tiles[tile]), biases[tile], out=scores[tile])
-            tile += 1
+        owners += [query] * counts[query]
+    order = tile_nos.argsort() if len(counts) > 1 else torch.arange(len(tiles))
+    pairs: list[int] = order.tolist()
+    for pair in pairs:
+        code = rows[owners[pair]]
+        if code.dtype == torch.int8:
+            torch._int_mm(code, tiles[pair], out=scores[pair])
+        else:
+            torch.add(torch.mm(code, tiles[pair]), biases[pair], out=scores[pair])
 
 
 @scripted
@@ -203,7 +211,7 @@ def _nearest(
     similarity: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Multiply, with room for the scores, (1, columns), and select: see `_multiply` and `_select`."""
-    _multiply(codes, counts, tiles, biases, room)
+    _multiply(codes, counts, tile_nos, tiles, biases, room)
     return _select(xq, terms, room[0], counts, tile_nos, always, facts, vectors, ids, k, similarity)
 
 
