@@ -22,6 +22,9 @@ from .verify import SLACK, verified_topk
 #: Up to this many factors, `closest` compares by the metric's definition.
 SOME_FACTORS = 1 << 20
 
+#: From this many queries on, `closest` is worth waking a worker.
+QUERIES_FOR_WORKERS = 64
+
 #: Up to this many rows, `closest` scores all of them at once.
 FEW_ROWS = 8192
 
@@ -138,7 +141,9 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     def part(queries: slice) -> tuple[Tensor, Tensor]:
         return closest_by_score(scorer, torch.arange(queries.start, queries.stop, device=xq.device), rows, k)
 
-    parts = _over_queries(part, len(xq), xq.device, rows)
+    threads = omp_get_max_threads() if xq.device.type == "cpu" and len(xq) >= QUERIES_FOR_WORKERS else 1
+    step = min(-(-len(xq) // threads), TASK_QUERIES.get(xq.device.type, ACCELERATOR_TASK_QUERIES))
+    parts = workers.map_over_workers(part, chunks.slices(len(xq), step), threads)
     ids, certain = (torch.cat(each) for each in zip(*parts, strict=True))
     if not bool(certain.all()):
         again = (~certain).nonzero().view(-1)
