@@ -151,6 +151,7 @@ class ManyTiles:
 
     def __init__(self, monkeypatch, way):
         monkeypatch.setattr(ivf_tiles, "SINGLE_QUERIES", 1 << 20 if way == "one by one" else 0)
+        monkeypatch.setattr(ivf_tiles, "SINGLE_GROUP", 1 << 20)
         monkeypatch.setattr(ivf_tiles, "FEWEST_CHUNKS_A_NEIGHBOUR", 0)
         monkeypatch.setattr(ivf_tiles, "FEWEST_ROWS_OF_A_LIST", 0)
         monkeypatch.setattr(tile_screen, "FEWEST_COMPONENTS", 1)

@@ -29,8 +29,10 @@ PILOTS = 64
 #: The queries whose guesses a pilot lowers, at least.
 QUERIES_A_PILOT = 8
 
-#: So many queries are searched query by query: up to about 128 that is faster than tile by tile.
+#: So many queries, with so many for each list on average, are searched query by query. With 512 lists of 512 rows that is
+#: faster than tile by tile up to about 128 queries of 32 probes.
 SINGLE_QUERIES = 96
+SINGLE_GROUP = 6
 
 #: Short lists are scanned by tiles only where they have so many queries each.
 GROUP_OF_A_SHORT_LIST = 4
@@ -56,9 +58,14 @@ def tiles_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k: int)
     list_nos = probes.reshape(-1)
     if total < SHORT_LIST * nprobed and nprobed < GROUP_OF_A_SHORT_LIST * len(list_nos.unique()):
         return None
-    if scorer.nq <= SINGLE_QUERIES:
+    if _by_query(probes, len(lists.sizes)):
         name = FOR_ONE_QUERY.get(name, name)
     return lists.tiles_for(lists.begins, lists.sizes, list_nos, 1, name)
+
+
+def _by_query(probes: Tensor, nlist: int) -> bool:
+    """Whether queries are to be searched one by one: few of them look at the same list."""
+    return len(probes) <= SINGLE_QUERIES and probes.numel() <= max(SINGLE_GROUP * nlist, probes.shape[1])
 
 
 class _Pairs(NamedTuple):
@@ -167,7 +174,7 @@ def search(
     def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return search(scorer.of_queries(queries), list_tiles, probes[queries], ids, k, metric_type, bounds)
 
-    if scorer.nq <= SINGLE_QUERIES and guesses is None:
+    if guesses is None and _by_query(probes, len(list_tiles.counts)):
         tiles, counts = _tiles_by_query(list_tiles, probes)
         of_each = ivf_tiles_single.search(scorer, screen, tiles, counts, ids, k, metric_type)
         return certified(*of_each, list_tiles.tile_set, scorer, again)

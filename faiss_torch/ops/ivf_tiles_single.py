@@ -19,7 +19,7 @@ from .scan_kernels import Look, looked, survivors_of, write_guesses
 from .screen import Scorer
 from .scripted import scripted
 from .tile_kernels import CHUNK_BITS, TileFacts, guesses, kth_smallest
-from .tile_scan import LARGEST_SHARE, SURVIVORS_A_NEIGHBOUR
+from .tile_scan import BATCH_SCORES, LARGEST_SHARE, SURVIVORS_A_NEIGHBOUR
 from .tile_screen import Screen
 
 #: Another worker is woken for so many queries.
@@ -246,12 +246,13 @@ def search(
     tiles, biases = tile_set.codes_of(numbers)
     always = [tile_set.always(tile) for tile in numbers] if len(facts.hidden) else []
     ends = list(itertools.accumulate(counts, initial=0))
+    widths = list(itertools.accumulate((tile_set.widths[tile] for tile in numbers), initial=0))
     similarity, vectors = METRICS[metric_type].similarity, scorer.stored.vectors
     threads = omp_get_max_threads()
 
     def some_queries(queries: slice) -> tuple[Tensor, Tensor, Tensor]:
         begin, end = ends[queries.start], ends[queries.stop]
-        columns = sum(tile_set.widths[tile] for tile in numbers[begin:end])
+        columns = widths[end] - widths[begin]
         room = workers.workspace(columns, tile_nos.device).view(tile_set.arithmetic.score_dtype)
         return _nearest(
             scorer.xq[queries],
@@ -270,7 +271,7 @@ def search(
             similarity,
         )
 
-    step = max(QUERIES_A_WORKER, -(-scorer.nq // threads))
+    step = min(max(QUERIES_A_WORKER, -(-scorer.nq // threads)), max(1, BATCH_SCORES * scorer.nq // max(1, widths[-1])))
     found = workers.map_over_workers(some_queries, chunks.slices(scorer.nq, step), threads)
     keys, positions, guessed = found[0] if len(found) == 1 else map(torch.cat, zip(*found, strict=True))
     none = keys >= FLT_MAX
