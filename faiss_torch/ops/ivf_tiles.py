@@ -29,8 +29,8 @@ PILOTS = 64
 #: The queries whose guesses a pilot lowers, at least.
 QUERIES_A_PILOT = 8
 
-#: So many queries, with so many for each list on average, are searched query by query. With 512 lists of 512 rows that is
-#: faster than tile by tile up to about 128 queries of 32 probes.
+#: So many queries, with so many for each list on average, are searched query by query. With 512 lists of 512 rows that
+#: is faster than tile by tile up to about 128 queries of 32 probes.
 SINGLE_QUERIES = 96
 SINGLE_GROUP = 6
 
