@@ -493,3 +493,20 @@ def test_a_processor_whose_int8_products_are_not_exact_is_found_out(monkeypatch)
     assert not arithmetic.int8_is_exact()
     monkeypatch.delattr(torch, "_int_mm")
     assert not arithmetic.int8_is_exact()
+
+
+def test_queries_that_probe_empty_lists_alone(many_tiles):
+    xb = np.ones((40, 16), dtype=np.float32)
+    quantizer = faiss_torch.IndexFlatL2(16)
+    quantizer.add(np.stack([xb[0], -xb[0], 9 * xb[0]]))
+    index = faiss_torch.IndexIVFFlat(quantizer, 16, 3)
+    index.add(xb)
+    with arithmetic.pinned("int8"):
+        index.search(xb[:1], 2)  # which makes tiles
+        for queries in (-xb[:1], np.concatenate([-xb[:8], xb[:2], 9 * xb[:1]])):
+            D, I = index.search(queries, 2)
+            found = (queries == 1).all(1)
+            assert (I[~found] == -1).all()
+            assert (D[~found] == np.finfo(np.float32).max).all()
+            assert (D[found] == 0).all()
+    assert "screened in int8" in index.last_path.reason

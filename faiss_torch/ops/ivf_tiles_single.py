@@ -242,12 +242,15 @@ def search(
         No other row has a score as small as this.
     """
     tile_set, facts = screen.tile_set, screen.tile_set.facts
+    similarity, vectors = METRICS[metric_type].similarity, scorer.stored.vectors
     numbers = tile_nos.tolist()
+    if not numbers:
+        keys = scorer.xq.new_full((scorer.nq, k), -FLT_MAX if similarity else FLT_MAX)
+        return keys, tile_nos.new_full((scorer.nq, k), -1), scorer.xq.new_full((scorer.nq,), float("inf"))
     tiles, biases = tile_set.codes_of(numbers)
     always = [tile_set.always(tile) for tile in numbers] if len(facts.hidden) else []
     ends = list(itertools.accumulate(counts, initial=0))
     widths = list(itertools.accumulate((tile_set.widths[tile] for tile in numbers), initial=0))
-    similarity, vectors = METRICS[metric_type].similarity, scorer.stored.vectors
     threads = omp_get_max_threads()
 
     def some_queries(queries: slice) -> tuple[Tensor, Tensor, Tensor]:

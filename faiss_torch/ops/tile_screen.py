@@ -49,7 +49,7 @@ def arithmetic_for(scorer: Scorer) -> str | None:
 
 
 def _chosen(values: list[Tensor], places: list[int]) -> list[Tensor]:
-    return [values[places[0]]] if len(places) == 1 else list(itemgetter(*places)(values))
+    return list(itemgetter(*places)(values)) if len(places) > 1 else [values[place] for place in places]
 
 
 class TileSet(NamedTuple):
