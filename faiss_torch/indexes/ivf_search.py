@@ -195,14 +195,15 @@ class _IVFSearch(Index, IndexIVFInterface):
         def search(some: slice) -> None:
             distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows[some], k, path)
 
-        self._over_queries(search, len(x), settings.nprobe)
+        self._over_queries(search, len(x), settings.nprobe, lists.tiles_for is not None)
         return distances, lists.stored.stored_rows(positions)
 
-    def _over_queries(self, search: Callable[[slice], None], nq: int, nprobe: int) -> None:
-        """Call a function with slices of the queries: several at once, in workers, where they are many enough."""
+    def _over_queries(self, search: Callable[[slice], None], nq: int, nprobe: int, by_tiles: bool) -> None:
+        """Call a function with slices of the queries: several at once, in workers, where there are enough of them and
+        the search does not hold the interpreter's lock."""
         step = max(1, PAIRS_A_SEARCH // nprobe)
-        threads = omp_get_max_threads() if self.device.type == "cpu" else 1
-        if nq * nprobe >= GROUP_OF_A_WORKER * threads * self.nlist:
+        threads = omp_get_max_threads()
+        if by_tiles and nq * nprobe >= GROUP_OF_A_WORKER * threads * self.nlist:
             rounds = -(-nq // (step * threads))
             workers.map_over_workers(search, chunks.slices(nq, -(-nq // (rounds * threads))), threads)
             return
