@@ -32,8 +32,8 @@ from .level1_quantizer import IndexIVFInterface
 PAIRS_A_SEARCH = 1 << 17
 
 #: On the CPU each worker searches queries of its own where they are so many, or more, for a list: then nothing has to
-#: wait for another worker. Fewer share the lists among the workers instead, so that each list is read once: after a pause,
-#: when lists come from memory, 2,048 queries on 512 lists took 93 ms so, and 137 with queries of their own.
+#: wait for another worker. Fewer share the lists among the workers instead, so that each list is read once: after a
+#: pause, when lists come from memory, 2,048 queries on 512 lists took 93 ms so, and 137 with queries of their own.
 GROUP_OF_A_WORKER = 256
 
 
