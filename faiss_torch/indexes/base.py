@@ -6,6 +6,7 @@ Hooks (tensors are float32 or int64 on ``self.device``)::
     _add(x, ids or None)               _range_search(x, radius, params) -> lims, D, I
     _reset()                           _reconstruct(keys) -> x
     _remove_ids(sel) -> n              _sa_encode(x) -> codes, _sa_decode(codes) -> x
+    _closest(x, k) -> I
 
 and ``_moved(device, dtype) -> switch``, in two steps so that `Index.to` does all or nothing: it builds what the index
 holds in its new form, and returns a function that switches to it and cannot fail. An index that holds others calls

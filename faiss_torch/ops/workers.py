@@ -1,10 +1,11 @@
-"""Threads of the CPU: one conductor for each call, and workers for its loops over tiles, lists or blocks.
+"""Threads of the CPU: a conductor for each call, and workers for its loops over tiles, lists or blocks.
 
 One worker per core with single-threaded torch operations inside is faster than a parallel region in every small
 operation, and it degrades gently when another process wants the cores (a parallel region waits for its slowest
 thread in every operation, and its idle threads spin for milliseconds on cores that the workers want). So every
 public call on the CPU runs on a conductor, a thread in which torch has one thread, and its loops are shared out
-between it and workers, which are the same. A call from inside a call goes on in the thread that it is in.
+between it and workers, which are the same. A call from inside a call goes on in the thread that it is in, and one that
+is over sooner than another thread has woken in the caller's, where `one_thread` can make that the same.
 
 torch keeps its number of intra-operation threads in two places: OpenMP's and MKL's values of the calling thread,
 and one process-wide number that a thread copies when it first computes. The threads here set all of them to one;
