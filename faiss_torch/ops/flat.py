@@ -22,8 +22,8 @@ from .verify import SLACK, verified_topk
 #: Up to this many factors, `closest` compares by the metric's definition.
 SOME_FACTORS = 1 << 20
 
-#: From this many queries on, `closest` is worth waking a worker.
-QUERIES_FOR_WORKERS = 64
+#: Queries for which waking a worker is worth while: in a search, and in `closest`, which does less for each.
+QUERIES_A_WORKER, CLOSEST_A_WORKER = 8, 32
 
 #: Up to this many rows, `closest` scores all of them at once.
 FEW_ROWS = 8192
@@ -141,9 +141,7 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     def part(queries: slice) -> tuple[Tensor, Tensor]:
         return closest_by_score(scorer, torch.arange(queries.start, queries.stop, device=xq.device), rows, k)
 
-    threads = omp_get_max_threads() if xq.device.type == "cpu" and len(xq) >= QUERIES_FOR_WORKERS else 1
-    step = min(-(-len(xq) // threads), TASK_QUERIES.get(xq.device.type, ACCELERATOR_TASK_QUERIES))
-    parts = workers.map_over_workers(part, chunks.slices(len(xq), step), threads)
+    parts = _over_queries(part, len(xq), xq.device, rows, CLOSEST_A_WORKER)
     ids, certain = (torch.cat(each) for each in zip(*parts, strict=True))
     if not bool(certain.all()):
         again = (~certain).nonzero().view(-1)
@@ -169,13 +167,15 @@ def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tens
     return torch.cat([D for D, _ in parts]), scorer.stored.stored_rows(torch.cat([ids for _, ids in parts]))
 
 
-def _over_queries(part, nq: int, device: torch.device, width: int) -> list:  # type: ignore[no-untyped-def]
+def _over_queries(  # type: ignore[no-untyped-def]
+    part, nq: int, device: torch.device, width: int, least: int = QUERIES_A_WORKER
+) -> list:
     """Run a function over slices of the queries, with worker threads where there are several slices."""
     threads = omp_get_max_threads()
     step = TASK_QUERIES.get(device.type, ACCELERATOR_TASK_QUERIES)
     if width:
         step = min(step, chunks.rows_within(8 * width))
-    if device.type == "cpu" and threads > 1 and nq >= 8 * threads:
+    if device.type == "cpu" and threads > 1 and nq >= least * threads:
         step = min(step, -(-nq // threads))
     return workers.map_over_workers(part, chunks.slices(nq, step), threads)
 

@@ -89,7 +89,7 @@ def _search(
         places = (widths.cumsum(0) - widths).repeat_interleave(nq)
         rank = k if kept else _rank(k, float(columns[chosen].sum()) / total)
         looks = scan.first_look(Visits(entries, entries, spans), places, int(widths.sum()), rank, kept)
-    found = scan.second_look(visits, looks if looks else None)
+    found = scan.second_look(visits, looks)
 
     def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return search(scorer.of_queries(queries), tiles, k, metric_type, bounds)

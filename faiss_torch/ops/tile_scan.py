@@ -142,17 +142,17 @@ class Scan:
         widths = self.screen.tile_set.widths
         return scores + ROUNDED_QUERIES * max(widths[tile] for tile, _, _ in spans)
 
-    def _batches(self, visits: Visits, limit: int) -> list[list[Span]]:
+    def _batches(self, visits: Visits) -> list[list[Span]]:
         share = -(-self._scores_of(visits.spans) // (BATCHES_A_WORKER * omp_get_max_threads()))
-        limit = min(limit, max(CACHE_SCORES, share))
+        limit = min(BATCH_SCORES, max(CACHE_SCORES, share))
         return list(batches(visits.spans, self.screen.tile_set.widths, limit, CACHE_SCORES))
 
     def _room(self, scores: int, purpose: str = "scores") -> Tensor:
         room = workers.workspace(scores, self.guesses.device, purpose)
         return room.view(self.screen.tile_set.arithmetic.score_dtype)
 
-    def first_look(self, visits: Visits, places: Tensor, width: int, k: int, kept: bool) -> list[Look]:
-        """Look at tiles to guess the k-th score of each query.
+    def first_look(self, visits: Visits, places: Tensor, width: int, k: int, kept: bool) -> list[Look] | None:
+        """Look at tiles to guess the k-th score of each query, and return what is kept.
 
         Parameters
         ----------
@@ -166,33 +166,33 @@ class Scan:
             Whether the computed scores are to be returned.
         """
         minima = torch.full((len(self.guesses), width), float("inf"))
-        looks = (self._kept_look if kept else self._brief_look)(visits, places, width, minima)
+        looks = None
+        if kept:
+            looks = self._kept_look(visits, places, width, minima.view(-1))
+        else:
+            self._brief_look(visits, places, width, minima.view(-1))
         self.guesses = kth_smallest(minima, k)
         return looks
 
-    def _brief_look(self, visits: Visits, places: Tensor, width: int, minima: Tensor) -> list[Look]:
+    def _brief_look(self, visits: Visits, places: Tensor, width: int, minima: Tensor) -> None:
         screen, facts, queries = self.screen, self.screen.tile_set.facts, visits.queries
-        flat_minima = minima.view(-1)
 
         def look(batch: list[Span]) -> None:
             spans, room = screen.spans(batch), self._room(self._room_for(batch, CACHE_SCORES))
-            first_look(
-                spans, queries, screen.codes, screen.terms, facts, places, width, room, CACHE_SCORES, flat_minima
-            )
+            first_look(spans, queries, screen.codes, screen.terms, facts, places, width, room, CACHE_SCORES, minima)
 
-        workers.map_over_workers(look, self._batches(visits, BATCH_SCORES), omp_get_max_threads())
-        return []
+        workers.map_over_workers(look, self._batches(visits), omp_get_max_threads())
 
     def _kept_look(self, visits: Visits, places: Tensor, width: int, minima: Tensor) -> list[Look]:
         screen, facts = self.screen, self.screen.tile_set.facts
-        parts = self._batches(visits, BATCH_SCORES)
+        parts = self._batches(visits)
         sizes = [self._room_for(batch, self._scores_of(batch)) for batch in parts]
         rooms = self._room(sum(sizes), "kept")[: sum(sizes)].split(sizes)
 
         def look(part: int) -> Look:
             spans = screen.spans(parts[part])
             looked = look_at(spans, visits.queries, visits.keys, screen.codes, screen.terms, facts, rooms[part])
-            write_guesses(looked, entries_of(places, spans), width, facts, minima.view(-1))
+            write_guesses(looked, entries_of(places, spans), width, facts, minima)
             return looked
 
         return workers.map_over_workers(look, range(len(parts)), omp_get_max_threads())
@@ -238,7 +238,7 @@ class Scan:
         if looks is not None:
             found = workers.map_over_workers(at_kept, looks, threads)
         else:
-            found = workers.map_over_workers(at_tiles, self._batches(visits, BATCH_SCORES), threads)
+            found = workers.map_over_workers(at_tiles, self._batches(visits), threads)
         return found + self._always(visits)
 
     def _found(self, found: tuple[Tensor, Tensor, Tensor], scores: int, wanted: Tensor) -> Candidates:
