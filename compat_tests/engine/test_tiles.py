@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
+from faiss_torch.indexes import ivf_search
 from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, ivf_tiles_single, tile_scan, tile_screen, tile_verify
 from faiss_torch.ops.flat import knn_reference
 from faiss_torch.ops.scan_kernels import ROUNDED_QUERIES, look_at
@@ -510,3 +511,31 @@ def test_queries_that_probe_empty_lists_alone(many_tiles):
             assert (D[~found] == np.finfo(np.float32).max).all()
             assert (D[found] == 0).all()
     assert "screened in int8" in index.last_path.reason
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_workers_that_have_queries_of_their_own(many_tiles, metric_type, monkeypatch):
+    rng = np.random.default_rng(3)
+    xb, xq = (rng.standard_normal((n, 24), dtype=np.float32) for n in (900, 301))
+    expected = search_both(xb, xq, 5, metric_type, "none", nprobe=4)[1]
+    slices = []
+    nearest = faiss_torch.IndexIVFFlat._nearest
+
+    def watched(self, x, *arguments):
+        slices.append(len(x))
+        return nearest(self, x, *arguments)
+
+    monkeypatch.setattr(faiss_torch.IndexIVFFlat, "_nearest", watched)
+    monkeypatch.setattr(ivf_search, "GROUP_OF_A_WORKER", 0)
+    monkeypatch.setattr(ivf_search, "PAIRS_A_SEARCH", 4 * 60)
+    before = faiss_torch.omp_get_max_threads()
+    faiss_torch.omp_set_num_threads(2)
+    faiss_torch.cvar.indexIVF_stats.reset()
+    try:
+        found = search_both(xb, xq, 5, metric_type, "int8", nprobe=4)[1]
+    finally:
+        faiss_torch.omp_set_num_threads(before)
+    assert sorted(slices) == [46, 51, 51, 51, 51, 51]
+    assert faiss_torch.cvar.indexIVF_stats.nq == 301
+    assert faiss_torch.cvar.indexIVF_stats.nlist == 4 * 301
+    assert_same_neighbours(*found, *expected, rtol=2e-5, atol=1e-5)

@@ -5,6 +5,7 @@ A codec gives ``_lists(storage)`` (the stored lists as the engine reads them), `
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,6 +36,9 @@ PAIRS_A_SEARCH = 1 << 17
 #: wait for another worker. Fewer share the lists among the workers instead, so that each list is read once: after a
 #: pause, when lists come from memory, 2,048 queries on 512 lists took 93 ms so, and 137 with queries of their own.
 GROUP_OF_A_WORKER = 256
+
+
+_counting = threading.Lock()
 
 
 class _Settings(NamedTuple):
@@ -188,13 +192,13 @@ class _IVFSearch(Index, IndexIVFInterface):
                 self._rows_to_scan(probes, lists, settings, k)  # which counts what was looked at
             missing = -FLT_MAX if METRICS[self.metric_type].similarity else FLT_MAX
             return distances.fill_(missing), positions.fill_(-1)
-        if all_rows is None:
-            rows = self._rows_to_scan(probes, lists, settings, k)
-        else:
-            rows = _rows_left(all_rows, probes, lists)
 
         def search(some: slice) -> None:
-            distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows[some], k, path)
+            if all_rows is None:
+                rows = self._rows_to_scan(probes[some], lists, settings, k)
+            else:
+                rows = _rows_left(all_rows[some], probes[some], lists)
+            distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows, k, path)
 
         self._over_queries(search, len(x), settings.nprobe, lists.tiles_for is not None)
         return distances, lists.stored.stored_rows(positions)
@@ -262,9 +266,11 @@ class _IVFSearch(Index, IndexIVFInterface):
         elif settings.max_codes:
             rows, found = filtering.rows_within_budget(lists, probes, settings.max_codes)
             seen = rows
-        indexIVF_stats.nq += len(probes)
-        indexIVF_stats.nlist += int(seen.count_nonzero())
-        indexIVF_stats.ndis += int(found.sum())
+        nlist, ndis = int(seen.count_nonzero()), int(found.sum())
+        with _counting:  # several workers may do this at once
+            indexIVF_stats.nq += len(probes)
+            indexIVF_stats.nlist += nlist
+            indexIVF_stats.ndis += ndis
         return rows
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
