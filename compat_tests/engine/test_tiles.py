@@ -8,12 +8,13 @@ import torch
 from comparison import assert_same_neighbours
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from screening import METRICS, NAMES, adversarial, few_queries_by_blocks, reference
 
 import faiss_torch
-from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
+from faiss_torch.constants import METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
 from faiss_torch.indexes import ivf_search
-from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, ivf_tiles_single, tile_scan, tile_screen, tile_verify
+from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, tile_scan, tile_screen
 from faiss_torch.ops.flat import knn_reference
 from faiss_torch.ops.scan_kernels import ROUNDED_QUERIES, look_at
 from faiss_torch.ops.screen import Stored, make_scorer
@@ -21,38 +22,7 @@ from faiss_torch.ops.tile_kernels import where_true
 from faiss_torch.ops.tile_scan import Scan
 from faiss_torch.ops.tile_screen import ARITHMETICS, Screen, TileSet
 from faiss_torch.ops.tiles import largest_scores, make_frame
-
-METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
-
-
-def adversarial(n, d, seed=0):
-    """Name -> vectors on which rounded products lead astray."""
-    rng = np.random.default_rng(seed)
-    normal = rng.standard_normal((n, d))
-    outlier = normal.copy()
-    outlier[n // 3] = 1e6
-    outlying_component = normal.copy()
-    outlying_component[:, d // 2] *= 300
-    data = {
-        "normal": normal,
-        "near-duplicates": np.resize(normal[:40], (n, d)) + 1e-6 * rng.standard_normal((n, d)),
-        "duplicates": np.resize(normal[:100], (n, d)),
-        "one outlier": outlier,
-        "one component": outlying_component,
-        "constant vectors": np.full((n, d), 3.25),
-        "integers": rng.integers(5, size=(n, d)),
-        "large offset": 1000 + 0.01 * normal,
-        "two scales": normal * np.where(np.arange(n) % 2, 1e-4, 1e4)[:, None],
-        "many scales": normal * np.exp(rng.uniform(-12, 12, n))[:, None],
-        "huge": normal * 1e15,
-        "tiny": normal * 1e-15,
-        "zeros": np.zeros((n, d)),
-        "sorted": normal[np.argsort(normal[:, 0])],
-    }
-    return {name: np.ascontiguousarray(x, dtype=np.float32) for name, x in data.items()}
-
-
-NAMES = tuple(adversarial(8, 2))
+from faiss_torch.parts import screen_tiles
 
 
 def scores_of(name, frame, x, xq):
@@ -151,8 +121,7 @@ class ManyTiles:
     """Settings under which small data go the ways of large ones."""
 
     def __init__(self, monkeypatch, way):
-        monkeypatch.setattr(ivf_tiles, "SINGLE_QUERIES", 1 << 20 if way == "one by one" else 0)
-        monkeypatch.setattr(ivf_tiles, "SINGLE_GROUP", 1 << 20)
+        few_queries_by_blocks(monkeypatch, 1 << 20 if way == "one by one" else 0)
         monkeypatch.setattr(ivf_tiles, "FEWEST_CHUNKS_A_NEIGHBOUR", 0)
         monkeypatch.setattr(ivf_tiles, "FEWEST_ROWS_OF_A_LIST", 0)
         monkeypatch.setattr(tile_screen, "FEWEST_COMPONENTS", 1)
@@ -160,8 +129,7 @@ class ManyTiles:
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS", 1)
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS_A_NEIGHBOUR", 0)
         monkeypatch.setattr(flat_tiles, "RUN", 96)
-        monkeypatch.setattr(faiss_torch.parts.screen_tiles, "TILE_ROWS", 64)
-        monkeypatch.setattr(faiss_torch.parts.screen_tiles, "SCANS_WORTH_A_TILE", 0)
+        monkeypatch.setattr(screen_tiles, "TILE_ROWS", 64)
         monkeypatch.setattr(tile_scan, "BATCH_SCORES", 1 << 12)
         monkeypatch.setattr(tile_scan, "CACHE_SCORES", 1 << 10)
         if way == "looked at twice":
@@ -201,37 +169,6 @@ def test_results_do_not_depend_on_the_arithmetic(many_tiles, arithmetic_name, me
     for D, I in search_both(xb, xq, 10, metric_type, arithmetic_name)[:2]:
         found = torch.from_numpy(D), torch.from_numpy(I)
         assert_same_neighbours(*found, *expected, rtol=3e-5, atol=1e-5 * scale + 1e-30)
-
-
-@pytest.mark.parametrize("arithmetic_name", ["int8", "bf16"])
-@pytest.mark.parametrize("metric_type", METRICS)
-@pytest.mark.parametrize("name", NAMES)
-def test_single_queries(arithmetic_name, metric_type, name, monkeypatch):
-    left = []
-    certified = tile_verify.certified
-
-    def watched(*arguments):
-        found = certified(*arguments)
-        left.extend(found[2].tolist())
-        return found
-
-    monkeypatch.setattr(ivf_tiles, "certified", watched)
-    ManyTiles(monkeypatch, "one by one")
-    monkeypatch.setattr(faiss_torch.parts.screen_tiles, "TILE_ROWS", 2048)
-    xb = adversarial(900, 24)[name]
-    xq = np.stack([xb[0], xb[-1] * np.float32(1.01), np.zeros(24, dtype=np.float32)])
-    for k in (1, 10, 200):
-        with arithmetic.pinned("none"):
-            _, _, ivf = search_both(xb, xq, k, metric_type, "none")
-            expected = ivf.search(xq, k)
-        with arithmetic.pinned(arithmetic_name):
-            D, I = ivf.search(xq, k)
-        scale = float(np.abs(expected[0][np.abs(expected[0]) < 1e38]).max(initial=0))
-        assert_same_neighbours(D, I, *expected, rtol=3e-5, atol=1e-5 * scale + 1e-30)
-    if name in ("normal", "one outlier"):
-        assert len(left) >= 9
-    if name == "normal":
-        assert not any(left)
 
 
 @pytest.mark.parametrize("arithmetic_name", ["int8", "bf16"])
@@ -311,12 +248,10 @@ def test_all_shapes(nq, nb, d, nlist, share, k, way, arithmetic_name, metric_typ
         assert_same_neighbours(*ivf_found, *ivf.search(xq, k), rtol=2e-5, atol=1e-5)
 
 
-def reference(xb, xq, k, metric_type):
-    return knn_reference(torch.from_numpy(xq).double(), torch.from_numpy(xb).double(), k, metric_type)
-
-
+@pytest.mark.parametrize("way", ["kept", "looked at twice"])
 @pytest.mark.parametrize("metric_type", METRICS)
-def test_queries_whose_guess_was_too_small_are_searched_again(many_tiles, metric_type, monkeypatch):
+def test_queries_whose_guess_was_too_small_are_searched_again(way, metric_type, monkeypatch):
+    ManyTiles(monkeypatch, way)
     guesses = []
     first_look = Scan.first_look
 
@@ -326,15 +261,7 @@ def test_queries_whose_guess_was_too_small_are_searched_again(many_tiles, metric
         guesses.append(self.guesses)
         return looks
 
-    def too_small_for_one(*arguments):
-        distances, positions, guessed = single_search(*arguments)
-        guessed[::2] -= 1.0
-        guesses.append(guessed)
-        return distances, positions, guessed
-
-    single_search = ivf_tiles_single.search
     monkeypatch.setattr(Scan, "first_look", too_small)
-    monkeypatch.setattr(ivf_tiles_single, "search", too_small_for_one)
     rng = np.random.default_rng(0)
     xb, xq = (rng.standard_normal((n, 24), dtype=np.float32) for n in (900, 40))
     flat_found, ivf_found, _ = search_both(xb, xq, 5, metric_type, "int8")
@@ -513,8 +440,10 @@ def test_queries_that_probe_empty_lists_alone(many_tiles):
     assert "screened in int8" in index.last_path.reason
 
 
+@pytest.mark.parametrize("way", ["kept", "looked at twice"])
 @pytest.mark.parametrize("metric_type", METRICS)
-def test_workers_that_have_queries_of_their_own(many_tiles, metric_type, monkeypatch):
+def test_workers_that_have_queries_of_their_own(way, metric_type, monkeypatch):
+    ManyTiles(monkeypatch, way)
     rng = np.random.default_rng(3)
     xb, xq = (rng.standard_normal((n, 24), dtype=np.float32) for n in (900, 301))
     expected = search_both(xb, xq, 5, metric_type, "none", nprobe=4)[1]

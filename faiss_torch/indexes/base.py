@@ -29,6 +29,7 @@ from .. import border
 from ..border import Array, Kind
 from ..constants import METRIC_L2, Float32, metric_type_from_int
 from ..ops import one_thread, workers
+from ..ops.flat_small import SmallSet
 from ..ownership import Owned
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
@@ -335,6 +336,10 @@ class Index(Owned):
     def _closest(self, x: Tensor, k: int) -> Tensor:
         """Ids of the k nearest, where ties and near-ties may stand in any order: (n, k), -1 where there are fewer."""
         return self._search(x, k, None)[1]
+
+    def _small_set(self) -> SmallSet | None:
+        """What `_closest` scores all of, where that is how it works; the ids are the rows."""
+        return None
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")

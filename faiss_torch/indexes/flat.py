@@ -10,6 +10,7 @@ from torch import Tensor
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import flat, workers
 from ..ops.filtering import narrowed
+from ..ops.flat_small import SmallSet, small_set
 from ..ops.nearest import Carried, nearest, nearest_labels
 from ..ops.screen import Stored
 from ..ops.tile_screen import TilesFor
@@ -170,6 +171,9 @@ class IndexFlat(IndexFlatCodes):
             return self._assign(x, 1)
         return flat.closest(x, self._stored(), self.ntotal, k, self.metric_type, self.metric_arg)
 
+    def _small_set(self) -> SmallSet | None:
+        return small_set(self._stored(), self.ntotal, self.metric_type) if self.ntotal <= flat.FEW_ROWS else None
+
     def _tiles_for(self, params: SearchParameters | None) -> TilesFor | None:
         """What gives a search tiles, where it is one of all vectors."""
         if self._facts is None or (params is not None and params.sel is not None):
@@ -286,6 +290,9 @@ class IndexFlat1D(IndexFlatL2):
 
     def _closest(self, x: Tensor, k: int) -> Tensor:
         return self._search(x, k, None)[1]
+
+    def _small_set(self) -> None:
+        return None
 
     def _values(self) -> Tensor:
         return self._vectors_stored[: self.ntotal, 0].to(torch.float32)

@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import border
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
-from ..ops import chunks, collect, filtering, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, workers
+from ..ops import chunks, collect, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, workers
 from ..ops.distances import METRICS
 from ..ops.screen import Scorer
 from ..parts.inverted_lists import InvertedLists
@@ -37,6 +37,8 @@ PAIRS_A_SEARCH = 1 << 17
 #: pause, when lists come from memory, 2,048 queries on 512 lists took 93 ms so, and 137 with queries of their own.
 GROUP_OF_A_WORKER = 256
 
+#: The path of few queries whose lists are screened by blocks.
+FEW_QUERIES_PATH = ivf_scan.Path("matrix", "lists of few queries are screened in int8")
 
 _counting = threading.Lock()
 
@@ -129,7 +131,7 @@ class _IVFSearch(Index, IndexIVFInterface):
             raise RuntimeError(f"max_codes is supported for parallel_mode 0 or 3, got {self.parallel_mode}")
         if settings.ensure_topk_full and mode not in (0, 3):
             raise RuntimeError(f"ensure_topk_full is supported for parallel_mode 0 or 3, got {self.parallel_mode}")
-        return settings._replace(nprobe=min(settings.nprobe, self.nlist))
+        return settings if settings.nprobe <= self.nlist else settings._replace(nprobe=self.nlist)
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         distances, positions, storage = self._search_positions(x, k, params)
@@ -141,6 +143,13 @@ class _IVFSearch(Index, IndexIVFInterface):
         """Search, and return where in the storage of the lists the results stand instead of their ids."""
         self._require_trained()
         settings = self._settings(params)
+        found = self._search_few(x, k, settings) if self._takes_few_queries(x.shape[0], settings) else None
+        return self._search_probed(x, k, settings) if found is None else found
+
+    def _search_probed(
+        self, x: Tensor, k: int, settings: _Settings
+    ) -> tuple[Tensor, Tensor, ListStorage | InvertedLists]:
+        """Choose the probes, and scan their lists."""
         start = time.perf_counter()
         if settings.max_codes:  # which lists these suffice for depends on their order
             _, probes = self._probe(x, settings.nprobe, settings.quantizer_params)
@@ -148,6 +157,34 @@ class _IVFSearch(Index, IndexIVFInterface):
             probes = self._probe_in_any_order(x, settings.nprobe, settings.quantizer_params)
         indexIVF_stats.quantization_time += 1e3 * (time.perf_counter() - start)
         return self._scan(x, probes, k, settings)
+
+    def _search_few(
+        self, x: Tensor, k: int, settings: _Settings
+    ) -> tuple[Tensor, Tensor, ListStorage | InvertedLists] | None:
+        """As `_search_probed`, at once, where there are few queries and all that this takes is at hand."""
+        start = time.perf_counter()
+        storage = self._require_lists()
+        centroids = self._small_set_of_centroids(x, settings.nprobe, settings.quantizer_params)
+        if centroids is None or storage.elsewhere() is not None:
+            return None
+        lists = self._lists(storage)
+        pairs = x.shape[0] * settings.nprobe
+        if not ivf_blocks.suits(x, lists, pairs * self.ntotal // self.nlist, pairs, k, self.metric_type):
+            return None
+        assert lists.blocks_for is not None
+        blocks = lists.blocks_for(lists.begins, lists.sizes, None)
+        if blocks is None:
+            return None
+        if self.last_path is not FEW_QUERIES_PATH:
+            self.last_path = FEW_QUERIES_PATH
+        distances, positions, left, nlist, ndis = ivf_blocks.probe_and_search(
+            x, centroids, settings.nprobe, lists, blocks, k, self.metric_type
+        )
+        if left is not None:
+            distances[left], positions[left], _ = self._search_probed(x[left], k, settings)
+        self._count(x.shape[0] if left is None else int(left.logical_not().sum()), nlist, ndis)
+        indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
+        return distances, positions, storage
 
     def _scan(
         self, x: Tensor, probes: Tensor, k: int, settings: _Settings
@@ -157,7 +194,9 @@ class _IVFSearch(Index, IndexIVFInterface):
         path = self._choose_path(len(x), settings.nprobe)
         held: ListStorage | InvertedLists = self._require_lists()
         elsewhere = self._require_lists().elsewhere()
-        if elsewhere is None:
+        if elsewhere is None and self._takes_few_queries(len(x), settings):
+            distances, positions = self._scan_for_few(x, probes, k, settings, path, held)
+        elif elsewhere is None:
             distances, positions = self._scan_loaded(x, probes, k, settings, path, held)
         else:
 
@@ -172,6 +211,32 @@ class _IVFSearch(Index, IndexIVFInterface):
         indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
         return distances, positions, held
 
+    def _takes_few_queries(self, nq: int, settings: _Settings) -> bool:
+        """Whether few queries may be searched one by one in whole lists: see `_scan_for_few`."""
+        plain = settings.max_codes == 0 and settings.sel is None and self.search_mode != "csr"
+        return plain and ivf_blocks.are_few(nq, settings.nprobe, self.nlist, self.device)
+
+    def _scan_for_few(
+        self, x: Tensor, probes: Tensor, k: int, settings: _Settings, path: ivf_scan.Path, storage: Any
+    ) -> tuple[Tensor, Tensor]:
+        """As `_scan_loaded`, for few queries: screened by blocks where that pays."""
+        lists = self._lists(storage)
+        rows, nprobed, scanned = ivf_scan.rows_of_probes(probes, lists.sizes)
+        self._count(len(x), nprobed, scanned)
+        blocks = None
+        if ivf_blocks.suits(x, lists, scanned, probes.numel(), k, self.metric_type):
+            assert lists.blocks_for is not None
+            blocks = lists.blocks_for(lists.begins, lists.sizes, probes.reshape(-1))
+        if blocks is None:
+            return self._scan_loaded(x, probes, k, settings, path, storage, rows)
+        self.last_path = FEW_QUERIES_PATH
+        distances, positions, left = ivf_blocks.search(x, lists, blocks, probes, k, self.metric_type)
+        if left is not None:
+            again = left.nonzero().view(-1)
+            some = x[again], probes[again], k, settings, path, storage, rows[again]
+            distances[again], positions[again] = self._scan_loaded(*some)
+        return distances, positions
+
     def _scan_loaded(
         self,
         x: Tensor,
@@ -185,7 +250,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         """As `_scan`, of lists in memory; `all_rows` says how many rows count, where that is known already."""
         lists = self._lists_to_scan(storage, probes, settings)
         if all_rows is not None or settings.max_codes or path.name == "matrix" == self.search_mode:
-            lists = lists._replace(tiles_for=None)  # tiles are scanned whole, and list-major
+            lists = lists.without_screens()  # which are scanned whole, and not query by query in float32
         distances, positions = x.new_empty(len(x), k), probes.new_empty(len(x), k)
         if not bool(lists.sizes.any()):  # there is no storage to read
             if all_rows is None:
@@ -266,12 +331,14 @@ class _IVFSearch(Index, IndexIVFInterface):
         elif settings.max_codes:
             rows, found = filtering.rows_within_budget(lists, probes, settings.max_codes)
             seen = rows
-        nlist, ndis = int(seen.count_nonzero()), int(found.sum())
+        self._count(len(probes), int(seen.count_nonzero()), int(found.sum()))
+        return rows
+
+    def _count(self, nq: int, nlist: int, ndis: int) -> None:
         with _counting:  # several workers may do this at once
-            indexIVF_stats.nq += len(probes)
+            indexIVF_stats.nq += nq
             indexIVF_stats.nlist += nlist
             indexIVF_stats.ndis += ndis
-        return rows
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         self._require_trained()
@@ -316,7 +383,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         """Lims, distances and positions; as `_scan_loaded`."""
         lists = self._lists_to_scan(storage, probes, settings)
         if all_rows is not None or path.name == "matrix" == self.search_mode:
-            lists = lists._replace(tiles_for=None)
+            lists = lists.without_screens()
         lims, distances, positions = [torch.zeros(1, dtype=torch.int64, device=x.device)], [], []
         for some in chunks.slices(len(x), max(1, PAIRS_A_SEARCH // settings.nprobe)):
             if all_rows is None:

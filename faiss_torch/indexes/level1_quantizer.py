@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ..ops.flat_small import SmallSet
 from ..parts.clustering import Clustering, ClusteringParameters
 from ..parts.params import SearchParameters
 from ..pointers import Pointer, pointed
@@ -176,3 +177,10 @@ class IndexIVFInterface(Level1Quantizer):
         probes = quantizer._closest(x, nprobe)
         self._check_list_nos(probes)
         return probes
+
+    def _small_set_of_centroids(self, x: Tensor, nprobe: int, params: SearchParameters | None) -> SmallSet | None:
+        """Return what `ivf_blocks.probe_and_search` chooses the lists of few queries by, or None where it cannot."""
+        quantizer = self._require_quantizer()
+        if params is not None or quantizer.device != x.device or quantizer.d != x.shape[1]:
+            return None
+        return quantizer._small_set() if nprobe < quantizer.ntotal <= self.nlist else None

@@ -14,13 +14,10 @@ from ..threads import omp_get_max_threads
 from . import chunks, flat_tiles, lists, topk, workers
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
-from .flat_small import FEW_FACTORS, closest_by_score, search_all, search_by_definition
-from .screen import BLOCK, ProductScorer, Scorer, Stored, block_minima, make_scorer, survivors
+from .flat_small import FEW_FACTORS, closest_by_score, closest_of_few, search_all, search_by_definition, small_set
+from .screen import BLOCK, Scorer, Stored, block_minima, make_scorer, products, survivors
 from .tile_screen import TilesFor
 from .verify import SLACK, verified_topk
-
-#: Up to this many factors, `closest` compares by the metric's definition.
-SOME_FACTORS = 1 << 20
 
 #: Queries for which waking a worker is worth while: in a search, and in `closest`, which does less for each.
 QUERIES_A_WORKER, CLOSEST_A_WORKER = 8, 32
@@ -132,22 +129,22 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     Tensor, int64, shape (nq, k)
         -1 where there are fewer.
     """
-    by_scores = k < n <= FEW_ROWS and len(xq) > 0 and stored.rows is None
-    scorer = make_scorer(xq, stored, metric_type, metric_arg) if by_scores else None
-    if not isinstance(scorer, ProductScorer):
+    small = small_set(stored, n, metric_type) if k < n <= FEW_ROWS and len(xq) else None
+    if small is None:
         return knn(xq, stored, n, k, metric_type, metric_arg)[1]
-    rows = -(-n // BLOCK) * BLOCK
+    if len(xq) < CLOSEST_A_WORKER:
+        ids, certain = closest_of_few(xq, small, k)
+    else:
 
-    def part(queries: slice) -> tuple[Tensor, Tensor]:
-        return closest_by_score(scorer, torch.arange(queries.start, queries.stop, device=xq.device), rows, k)
+        def part(queries: slice) -> tuple[Tensor, Tensor]:
+            x = xq[queries]
+            return closest_by_score(x, products(x.neg(), small.vectors, small.bias), small, k)
 
-    parts = _over_queries(part, len(xq), xq.device, rows, CLOSEST_A_WORKER)
-    ids, certain = (torch.cat(each) for each in zip(*parts, strict=True))
+        parts = _over_queries(part, len(xq), xq.device, len(small.bias), CLOSEST_A_WORKER)
+        ids, certain = (torch.cat(each) for each in zip(*parts, strict=True))
     if not bool(certain.all()):
         again = (~certain).nonzero().view(-1)
-        # a few of a batch, of which a search would cost as much as the scores of all
-        find = search_by_definition if len(again) * n * xq.shape[1] <= SOME_FACTORS else knn
-        ids[again] = find(xq[again], stored, n, k, metric_type, metric_arg)[1]
+        ids[again] = knn(xq[again], stored, n, k, metric_type, metric_arg)[1]
     return ids
 
 

@@ -5,15 +5,18 @@ and a row are compared by the metric's definition. Otherwise all rows are scored
 `verify.verified_topk` is asked only for the queries that are left uncertain.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ..constants import FLT_MAX
+from ..constants import FLT_MAX, METRIC_INNER_PRODUCT
 from . import topk
 from .distances import METRICS, distance
-from .screen import Scorer, Stored
+from .screen import BLOCK, Scorer, Stored, margin_factor, multiplies
 from .scripted import scripted
 from .verify import SLACK, verified_topk
+from .verify_kernels import margins
 
 #: Up to this many factors in all pairs of a query and a row, they are compared by the metric's definition.
 FEW_FACTORS = 1 << 17
@@ -35,28 +38,84 @@ def search_by_definition(
     return topk.pad(keys.neg() if similarity else keys, k, -FLT_MAX if similarity else FLT_MAX), topk.pad(ids, k, -1)
 
 
+class SmallSet(NamedTuple):
+    """Stored rows, so few that all of them are scored, and what the margin of their scores is: see `screen.margin_of`.
+
+    Attributes
+    ----------
+    n : int
+        Rows in use, the first ones.
+    vectors : Tensor, float32, shape (capacity, d)
+        Finite.
+    bias : Tensor, float32, shape (capacity,)
+    similarity : bool
+        Whether they are compared by inner product, and not by L2 distance.
+    largest_norm, largest_bias, factor : float
+    """
+
+    n: int
+    vectors: Tensor
+    bias: Tensor
+    similarity: bool
+    largest_norm: float
+    largest_bias: float
+    factor: float
+
+
+def small_set(stored: Stored, n: int, metric_type: int) -> SmallSet | None:
+    """Return the first n rows of what is stored, or None where they cannot be scored as they are."""
+    if stored.is_made_up or not multiplies(stored, metric_type):
+        return None
+    rows = -(-n // BLOCK) * BLOCK
+    similarity, largest = metric_type == METRIC_INNER_PRODUCT, stored.largest_norm
+    largest_bias = 0.0 if similarity else largest * largest / 2
+    factor = margin_factor(stored.vectors.shape[1])
+    return SmallSet(n, stored.vectors[:rows], stored.bias[:rows], similarity, largest, largest_bias, factor)
+
+
 @scripted
-def _closest_by_score(scores: Tensor, margin: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    best, columns = scores.topk(k + 1, dim=1, largest=False)
-    return columns[:, :k], best[:, k] - best[:, k - 1] > margin
-
-
-def closest_by_score(scorer: Scorer, group: Tensor, rows: int, k: int) -> tuple[Tensor, Tensor]:
+def closest_by_score(xq: Tensor, scores: Tensor, small: SmallSet, k: int, slack: int = SLACK) -> tuple[Tensor, Tensor]:
     """Find which rows are the k closest, without their distances.
 
     Parameters
     ----------
-    scorer, group, rows, k
-        As for `search_all`; k is less than the number of rows that can be found.
+    xq : Tensor, float32, shape (n, d)
+    scores : Tensor, float32, shape (n, capacity)
+        ``bias - xq @ vectors.T``.
+    small : SmallSet
+        Of more rows than k.
+    k : int
+    slack : int
+        The constant, which TorchScript sees as a default.
 
     Returns
     -------
     columns : Tensor, int64, shape (n, k)
-        By their scores: which of them is closer is not certain.
+        In no particular order.
     certain : Tensor, bool, shape (n,)
-        Whether no other row is as close.
+        Whether no other row is as close; of queries that are not finite none is.
     """
-    return _closest_by_score(scorer.tile(0, rows, group), scorer.margin.index_select(0, group), k)
+    margin = margins(xq, small.largest_norm, small.largest_bias, small.factor)
+    width = min(k + slack, small.n)
+    best, columns = scores.topk(width, dim=1, largest=False)
+    certain = best[:, k] - best[:, k - 1] > margin
+    if bool(certain.all()):
+        return columns[:, :k], certain
+    # where the k-th is not certain, true distances tell which of the next ones are closer
+    again = certain.logical_not().nonzero().view(-1)
+    some = columns.index_select(0, again).clamp_(max=small.n - 1).sort(1)[0]  # of a NaN, unused rows may be the best
+    x = small.vectors.index_select(0, some.view(-1)).view(again.size(0), width, -1)
+    q = xq.index_select(0, again).unsqueeze(1)
+    keys = x.mul_(q).sum(2).neg_() if small.similarity else x.sub_(q).square_().sum(2)
+    nearest = keys.sort(dim=1, stable=True)[1][:, :k]
+    columns = columns[:, :k].index_copy(0, again, some.gather(1, nearest))
+    return columns, best[:, width - 1] - best[:, k - 1] > margin
+
+
+@scripted
+def closest_of_few(xq: Tensor, small: SmallSet, k: int) -> tuple[Tensor, Tensor]:
+    """As `closest_by_score`, which has the scores of few queries, (n, d), computed."""
+    return closest_by_score(xq, torch.addmm(small.bias, xq, small.vectors.t(), alpha=-1.0), small, k)
 
 
 def search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:

@@ -23,12 +23,12 @@ LARGEST = 127
 TYPICAL_WEIGHT = 100
 
 
-def _ratio(frame: Frame) -> float:
+def ratio_of(frame: Frame) -> float:
     """Step of the bias, as a multiple of a tile's step."""
     return max(frame.size, 1e-30) / LARGEST * TYPICAL_WEIGHT
 
 
-def _digits(frame: Frame) -> int:
+def digits_of(frame: Frame) -> int:
     """Digits of the bias: the spread of the biases, in steps, grows with the root of d; products go by fours."""
     digits = 8 * max(1, round(frame.d**0.5 / 12))
     return digits + -(frame.d + digits) % 4
@@ -41,29 +41,20 @@ def make_tile(frame: Frame, vectors: Tensor) -> Tile:
     step = max(rows.largest / LARGEST, 1e-30)
     rounded = (rows.x * (-1.0 / step)).round_().clamp_(-LARGEST, LARGEST)
     residual = float(torch.add(rows.x, rounded, alpha=step).square_().sum(1).amax()) ** 0.5
-    digits = _digits(frame)
+    digits = digits_of(frame)
     codes = torch.zeros(d + digits, columns_for(n), dtype=torch.int8)
     codes[:d, :n] = rounded.T
     codes[d:, n:] = LARGEST
     offset = 0.0
     if frame.metric_type == METRIC_L2:
         bias = rows.squares * 0.5
-        unit = _ratio(frame) * step
+        unit = ratio_of(frame) * step
         offset = float(bias.min()) + LARGEST * digits * unit
         # a bit less, so that rounding to float32 does not put one on the next integer
         codes[d:, :n] = in_digits(((bias - offset) / unit).sub_(0.01).floor_(), digits)
     if rows.always is not None:
         codes[d:, rows.always] = LARGEST
     return Tile(codes, None, step, offset, float(rows.squares.max()) ** 0.5, residual, rows.always)
-
-
-def make_tile_by_rows(frame: Frame, vectors: Tensor) -> Tile:
-    """Make the same tile, with its codes contiguous row by row, for products with one query.
-
-    These take as long as reading the tile from memory, and oneDNN reads such a one in the order in which it lies.
-    """
-    tile = make_tile(frame, vectors)
-    return tile._replace(codes=tile.codes.T.contiguous().T)
 
 
 def in_digits(values: Tensor, digits: int) -> Tensor:
@@ -76,11 +67,12 @@ def in_digits(values: Tensor, digits: int) -> Tensor:
 
 def encode_queries(frame: Frame, xq: Tensor) -> Queries:
     """Round queries: float32, (nq, d), finite."""
-    return Queries(*_encoded(framed_queries(frame, xq), _ratio(frame), _digits(frame), LARGEST))
+    return Queries(*encoded(framed_queries(frame, xq), ratio_of(frame), digits_of(frame)))
 
 
 @scripted
-def _encoded(x: Tensor, ratio: float, digits: int, largest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def encoded(x: Tensor, ratio: float, digits: int, largest: int = LARGEST) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Round framed queries, given what `ratio_of` and `digits_of` a frame are: the fields of `tiles.Queries`."""
     wanted = x.abs().amax(1).mul_(1.0 / largest).clamp_(min=1e-30)
     weights = (ratio / wanted).floor_().clamp_(1, largest)
     steps = ratio / weights

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .code_blocks import BlocksFor
 from .distances import METRICS, distance
 from .screen import Stored
+from .scripted import scripted
 from .tile_screen import TilesFor
 
 #: On the CPU a batch goes list-major when a list has at least this many of its queries on average. With 512 lists of
@@ -41,8 +43,8 @@ class Lists(NamedTuple):
         How many rows of each list can be found, where a filter leaves fewer of them than the sizes say.
     whole_sizes : Tensor, int64, CPU, shape (nlist,), or None
         What the sizes were, where a filter made them fewer.
-    tiles_for : callable or None
-        Gives tiles of the lists, where whole lists are scanned.
+    tiles_for, blocks_for : callable or None
+        Give tiles and blocks of the lists, where whole lists are scanned.
     """
 
     stored: Stored
@@ -52,6 +54,11 @@ class Lists(NamedTuple):
     counts: Tensor | None = None
     whole_sizes: Tensor | None = None
     tiles_for: TilesFor | None = None
+    blocks_for: BlocksFor | None = None
+
+    def without_screens(self) -> Lists:
+        """The same for a scan that looks at parts of lists, or is not to go by lists."""
+        return self._replace(tiles_for=None, blocks_for=None)
 
 
 class Path(NamedTuple):
@@ -129,6 +136,13 @@ def allowed_rows(probes: Tensor, sizes: Tensor, max_codes: int) -> Tensor:
         before = rows.cumsum(1) - rows
         rows = torch.minimum(rows, (max_codes - before).clamp_(min=0))
     return rows
+
+
+@scripted
+def rows_of_probes(probes: Tensor, sizes: Tensor) -> tuple[Tensor, int, int]:
+    """Return `allowed_rows` without a limit, how many of the probed lists have rows, and how many rows these are."""
+    rows = sizes.index_select(0, probes.clamp(min=0).view(-1)).view_as(probes).masked_fill_(probes < 0, 0)
+    return rows, int(rows.count_nonzero()), int(rows.sum())
 
 
 def scan_reference(

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import ivf_tiles_single, tile_scan
+from . import tile_scan
 from .collect import Candidates
 from .ivf_scan import SHORT_LIST, Lists
 from .lists import ranges
 from .screen import Scorer
 from .tile_scan import CHUNK, CHUNK_BITS, Scan, Visits
-from .tile_screen import FOR_ONE_QUERY, ListTiles, Screen, Span, arithmetic_for
-from .tile_verify import RANGE_NEIGHBOURS, ByScores, at_most, certified, verified, within_radius
+from .tile_screen import ListTiles, Screen, Span, arithmetic_for
+from .tile_verify import RANGE_NEIGHBOURS, ByScores, at_most, verified, within_radius
 
 #: Chunks that a query looks at, for each of the k wanted, before its k-th score is guessed: more give a better guess.
 CHUNKS_A_NEIGHBOUR = 4
@@ -28,11 +28,6 @@ PILOTS = 64
 
 #: The queries whose guesses a pilot lowers, at least.
 QUERIES_A_PILOT = 8
-
-#: So many queries, with so many for each list on average, are searched query by query. With 512 lists of 512 rows that
-#: is faster than tile by tile up to about 128 queries of 32 probes.
-SINGLE_QUERIES = 96
-SINGLE_GROUP = 6
 
 #: Short lists are scanned by tiles only where they have so many queries each.
 GROUP_OF_A_SHORT_LIST = 4
@@ -58,14 +53,7 @@ def tiles_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k: int)
     list_nos = probes.reshape(-1)
     if total < SHORT_LIST * nprobed and nprobed < GROUP_OF_A_SHORT_LIST * len(list_nos.unique()):
         return None
-    if _by_query(probes, len(lists.sizes)):
-        name = FOR_ONE_QUERY.get(name, name)
     return lists.tiles_for(lists.begins, lists.sizes, list_nos, 1, name)
-
-
-def _by_query(probes: Tensor, nlist: int) -> bool:
-    """Whether queries are to be searched one by one: few of them look at the same list."""
-    return len(probes) <= SINGLE_QUERIES and probes.numel() <= max(SINGLE_GROUP * nlist, probes.shape[1])
 
 
 class _Pairs(NamedTuple):
@@ -111,14 +99,6 @@ def _pairs(list_tiles: ListTiles, probes: Tensor) -> _Pairs:
     running = chunks.cumsum(0) - chunks
     before = running - (of_query.cumsum(0) - of_query).index_select(0, queries)
     return _Pairs(queries, keys, tiles, before, of_query)
-
-
-def _tiles_by_query(list_tiles: ListTiles, probes: Tensor) -> tuple[Tensor, list[int]]:
-    """The tiles that each query looks at, query by query, and how many these are."""
-    if _one_each(list_tiles, probes.view(-1)):
-        return list_tiles.firsts.index_select(0, probes.view(-1)), [probes.shape[1]] * len(probes)
-    pairs = _pairs(list_tiles, probes)
-    return pairs.tiles, torch.bincount(pairs.queries, minlength=len(probes)).tolist()
 
 
 def _by_tile(pairs: _Pairs, chosen: Tensor | None) -> tuple[Visits, Tensor]:
@@ -174,10 +154,6 @@ def search(
     def again(queries: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return search(scorer.of_queries(queries), list_tiles, probes[queries], ids, k, metric_type, bounds)
 
-    if guesses is None and _by_query(probes, len(list_tiles.counts)):
-        tiles, counts = _tiles_by_query(list_tiles, probes)
-        of_each = ivf_tiles_single.search(scorer, screen, tiles, counts, ids, k, metric_type)
-        return certified(*of_each, list_tiles.tile_set, scorer, again)
     pairs = _pairs(list_tiles, probes)
     pairs = pairs._replace(keys=pairs.queries)  # in which of its lists a row stands is of no interest
     of_query = pairs.chunks_of_query

@@ -7,12 +7,12 @@ A worked example, two queries that probe lists (2, 0) and (0, 1)::
     grouped by list   list 0: pairs 1, 2   list 1: pair 3   list 2: pair 0
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .scripted import scripted
 
 
 class Groups(NamedTuple):
@@ -126,6 +126,7 @@ def order_after_removal(selected: Tensor) -> Tensor:
     return order
 
 
+@scripted
 def entries_at(table: Tensor, positions: Tensor) -> Tensor:
     """Return the entries of a table at positions; -1 where there is none.
 
@@ -138,7 +139,7 @@ def entries_at(table: Tensor, positions: Tensor) -> Tensor:
     >>> entries_at(torch.tensor([30, 40]), torch.tensor([1, 2, -1, 0])).tolist()
     [40, -1, -1, 30]
     """
-    if not len(table):
+    if table.size(0) == 0:
         return torch.full_like(positions, -1)
-    within = positions.clamp(0, len(table) - 1)
-    return table[within].masked_fill_(within != positions, -1)
+    within = positions.clamp(0, table.size(0) - 1)
+    return table.index_select(0, within.reshape(-1)).view_as(within).masked_fill_(within != positions, -1)

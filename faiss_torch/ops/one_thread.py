@@ -8,8 +8,7 @@ are called. Elsewhere (Windows, builds with other thread pools) there is no such
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -43,18 +42,19 @@ def available() -> bool:
     return _runtime is not None
 
 
-@contextmanager
-def entered() -> Iterator[None]:
+class entered:
     """Let torch's operations in the calling thread use one thread. Without effect where that is not `available`."""
-    if _runtime is None:
-        yield
-        return
-    torch.get_num_threads()  # a thread takes the process-wide number over when it first asks: now, and not later
-    threads = _runtime.omp_get_max_threads()
-    mkl_threads = _runtime.mkl_set_num_threads_local(1)
-    _runtime.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        _runtime.omp_set_num_threads(threads)
-        _runtime.mkl_set_num_threads_local(mkl_threads)
+
+    __slots__ = ("_mkl_threads", "_threads")
+
+    def __enter__(self) -> None:
+        if _runtime is not None:
+            torch.get_num_threads()  # a thread takes the process-wide number over when it first asks: now, not later
+            self._threads = _runtime.omp_get_max_threads()
+            self._mkl_threads = _runtime.mkl_set_num_threads_local(1)
+            _runtime.omp_set_num_threads(1)
+
+    def __exit__(self, *error: object) -> None:
+        if _runtime is not None:
+            _runtime.omp_set_num_threads(self._threads)
+            _runtime.mkl_set_num_threads_local(self._mkl_threads)

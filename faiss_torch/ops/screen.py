@@ -114,9 +114,13 @@ def margin_of(x: Tensor, largest_norm: float, largest_bias: float) -> Tensor:
     -------
     Tensor, float32, shape (n,)
     """
+    return margins(x, largest_norm, largest_bias, margin_factor(x.shape[1]))
+
+
+def margin_factor(d: int) -> float:
+    """Return 2 gamma of `margin_of`."""
     u = _unit_roundoff()
-    gamma = (x.shape[1] + 4) * 2.0**-24 + (0.0 if u == 2.0**-24 else 3 * u)
-    return margins(x, largest_norm, largest_bias, 2 * gamma)
+    return 2 * ((d + 4) * 2.0**-24 + (0.0 if u == 2.0**-24 else 3 * u))
 
 
 def products(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
@@ -302,13 +306,17 @@ class MetricScorer:
         return MetricScorer(self.xq.index_select(0, queries), self.stored, self.metric_type, self.metric_arg)
 
 
+def multiplies(stored: Stored, metric_type: int) -> bool:
+    """Whether queries whose products stay finite can be scored by products."""
+    return metric_type in (METRIC_L2, METRIC_INNER_PRODUCT) and arithmetic.pinned_name() != "none" and stored.finite
+
+
 def make_scorer(xq: Tensor, stored: Stored, metric_type: int, metric_arg: float = 0.0) -> Scorer:
     """Return the fastest scorer that is exact for these data.
 
     The product needs finite values whose products stay finite; everything else goes by the metric's definition.
     """
-    by_product = metric_type in (METRIC_L2, METRIC_INNER_PRODUCT) and arithmetic.pinned_name() != "none"
-    if by_product and stored.finite:
+    if multiplies(stored, metric_type):
         scorer = ProductScorer(xq, stored, metric_type)
         if bool((scorer.margin < float("inf")).all()):  # neither is a query's that is not finite
             return scorer

@@ -27,15 +27,11 @@ class Arithmetic(NamedTuple):
 
 ARITHMETICS = {
     "int8": Arithmetic("int8", int8_tiles.make_tile, int8_tiles.encode_queries, torch.int32),
-    "int8 by rows": Arithmetic("int8", int8_tiles.make_tile_by_rows, int8_tiles.encode_queries, torch.int32),
     "bf16": Arithmetic("bf16", bf16_tiles.make_tile, bf16_tiles.encode_queries, torch.float32),
 }
 
 #: Vectors of fewer components are not worth a screen, and sums of more could exceed an int32.
 FEWEST_COMPONENTS, MOST_COMPONENTS = 16, 1 << 16
-
-#: In what products of one query are faster, where it is something else.
-FOR_ONE_QUERY = {"int8": "int8 by rows"}
 
 #: A span of one tile and the entries [first, last) of a `tile_scan.Visits` that look at it.
 Span = tuple[int, int, int]
@@ -50,6 +46,44 @@ def arithmetic_for(scorer: Scorer) -> str | None:
 
 def _chosen(values: list[Tensor], places: list[int]) -> list[Tensor]:
     return list(itemgetter(*places)(values)) if len(places) > 1 else [values[place] for place in places]
+
+
+def doubt_of(frame: Frame) -> float:
+    """Which part of the possible error of a score is likely: errors of d components add up to about the root of d."""
+    return min(1.0, 4 / frame.d**0.5)
+
+
+class Errors(NamedTuple):
+    """How far scores of some tiles may be from the truth: float32, (n,).
+
+    What float32 makes of squares, norms and sums is little beside the residuals, and part of these.
+
+    Attributes
+    ----------
+    steps : Tensor
+    offsets : Tensor
+        Less the rounding of a bias.
+    norms, residuals : Tensor
+        Upper bounds, which are multiplied with a query's residual and its norm.
+    """
+
+    steps: Tensor
+    offsets: Tensor
+    norms: Tensor
+    residuals: Tensor
+
+    @staticmethod
+    def of(frame: Frame, tiles: Sequence[Tile]) -> Errors:
+        """Those of tiles."""
+        numbers = torch.tensor([(tile.step, tile.offset, tile.norm, tile.residual) for tile in tiles])
+        steps, offsets, norms, residuals = numbers.view(-1, 4).T.contiguous()
+        rounding = frame.rounding
+        return Errors(
+            steps,
+            offsets - norms.square() * rounding,
+            norms * (1 + rounding),
+            residuals * (1 + rounding) + norms * rounding,
+        )
 
 
 class TileSet(NamedTuple):
@@ -78,27 +112,15 @@ class TileSet(NamedTuple):
     @staticmethod
     def make(arithmetic: Arithmetic, frame: Frame, tiles: Sequence[Tile], begins: Tensor, rows: Tensor) -> TileSet:
         """Collect tiles; `begins` and `rows` are int64, shape (ntiles,)."""
-        numbers = torch.tensor([(tile.step, tile.offset, tile.norm, tile.residual) for tile in tiles])
-        steps, offsets, norms, residuals = numbers.view(-1, 4).T.contiguous()
+        errors, doubt = Errors.of(frame, tiles), doubt_of(frame)
+        each = errors.steps[:, None]
+        lower = torch.stack([-errors.offsets, errors.norms, errors.residuals], 1) / each
+        upper = torch.stack([-errors.offsets, errors.norms * -doubt, errors.residuals * -doubt], 1) / each
         columns = torch.tensor([tile.codes.shape[1] for tile in tiles], dtype=torch.int64)
-        # what float32 makes of squares, norms and sums is little beside the residuals, and part of the bounds
-        rounding = frame.rounding
-        lower = torch.stack(
-            [
-                norms.square() * rounding - offsets,
-                norms * (1 + rounding),
-                residuals * (1 + rounding) + norms * rounding,
-            ],
-            1,
-        )
-        # the errors of d components add up to about the root of d of what they can at most
-        doubt = min(1.0, 4 / frame.d**0.5)
-        upper = torch.stack([-offsets, norms * -doubt, residuals * -doubt], 1)
-        each = steps[:, None]
         hidden = [begins[i] + tile.always for i, tile in enumerate(tiles) if tile.always is not None]
         none = torch.empty(0, dtype=torch.int64)
         all_hidden = torch.cat([none, *hidden])
-        facts = TileFacts(begins, rows, columns, steps, lower / each, upper / each, all_hidden)
+        facts = TileFacts(begins, rows, columns, errors.steps, lower, upper, all_hidden)
         codes = [tile.codes for tile in tiles]
         biases = [tile.bias for tile in tiles if tile.bias is not None]
         return TileSet(arithmetic, frame, tiles, facts, codes, biases, columns.tolist())

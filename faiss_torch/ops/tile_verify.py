@@ -70,27 +70,11 @@ def verified(
 
     candidates = Candidates.concatenate(found, scorer.xq.device)
     distances, positions = top_k_of(candidates, scan.per_query, scorer, ids, k, metric_type, of_queries)
-    return certified(distances, positions, scan.guesses, tile_set, scorer, again)
-
-
-def certified(
-    distances: Tensor, positions: Tensor, guesses: Tensor, tile_set: TileSet, scorer: Scorer, again: Again
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the k closest rows, and which queries are left without a certificate, once those have been searched again.
-
-    Parameters
-    ----------
-    distances, positions : Tensor, shape (nq, k)
-        The k closest of the rows whose score may be as small as the query's guess.
-    guesses : Tensor, float32, shape (nq,)
-    tile_set, scorer, again
-        As for `verified`, like what comes back.
-    """
     kth = distances[:, -1]
     bounds = at_most(tile_set, scorer, kth)
-    left = ~(bounds <= guesses)
+    left = ~(bounds <= scan.guesses)
     if bool(left.any()):
-        retried = (left & (guesses > float("-inf")) & (kth.abs() < FLT_MAX)).nonzero().view(-1)
+        retried = (left & (scan.guesses > float("-inf")) & (kth.abs() < FLT_MAX)).nonzero().view(-1)
         if len(retried):
             distances[retried], positions[retried], left[retried] = again(retried, bounds[retried])
     return distances, positions, left

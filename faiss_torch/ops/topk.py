@@ -49,7 +49,10 @@ def sort_rows(keys: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if keys.is_cpu and 2 * k < keys.size(1):
         # the k smallest first, unless it is for the ids to say which of them they are
         best, columns = torch.topk(keys, k + 1, dim=1, largest=False)
-        if not bool((best[:, k - 1] == best[:, k]).any()):
+        ties = best[:, 1:] == best[:, :-1]
+        if not bool(ties.any()):
+            return best[:, :k], columns[:, :k]
+        if not bool(ties[:, k - 1].any()):
             keys, order = _sorted_by_id_and_key(best[:, :k], ids.gather(1, columns[:, :k]))
             return keys, columns.gather(1, order)
     keys, columns = _sorted_by_id_and_key(keys, ids)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..constants import FLT_MAX
 from .scripted import scripted
 
 
@@ -49,12 +50,31 @@ def margins(x: Tensor, largest_norm: float, largest_bias: float, factor: float) 
 
 
 @scripted
+def score_bases(
+    x: Tensor, shift: Tensor, largest_norm: float, rounding: float, similarity: bool, limit: float = 0.1 * FLT_MAX
+) -> tuple[Tensor, bool]:
+    """The score of a row is at most this and `score_factor` times its true distance: framed queries, (n, d) -> (n,).
+
+    Also whether no product with a row no longer than `largest_norm`, and no distance to one, overflows or is NaN.
+    """
+    if similarity:
+        reach = torch.linalg.vector_norm(x, dim=1) * (torch.linalg.vector_norm(shift) + largest_norm)
+        return (x @ shift).add_(reach, alpha=rounding), float(reach.amax()) < limit
+    squares = x.square().sum(1)
+    longest = float(squares.amax()) ** 0.5 + 2 * largest_norm
+    return squares.mul_(rounding - 0.5), longest * longest < limit
+
+
+@scripted
+def score_factor(rounding: float, similarity: bool) -> float:
+    """See `score_bases`."""
+    return -1.0 if similarity else 0.5 + rounding
+
+
+@scripted
 def largest_scores(
     xq: Tensor, shift: Tensor, distances: Tensor, largest_norm: float, rounding: float, similarity: bool
 ) -> Tensor:
     """What the scores of rows at true distances are at most: see `tiles.largest_scores`."""
-    if similarity:
-        reach = torch.linalg.vector_norm(xq, dim=1) * (torch.linalg.vector_norm(shift) + largest_norm)
-        return (xq @ shift).sub_(distances).add_(reach.mul_(rounding))
-    squares = (xq - shift).square_().sum(1)
-    return (distances - squares).mul_(0.5).add_((distances + squares).mul_(rounding))
+    bases, _ = score_bases(xq if similarity else xq - shift, shift, largest_norm, rounding, similarity)
+    return bases.add_(distances, alpha=score_factor(rounding, similarity))

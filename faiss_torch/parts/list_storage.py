@@ -117,7 +117,12 @@ class ListStorage:
             facts.remove(self._rows_behind())
             self._facts = facts  # only now, for another thread may search meanwhile
         return ivf_scan.Lists(
-            facts.stored(vectors), self._begins, self.sizes, self._ids, tiles_for=facts.tiles_for(vectors)
+            facts.stored(vectors),
+            self._begins,
+            self.sizes,
+            self._ids,
+            tiles_for=facts.tiles_for(vectors),
+            blocks_for=facts.blocks_for(vectors),
         )
 
     def ids_at(self, positions: Tensor) -> Tensor:

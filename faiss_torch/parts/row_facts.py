@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..constants import FLT_MAX
 from ..ops import chunks
+from ..ops.code_blocks import BlocksFor, CodeBlocks
 from ..ops.screen import BLOCK, GATHER_BYTES, Stored, bias_of
 from ..ops.tile_screen import ListTiles, TilesFor
 from .growing import GrowingTensor
+from .screen_blocks import ScreenBlocks
+from .screen_copies import ScreenCopies
 from .screen_tiles import ScreenTiles
 
 
@@ -26,11 +30,11 @@ class RowFacts:
 
     Attributes
     ----------
-    tiles : dict of str to ScreenTiles
-        Tiles of the rows that searches have made, by arithmetic.
+    copies : dict of str to ScreenCopies
+        What searches have made of the rows: tiles, by arithmetic, and "blocks".
     """
 
-    tiles: dict[str, ScreenTiles]
+    copies: dict[str, ScreenCopies[Any]]
 
     def __init__(self, metric_type: int, device: torch.device) -> None:
         self.metric_type = metric_type
@@ -38,7 +42,7 @@ class RowFacts:
         self.largest_norm = 0.0
         self.finite = True
         self._bounding = threading.Lock()
-        self.tiles = {}
+        self.copies = {}
 
     def resize(self, size: int) -> None:
         """Follow the storage's size. What a scan reads of new rows must be written, or removed, before it does."""
@@ -80,14 +84,14 @@ class RowFacts:
 
     def remove(self, rows: Tensor | slice) -> None:
         """Take rows out of what can be found."""
-        if self.tiles:
+        if self.copies:
             there = self.bias.room[rows] < float("inf")
             self._changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
         self.bias.room[rows] = float("inf")
 
     def _changed(self, rows: Tensor | slice) -> None:
-        for tiles in self.tiles.values():
-            tiles.changed(rows)
+        for copies in self.copies.values():
+            copies.changed(rows)
 
     def stored(self, vectors: Tensor) -> Stored:
         """Return what a scan reads of vectors: float32, float16 or bfloat16, shape (capacity, d)."""
@@ -99,7 +103,7 @@ class RowFacts:
         Parameters
         ----------
         vectors : Tensor, float32, float16 or bfloat16, shape (capacity, d)
-            Who stores them in less than float32 wants less memory, and not tiles beside them.
+            Who stores them in less than float32 wants less memory, and not copies beside them.
         """
         if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
             return None
@@ -107,10 +111,25 @@ class RowFacts:
         def for_search(
             begins: Tensor, sizes: Tensor, list_nos: Tensor, times: int, arithmetic: str
         ) -> ListTiles | None:
-            tiles = self.tiles.get(arithmetic)
+            tiles = self.copies.get(arithmetic)
             if tiles is None:
                 # another thread may do the same
-                tiles = self.tiles.setdefault(arithmetic, ScreenTiles(self.metric_type, arithmetic))
+                tiles = self.copies.setdefault(arithmetic, ScreenTiles(self.metric_type, arithmetic))
             return tiles.for_search(self.stored(vectors), begins, sizes, list_nos, times)
+
+        return for_search
+
+    def blocks_for(self, vectors: Tensor) -> BlocksFor | None:
+        """Return what gives a search blocks of the rows: as `tiles_for`."""
+        if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
+            return None
+
+        def for_search(begins: Tensor, sizes: Tensor, list_nos: Tensor | None) -> CodeBlocks | None:
+            blocks = self.copies.get("blocks")
+            if blocks is None:
+                blocks = self.copies.setdefault("blocks", ScreenBlocks(self.metric_type))
+            if list_nos is None:
+                return blocks.of_all(begins, sizes)
+            return blocks.for_search(self.stored(vectors), begins, sizes, list_nos)
 
         return for_search

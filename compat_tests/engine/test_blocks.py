@@ -1,0 +1,280 @@
+"""Few queries on lists, screened by blocks of codes: exact, whatever the guesses, the data and what was changed."""
+
+import numpy as np
+import pytest
+import torch
+from comparison import assert_same_neighbours
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from screening import METRICS, NAMES, adversarial, few_queries_by_blocks, reference
+
+import faiss_torch
+from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
+from faiss_torch.ops import arithmetic, flat_small, ivf_blocks
+from faiss_torch.ops.code_blocks import BLOCK_ROWS
+from faiss_torch.ops.lists import ranges
+from faiss_torch.ops.screen import Stored, bias_of
+from faiss_torch.parts import screen_blocks
+
+
+@pytest.fixture(autouse=True)
+def by_blocks(monkeypatch):
+    few_queries_by_blocks(monkeypatch, 1 << 20)
+    with arithmetic.pinned("int8"):
+        yield
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """Which queries the screen left to others, of each call."""
+    calls = []
+    search, probe_and_search = ivf_blocks.search, ivf_blocks.probe_and_search
+
+    def watched(function):
+        def call(xq, *arguments):
+            found = function(xq, *arguments)
+            calls.append([False] * len(xq) if found[2] is None else found[2].tolist())
+            return found
+
+        return call
+
+    monkeypatch.setattr(ivf_blocks, "search", watched(search))
+    monkeypatch.setattr(ivf_blocks, "probe_and_search", watched(probe_and_search))
+    return calls
+
+
+def index_of(xb, metric_type=METRIC_L2, nlist=7, nprobe=4):
+    quantizer = faiss_torch.IndexFlat(xb.shape[1], metric_type)
+    quantizer.add(xb[:nlist])
+    index = faiss_torch.IndexIVFFlat(quantizer, xb.shape[1], nlist, metric_type)
+    index.is_trained = True
+    index.nprobe = nprobe
+    index.add(xb)
+    return index
+
+
+def in_float32(index, xq, k):
+    with arithmetic.pinned("none"):
+        return index.search(xq, k)
+
+
+def assert_exact(index, xq, k):
+    expected = in_float32(index, xq, k)
+    scale = float(np.abs(expected[0][np.abs(expected[0]) < 1e38]).max(initial=0))
+    for _ in range(2):  # first with probes that are given, and once all blocks are made, with those that it chooses
+        found = index.search(xq, k)
+        assert_same_neighbours(*found, *expected, rtol=3e-5, atol=1e-5 * scale + 1e-30)
+        assert index.last_path.reason == "lists of few queries are screened in int8"
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("name", NAMES)
+def test_adversarial_data(metric_type, name, left):
+    xb = adversarial(900, 24)[name]
+    index = index_of(xb, metric_type)
+    xq = np.concatenate([xb[:5], xb[-5:] * np.float32(1.01), np.zeros((1, 24), dtype=np.float32)])
+    for k in (1, 10, 200):
+        for queries in (xq[:1], xq[-1:], xq):
+            assert_exact(index, queries, k)
+    if name == "normal" and metric_type == METRIC_L2:  # by inner product, all centroids are as near to a query of zeros
+        assert not any(map(any, left))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    nq=st.integers(1, 40),
+    nb=st.integers(9, 900),
+    d=st.integers(1, 20),
+    nlist=st.integers(1, 9),
+    share=st.floats(0.01, 1),
+    k=st.integers(1, 60),
+    metric_type=st.sampled_from(METRICS),
+    seed=st.integers(0, 99),
+)
+def test_all_shapes(nq, nb, d, nlist, share, k, metric_type, seed):
+    xb, xq = normal(nb, d, seed=seed), normal(nq, d, seed=seed + 100)
+    assert_exact(index_of(xb, metric_type, nlist, max(1, int(share * nlist))), xq, k)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("doubt", [-0.5, -3.0, -1e6])
+def test_guesses_that_are_too_small_are_replaced(metric_type, doubt, monkeypatch, left):
+    monkeypatch.setattr(screen_blocks, "doubt_of", lambda frame: doubt)
+    assert_exact(index_of(normal(900, 24), metric_type), normal(20, 24, seed=1), 5)
+    assert not any(map(any, left))
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_guesses_that_are_far_too_large_cost_time_alone(metric_type, monkeypatch):
+    monkeypatch.setattr(screen_blocks, "doubt_of", lambda frame: 1e6)
+    assert_exact(index_of(normal(900, 24), metric_type), normal(20, 24, seed=1), 5)
+
+
+@pytest.mark.parametrize("group", [1, 3, 8])
+def test_queries_with_too_many_survivors_are_left(group, monkeypatch, left):
+    monkeypatch.setattr(ivf_blocks, "FEW_COMPONENTS", 0)
+    # a scripted function has its constants from when it was compiled
+    monkeypatch.setattr(ivf_blocks, "_of_some", _plain("_of_some", few_components=0, group=group))
+    xb = 1 + 1e-7 * normal(4000, 24)
+    xb[::3] += normal(len(xb[::3]), 24)
+    index = index_of(xb, nprobe=7)
+    assert_exact(index, xb[1:9], 2)
+    assert sum(map(sum, left)) >= 8
+    assert_exact(index, normal(9, 24, seed=2) + 1, 2)
+
+
+def _plain(name, **constants):
+    """A scripted function as plain Python, that and those it calls with other constants."""
+    module = {**vars(ivf_blocks)}
+    for each, function in list(module.items()):
+        plain = getattr(function, "__wrapped__", None)
+        if plain is not None and plain.__module__ == ivf_blocks.__name__:
+            code = type(plain)(plain.__code__, module, plain.__name__, plain.__defaults__, plain.__closure__)
+            names = plain.__code__.co_varnames[: plain.__code__.co_argcount]
+            values = dict(zip(reversed(names), reversed(plain.__defaults__ or ()), strict=False))
+            values.update({key: value for key, value in constants.items() if key in values})
+            code.__defaults__ = tuple(values[key] for key in names if key in values) or None
+            module[each] = code
+    return module[name]
+
+
+def test_more_rows_than_are_kept_at_once(monkeypatch, left):
+    monkeypatch.setattr(ivf_blocks, "_of_some", _plain("_of_some", most_blocks=20))
+    index = index_of(np.concatenate([normal(900, 24), np.full((2000, 24), 9.0, dtype=np.float32)]), nprobe=7)
+    assert_exact(index, normal(20, 24, seed=1), 5)
+    assert all(map(all, left))  # each query alone looks at more
+    index = index_of(normal(900, 24), nprobe=3)
+    left.clear()
+    assert_exact(index, normal(20, 24, seed=1), 5)
+    assert not any(map(any, left))
+
+
+@pytest.mark.parametrize("room", [1, 5])
+def test_little_room_for_blocks(room, monkeypatch):
+    index = index_of(normal(900, 24))
+    block = BLOCK_ROWS * (24 + 8)
+    monkeypatch.setattr(ivf_blocks, "_room", lambda blocks: torch.empty(room * block + 3, dtype=torch.int8))
+    assert_exact(index, normal(7, 24, seed=1), 5)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_rows_that_would_spoil_their_tiles(metric_type, left):
+    xb = normal(1500, 24)
+    xb[::97] *= 50
+    index = index_of(xb, metric_type)
+    for queries in (xb[97:98] * 0.9, np.concatenate([normal(9, 24, seed=1), xb[::97] * 1.1])):
+        assert_exact(index, queries, 12)
+    assert not any(map(any, left))
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_lists_that_the_caller_chose_and_gaps_among_them(metric_type):
+    xb, xq = normal(900, 24), normal(6, 24, seed=1)
+    index = index_of(xb, metric_type, nprobe=3)
+    probes = np.array([[0, -1, 2], [-1, -1, -1], [6, 5, 4], [-1, 1, -1], [1, 2, 3], [0, 1, 6]])
+    with arithmetic.pinned("none"):
+        expected = index.search_preassigned(xq, 5, probes, None)
+    for queries in (slice(0, 6), slice(0, 1), slice(1, 2)):
+        found = index.search_preassigned(xq[queries], 5, probes[queries], None)
+        assert_same_neighbours(*found, *(each[queries] for each in expected), rtol=2e-5, atol=1e-5)
+        assert "few queries" in index.last_path.reason
+
+
+def test_queries_and_vectors_that_are_not_finite(left):
+    xb, xq = normal(900, 24), normal(6, 24, seed=1)
+    index = index_of(xb)
+    assert_exact(index, xq, 5)
+    xq[1, 3], xq[2, 4], xq[4] = np.nan, np.inf, 1e30
+    for each in (xq[1:2], xq[2:3], xq):
+        expected = in_float32(index, each, 5)
+        found = index.search(each, 5)
+        assert_same_neighbours(*found, *expected, rtol=2e-5, atol=1e-5)
+    assert all(left[-1])
+    index.add(np.full((1, 24), np.inf, dtype=np.float32))
+    expected = in_float32(index, xq[:1], 5)
+    np.testing.assert_array_equal(index.search(xq[:1], 5)[1], expected[1])
+
+
+def test_what_the_statistics_count(left):
+    index = index_of(normal(900, 24), nprobe=3)
+    xq = normal(20, 24, seed=1)
+    stats = faiss_torch.cvar.indexIVF_stats
+    counted = []
+    for name in ("none", "int8", "int8"):
+        stats.reset()
+        with arithmetic.pinned(name):
+            index.search(xq, 4)
+        counted.append((stats.nq, stats.nlist, stats.ndis))
+    assert counted[0] == counted[1] == counted[2]
+    assert counted[0][:2] == (20, 60)
+    assert len(left) == 2
+
+
+def test_blocks_follow_what_is_added_and_removed():
+    xb, xq = normal(3000, 16), normal(9, 16, seed=1)
+    index = index_of(xb[:500], nprobe=4)
+    assert_exact(index, xq, 5)
+    size = 500
+    for more in (1, 3, 700, 2, 1500):  # lists outgrow their room, and all blocks move together
+        index.add(xb[size : size + more])
+        size += more
+        assert_exact(index, xq, 5)
+    for _ in range(3):
+        index.remove_ids(np.unique(index.search(xq, 3)[1]))
+        assert_exact(index, xq, 5)
+    index.reset()
+    index.add(xb[:300])
+    assert_exact(index, xq, 5)
+
+
+def test_room_that_is_left_behind_is_taken_back():
+    xb = normal(6000, 16)
+    index = index_of(xb[:100], nprobe=7)
+    for begin in range(100, 6000, 100):
+        index.add(xb[begin : begin + 100])
+        index.search(xb[:3], 5)
+    blocks = index.invlists._facts.copies["blocks"]
+    sizes = torch.tensor([index.invlists.list_size(i) for i in range(7)])
+    used = int(((sizes + BLOCK_ROWS - 1) // BLOCK_ROWS).sum())
+    assert used <= blocks._codes.size <= 2 * used + 7
+    places = ranges(blocks._firsts, blocks._rooms)
+    assert len(places.unique()) == len(places)
+    assert_exact(index, normal(5, 16, seed=2), 5)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("n", [40, 200])
+def test_closest_of_rows_that_scores_do_not_tell_apart(metric_type, n):
+    generator = torch.Generator().manual_seed(0)
+    vectors = 100 + torch.randn(208, 24, generator=generator)
+    vectors[: n // 2] = vectors[n // 2 : n // 2 * 2] + 1e-4 * torch.randn(n // 2, 24, generator=generator)
+    bias = bias_of(vectors, metric_type)
+    bias[n:] = float("inf")
+    norm = float(torch.linalg.vector_norm(vectors, dim=1).max())
+    small = flat_small.small_set(Stored(vectors, bias, norm, True), n, metric_type)
+    xq = 100 + torch.randn(60, 24, generator=generator)
+    for k in (1, 7, 33):
+        ids, certain = flat_small.closest_of_few(xq, small, k)
+        assert 0 < int(certain.sum())
+        distances, labels = reference(vectors[:n].numpy(), xq.numpy(), k + 1, metric_type)
+        clear = (distances[:, k] - distances[:, k - 1]).abs() > 1e-6 * distances[:, k].abs()
+        for found, expected, sure in zip(ids, labels, certain & clear, strict=True):
+            assert not sure or set(found.tolist()) == set(expected[:k].tolist())
+    # the margin alone would leave many more
+    scores = torch.addmm(small.bias, xq, small.vectors.T, alpha=-1)
+    best = scores.topk(8, largest=False)[0].sort(1)[0]
+    if metric_type == METRIC_L2:
+        margin = flat_small.margins(xq, small.largest_norm, small.largest_bias, small.factor)
+        assert int((best[:, 7] - best[:, 6] > margin).sum()) < int(flat_small.closest_of_few(xq, small, 7)[1].sum())
+
+
+def test_closest_of_a_query_that_is_not_finite():
+    vectors = normal(48, 8)
+    stored = Stored(torch.from_numpy(vectors), bias_of(torch.from_numpy(vectors), METRIC_INNER_PRODUCT), 9.0, True)
+    small = flat_small.small_set(stored, 48, METRIC_INNER_PRODUCT)
+    xq = torch.tensor([[float("nan")] * 8, [float("inf")] * 8, [1.0] * 8])
+    assert flat_small.closest_of_few(xq, small, 3)[1].tolist() == [False, False, True]

@@ -1,0 +1,55 @@
+"""What the tests of screens share: data that lead rounded products astray, and settings for small data."""
+
+import numpy as np
+import torch
+
+from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
+from faiss_torch.ops import ivf_blocks
+from faiss_torch.ops.flat import knn_reference
+from faiss_torch.parts import screen_copies
+
+METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
+
+
+def adversarial(n, d, seed=0):
+    """Name -> vectors on which rounded products lead astray."""
+    rng = np.random.default_rng(seed)
+    normal = rng.standard_normal((n, d))
+    outlier = normal.copy()
+    outlier[n // 3] = 1e6
+    outlying_component = normal.copy()
+    outlying_component[:, d // 2] *= 300
+    data = {
+        "normal": normal,
+        "near-duplicates": np.resize(normal[:40], (n, d)) + 1e-6 * rng.standard_normal((n, d)),
+        "duplicates": np.resize(normal[:100], (n, d)),
+        "one outlier": outlier,
+        "one component": outlying_component,
+        "constant vectors": np.full((n, d), 3.25),
+        "integers": rng.integers(5, size=(n, d)),
+        "large offset": 1000 + 0.01 * normal,
+        "two scales": normal * np.where(np.arange(n) % 2, 1e-4, 1e4)[:, None],
+        "many scales": normal * np.exp(rng.uniform(-12, 12, n))[:, None],
+        "huge": normal * 1e15,
+        "tiny": normal * 1e-15,
+        "zeros": np.zeros((n, d)),
+        "sorted": normal[np.argsort(normal[:, 0])],
+    }
+    return {name: np.ascontiguousarray(x, dtype=np.float32) for name, x in data.items()}
+
+
+NAMES = tuple(adversarial(8, 2))
+
+
+def reference(xb, xq, k, metric_type):
+    return knn_reference(torch.from_numpy(xq).double(), torch.from_numpy(xb).double(), k, metric_type)
+
+
+def few_queries_by_blocks(monkeypatch, few):
+    """Have searches of up to so many queries go by blocks, however small the data are."""
+    monkeypatch.setattr(ivf_blocks, "FEW_QUERIES", few)
+    monkeypatch.setattr(ivf_blocks, "FEW_QUERIES_A_LIST", 1 << 20)
+    monkeypatch.setattr(ivf_blocks, "FEWEST_ROWS_A_NEIGHBOUR", 0)
+    monkeypatch.setattr(ivf_blocks, "SMALLEST_SHARE_USED", 0.0)
+    monkeypatch.setattr(ivf_blocks, "FEWEST_COMPONENTS", 1)
+    monkeypatch.setattr(screen_copies, "SCANS_WORTH_A_COPY", 0)
