@@ -47,7 +47,7 @@ STEPS = {
     "tile_screen": "product",
     "screen.products": "product",
     "tile_scan": "look at tiles",
-    "ivf_tiles_single": "query by query",
+    "ivf_blocks": "query by query",
     "screen": "look for survivors",
     "screen.at": "verify",
     "screen.distances": "verify",

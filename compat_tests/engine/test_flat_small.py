@@ -96,12 +96,10 @@ def test_values_that_are_no_distances(search, metric_type):
 
 
 @metrics
-@pytest.mark.parametrize("by_definition", [True, False])
 @pytest.mark.parametrize(
     ("nq", "nb", "k"), [(1, 512, 32), (3, 97, 5), (40, 333, 8), (5, 20, 30), (5, 20, 20), (600, 70, 3)]
 )
-def test_the_closest_rows_are_the_neighbours(metric_type, by_definition, nq, nb, k, monkeypatch):
-    monkeypatch.setattr(flat, "SOME_FACTORS", 1 << 40 if by_definition else 0)
+def test_the_closest_rows_are_the_neighbours(metric_type, nq, nb, k):
     generator = torch.Generator().manual_seed(nb)
     xq, xb = (torch.randn(n, 7, generator=generator) for n in (nq, nb))
     xb = torch.cat([xb[: nb - nb // 2], xb[: nb // 2]])  # whose ties only the sets of the nearest can tell apart

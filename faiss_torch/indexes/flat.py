@@ -172,7 +172,15 @@ class IndexFlat(IndexFlatCodes):
         return flat.closest(x, self._stored(), self.ntotal, k, self.metric_type, self.metric_arg)
 
     def _small_set(self) -> SmallSet | None:
-        return small_set(self._stored(), self.ntotal, self.metric_type) if self.ntotal <= flat.FEW_ROWS else None
+        facts = self._facts
+        if facts is not None and facts.small is not None and facts.metric_type == self.metric_type:
+            return facts.small
+        if self.ntotal > flat.FEW_ROWS:
+            return None
+        small = small_set(self._stored(), self.ntotal, self.metric_type)
+        assert self._facts is not None
+        self._facts.small = small
+        return small
 
     def _tiles_for(self, params: SearchParameters | None) -> TilesFor | None:
         """What gives a search tiles, where it is one of all vectors."""

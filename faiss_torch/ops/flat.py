@@ -15,7 +15,7 @@ from . import chunks, flat_tiles, lists, topk, workers
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
 from .flat_small import FEW_FACTORS, closest_by_score, closest_of_few, search_all, search_by_definition, small_set
-from .screen import BLOCK, Scorer, Stored, block_minima, make_scorer, products, survivors
+from .screen import BLOCK, Scorer, Stored, block_minima, make_scorer, margin_factor, products, survivors
 from .tile_screen import TilesFor
 from .verify import SLACK, verified_topk
 
@@ -132,13 +132,14 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     small = small_set(stored, n, metric_type) if k < n <= FEW_ROWS and len(xq) else None
     if small is None:
         return knn(xq, stored, n, k, metric_type, metric_arg)[1]
+    factor = margin_factor(xq.shape[1])
     if len(xq) < CLOSEST_A_WORKER:
-        ids, certain = closest_of_few(xq, small, k)
+        ids, certain = closest_of_few(xq, small, k, factor)
     else:
 
         def part(queries: slice) -> tuple[Tensor, Tensor]:
             x = xq[queries]
-            return closest_by_score(x, products(x.neg(), small.vectors, small.bias), small, k)
+            return closest_by_score(x, products(x.neg(), small.vectors, small.bias), small, k, factor)
 
         parts = _over_queries(part, len(xq), xq.device, len(small.bias), CLOSEST_A_WORKER)
         ids, certain = (torch.cat(each) for each in zip(*parts, strict=True))

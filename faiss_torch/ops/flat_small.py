@@ -13,13 +13,16 @@ from torch import Tensor
 from ..constants import FLT_MAX, METRIC_INNER_PRODUCT
 from . import topk
 from .distances import METRICS, distance
-from .screen import BLOCK, Scorer, Stored, margin_factor, multiplies
+from .screen import BLOCK, Scorer, Stored, multiplies
 from .scripted import scripted
 from .verify import SLACK, verified_topk
 from .verify_kernels import margins
 
 #: Up to this many factors in all pairs of a query and a row, they are compared by the metric's definition.
 FEW_FACTORS = 1 << 17
+
+#: Up to this many components of rows are compared by true distances where scores do not tell which are closer.
+MOST_COMPARED = 1 << 21
 
 
 def search_by_definition(
@@ -39,7 +42,7 @@ def search_by_definition(
 
 
 class SmallSet(NamedTuple):
-    """Stored rows, so few that all of them are scored, and what the margin of their scores is: see `screen.margin_of`.
+    """Stored rows, so few that all of them are scored.
 
     Attributes
     ----------
@@ -50,7 +53,8 @@ class SmallSet(NamedTuple):
     bias : Tensor, float32, shape (capacity,)
     similarity : bool
         Whether they are compared by inner product, and not by L2 distance.
-    largest_norm, largest_bias, factor : float
+    largest_norm, largest_bias : float
+        See `screen.margin_of`.
     """
 
     n: int
@@ -59,7 +63,6 @@ class SmallSet(NamedTuple):
     similarity: bool
     largest_norm: float
     largest_bias: float
-    factor: float
 
 
 def small_set(stored: Stored, n: int, metric_type: int) -> SmallSet | None:
@@ -69,12 +72,19 @@ def small_set(stored: Stored, n: int, metric_type: int) -> SmallSet | None:
     rows = -(-n // BLOCK) * BLOCK
     similarity, largest = metric_type == METRIC_INNER_PRODUCT, stored.largest_norm
     largest_bias = 0.0 if similarity else largest * largest / 2
-    factor = margin_factor(stored.vectors.shape[1])
-    return SmallSet(n, stored.vectors[:rows], stored.bias[:rows], similarity, largest, largest_bias, factor)
+    return SmallSet(n, stored.vectors[:rows], stored.bias[:rows], similarity, largest, largest_bias)
 
 
 @scripted
-def closest_by_score(xq: Tensor, scores: Tensor, small: SmallSet, k: int, slack: int = SLACK) -> tuple[Tensor, Tensor]:
+def closest_by_score(
+    xq: Tensor,
+    scores: Tensor,
+    small: SmallSet,
+    k: int,
+    factor: float,
+    slack: int = SLACK,
+    most_compared: int = MOST_COMPARED,
+) -> tuple[Tensor, Tensor]:
     """Find which rows are the k closest, without their distances.
 
     Parameters
@@ -85,8 +95,10 @@ def closest_by_score(xq: Tensor, scores: Tensor, small: SmallSet, k: int, slack:
     small : SmallSet
         Of more rows than k.
     k : int
-    slack : int
-        The constant, which TorchScript sees as a default.
+    factor : float
+        `screen.margin_factor`.
+    slack, most_compared
+        The constants, which TorchScript sees as defaults.
 
     Returns
     -------
@@ -95,14 +107,14 @@ def closest_by_score(xq: Tensor, scores: Tensor, small: SmallSet, k: int, slack:
     certain : Tensor, bool, shape (n,)
         Whether no other row is as close; of queries that are not finite none is.
     """
-    margin = margins(xq, small.largest_norm, small.largest_bias, small.factor)
+    margin = margins(xq, small.largest_norm, small.largest_bias, factor)
     width = min(k + slack, small.n)
     best, columns = scores.topk(width, dim=1, largest=False)
-    certain = best[:, k] - best[:, k - 1] > margin
-    if bool(certain.all()):
-        return columns[:, :k], certain
-    # where the k-th is not certain, true distances tell which of the next ones are closer
+    certain = best.select(1, k) - best.select(1, k - 1) > margin
     again = certain.logical_not().nonzero().view(-1)
+    if again.size(0) == 0 or again.size(0) * width * xq.size(1) > most_compared:
+        return columns.narrow(1, 0, k), certain
+    # where the k-th is not certain, true distances tell which of the next ones are closer
     some = columns.index_select(0, again).clamp_(max=small.n - 1).sort(1)[0]  # of a NaN, unused rows may be the best
     x = small.vectors.index_select(0, some.view(-1)).view(again.size(0), width, -1)
     q = xq.index_select(0, again).unsqueeze(1)
@@ -113,9 +125,9 @@ def closest_by_score(xq: Tensor, scores: Tensor, small: SmallSet, k: int, slack:
 
 
 @scripted
-def closest_of_few(xq: Tensor, small: SmallSet, k: int) -> tuple[Tensor, Tensor]:
-    """As `closest_by_score`, which has the scores of few queries, (n, d), computed."""
-    return closest_by_score(xq, torch.addmm(small.bias, xq, small.vectors.t(), alpha=-1.0), small, k)
+def closest_of_few(xq: Tensor, small: SmallSet, k: int, factor: float) -> tuple[Tensor, Tensor]:
+    """As `closest_by_score`, for few queries, (n, d)."""
+    return closest_by_score(xq, torch.addmm(small.bias, xq, small.vectors.t(), alpha=-1.0), small, k, factor)
 
 
 def search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:

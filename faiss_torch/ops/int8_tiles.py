@@ -73,11 +73,10 @@ def encode_queries(frame: Frame, xq: Tensor) -> Queries:
 @scripted
 def encoded(x: Tensor, ratio: float, digits: int, largest: int = LARGEST) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Round framed queries, given what `ratio_of` and `digits_of` a frame are: the fields of `tiles.Queries`."""
-    wanted = x.abs().amax(1).mul_(1.0 / largest).clamp_(min=1e-30)
-    weights = (ratio / wanted).floor_().clamp_(1, largest)
+    weights = (ratio * largest / x.abs().amax(1, keepdim=True).clamp_(min=1e-30 * largest)).floor_().clamp_(1, largest)
     steps = ratio / weights
-    rounded = (x / steps[:, None]).round_().clamp_(-largest, largest)
-    codes = torch.cat([rounded, weights[:, None].expand(-1, digits)], 1).to(torch.int8)
-    rounded *= steps[:, None]
+    rounded = (x / steps).round_().clamp_(-largest, largest)
+    codes = torch.cat([rounded, weights.expand(-1, digits)], 1).to(torch.int8)
+    rounded *= steps
     norms = torch.linalg.vector_norm(rounded, dim=1)
-    return codes, steps, norms, torch.linalg.vector_norm(rounded.sub_(x), dim=1)
+    return codes, steps.view(-1), norms, torch.linalg.vector_norm(rounded.sub_(x), dim=1)

@@ -20,6 +20,7 @@ from .code_blocks import BLOCK_BITS, BLOCK_ROWS, CodeBlocks, members_of
 from .flat_small import SmallSet, closest_of_few
 from .int8_tiles import LARGEST, encoded
 from .ivf_scan import Lists
+from .screen import margin_factor
 from .scripted import scripted
 from .tile_kernels import LARGEST_LIMIT
 from .tile_screen import FEWEST_COMPONENTS, MOST_COMPONENTS
@@ -93,9 +94,8 @@ class Encoded(NamedTuple):
     ----------
     codes : Tensor, int8, shape (n, width)
     steps : Tensor, float32, shape (n,)
-    lower, upper : Tensor, float32, shape (n,)
-        A score is ``(computed - lower) * step of the block * step of the query + offset`` at least, and with `upper`
-        in the place of `lower` this is a guess that is seldom too small.
+    lower : Tensor, float32, shape (n,)
+        A score is ``(computed - lower) * step of the block * step of the query + offset`` at least.
     unused : int
         The smallest computed score of rows that are not used, or hidden.
     bases : Tensor, float32, shape (n,)
@@ -105,7 +105,6 @@ class Encoded(NamedTuple):
     codes: Tensor
     steps: Tensor
     lower: Tensor
-    upper: Tensor
     unused: int
     bases: Tensor
 
@@ -143,8 +142,8 @@ def _encode(
     bases, finite = score_bases(x, blocks.shift, largest_norm, blocks.rounding, similarity)
     codes, steps, norms, residuals = encoded(x, blocks.ratio, blocks.digits)
     lower = residuals.mul_(blocks.largest_norm).add_(norms, alpha=blocks.largest_residual).div_(steps)
-    unused = int(codes[:, -1].amin()) * largest_code * blocks.digits
-    return Encoded(codes, steps, lower, lower * -blocks.doubt, unused, bases), finite
+    unused = int(codes.select(1, -1).amin()) * largest_code * blocks.digits
+    return Encoded(codes, steps, lower, unused, bases), finite
 
 
 @scripted
@@ -154,7 +153,6 @@ def _part(queries: Encoded, begin: int, end: int) -> Encoded:
         queries.codes[begin:end],
         queries.steps[begin:end],
         queries.lower[begin:end],
-        queries.upper[begin:end],
         queries.unused,
         queries.bases[begin:end],
     )
@@ -188,9 +186,9 @@ def _multiply(
         code = codes[query : query + 1]
         while begin < behind:
             end = min(begin + step, behind)
-            torch.index_select(blocks.codes, 0, chosen[begin:end], out=in_blocks[: end - begin])
+            torch.index_select(blocks.codes, 0, chosen.narrow(0, begin, end - begin), out=in_blocks[: end - begin])
             rows = in_rows[: (end - begin) * block_rows]
-            torch._int_mm(code, rows.t(), out=scores[:, begin * block_rows : end * block_rows])
+            torch._int_mm(code, rows.t(), out=scores.narrow(1, begin * block_rows, rows.size(0)))
             begin = end
     return scores[0]
 
@@ -312,7 +310,8 @@ def _closest(
     if fewer > 0:
         keys = torch.constant_pad_nd(keys, [0, fewer], missing)
         rows = torch.constant_pad_nd(rows, [0, fewer], -1)
-    of_rows = ids.index_select(0, rows.view(-1).clamp(min=0)).view_as(rows)
+    there = rows if len(counts) == 1 and fewer <= 0 else rows.clamp(min=0)
+    of_rows = ids.index_select(0, there.view(-1)).view_as(rows)
     keys, columns = topk.sort_rows(keys, of_rows, k)
     return keys, rows.gather(1, columns)
 
@@ -350,15 +349,17 @@ def _look_at(
 
 
 @scripted
-def _guess(look: Look, queries: Encoded, counts: list[int], k: int, infinite: float = float("inf")) -> Tensor:
-    """Guess the k-th smallest score of each query, which has so many blocks: float32, (n,)."""
-    values = look.minima - _spread(queries.upper, look.owners).unsqueeze(1)
+def _guess(
+    look: Look, queries: Encoded, counts: list[int], k: int, doubt: float, infinite: float = float("inf")
+) -> Tensor:
+    """Guess the k-th smallest score of each query, which has so many blocks: float32, (n,), seldom too small."""
+    values = torch.add(look.minima, _spread(queries.lower, look.owners).unsqueeze(1), alpha=doubt)
     values = values.mul_(look.scales.unsqueeze(1)).add_(look.offsets.unsqueeze(1)).view(-1)
     parts = look.minima.size(1)
     by_query = _by_query(values, [count * parts for count in counts], infinite)
     if by_query.size(1) < k:
         return torch.full([len(counts)], infinite)
-    return by_query.topk(k, dim=1, largest=False)[0][:, k - 1]
+    return by_query.topk(k, dim=1, largest=False)[0].select(1, k - 1)
 
 
 @scripted
@@ -380,7 +381,7 @@ def _of_group(
     """Search lists, which have so many blocks for each query: keys and rows, (n, k), and which queries are certain."""
     n = xq.size(0)
     look = _look_at(queries, probes, counts, blocks, k, room)
-    guess = _guess(look, queries, counts, k)
+    guess = _guess(look, queries, counts, k, blocks.doubt)
     factor = score_factor(blocks.rounding, similarity)
     most = max(few_components // xq.size(1), survivors_a_neighbour * k, int(largest_share * look.scores.size(0) / n))
     keys, rows, certain = guess, look.chosen, guess
@@ -398,7 +399,7 @@ def _of_group(
         if given_up:
             rows, of_rows, found = _without_those(rows, of_rows, found, most)
         keys, rows = _closest(xq, rows, of_rows, found, vectors, ids, k, similarity)
-        kth = keys[:, k - 1]
+        kth = keys.select(1, k - 1)
         bounds = torch.add(queries.bases, kth.neg() if similarity else kth, alpha=factor)
         certain = bounds <= guess
         if given_up:
@@ -426,11 +427,11 @@ def _of_some(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Search lists for some queries: see `_of_group`, with distances in the place of keys."""
     n = xq.size(0)
-    probes = probes.contiguous()
     encoded, finite = _encode(xq, blocks, largest_norm, similarity)
     if not finite:
         return torch.empty([n, k]), torch.empty([n, k], dtype=torch.int64), torch.zeros([n], dtype=torch.bool)
-    all_counts = _integers(blocks.counts.index_select(0, probes.view(-1)).view_as(probes).sum(1))
+    of_all = blocks.counts.index_select(0, probes.view(-1))
+    all_counts = [int(of_all.sum())] if n == 1 else _integers(of_all.view_as(probes).sum(1))
     keys: list[Tensor] = []
     rows: list[Tensor] = []
     certain: list[Tensor] = []
@@ -441,18 +442,21 @@ def _of_some(
             nblock += all_counts[end]
             end += 1
         if nblock > 0 and nblock <= most_blocks:
-            found = _of_group(
-                xq[begin:end],
-                _part(encoded, begin, end),
-                probes[begin:end],
-                all_counts[begin:end],
-                blocks,
-                vectors,
-                ids,
-                k,
-                similarity,
-                room,
-            )
+            if end - begin == n:
+                found = _of_group(xq, encoded, probes, all_counts, blocks, vectors, ids, k, similarity, room)
+            else:
+                found = _of_group(
+                    xq[begin:end],
+                    _part(encoded, begin, end),
+                    probes[begin:end],
+                    all_counts[begin:end],
+                    blocks,
+                    vectors,
+                    ids,
+                    k,
+                    similarity,
+                    room,
+                )
         else:
             nothing = torch.full([end - begin, k], missing), torch.full([end - begin, k], -1)
             found = nothing[0], nothing[1], torch.full([end - begin], nblock == 0)
@@ -470,6 +474,7 @@ def _probed(
     xq: Tensor,
     centroids: SmallSet,
     nprobe: int,
+    factor: float,
     sizes: Tensor,
     blocks: CodeBlocks,
     vectors: Tensor,
@@ -484,13 +489,14 @@ def _probed(
     Behind what that returns come whether all are certain, how many of the lists that the certain ones look at have
     rows, and how many rows these have.
     """
-    probes, known = closest_of_few(xq, centroids, nprobe)
-    rows = sizes.index_select(0, probes.reshape(-1)).view_as(probes)
+    probes, known = closest_of_few(xq, centroids, nprobe, factor)
+    probes = probes.contiguous()
+    rows = sizes.index_select(0, probes.view(-1))
     found, places, certain = _of_some(xq, probes, blocks, vectors, ids, largest_norm, k, similarity, room)
-    certain = certain.logical_and(known)
+    certain = certain & known
     all_certain = bool(certain.all())
     if not all_certain:
-        rows = rows[certain]
+        rows = rows.view_as(probes)[certain]
     return found, places, certain, all_certain, int(rows.count_nonzero()), int(rows.sum())
 
 
@@ -547,8 +553,9 @@ def probe_and_search(
         How many lists that have rows were looked at, and how many rows these have, by the queries that are not left.
     """
     what = blocks, lists.stored.vectors, lists.ids, lists.stored.largest_norm, k, metric_type == METRIC_INNER_PRODUCT
+    factor = margin_factor(xq.shape[1])
     found = _over_queries(
-        lambda queries: _probed(xq[queries], centroids, nprobe, lists.sizes, *what, _room(blocks)), xq.shape[0]
+        lambda queries: _probed(xq[queries], centroids, nprobe, factor, lists.sizes, *what, _room(blocks)), xq.shape[0]
     )
     distances, positions, certain, all_certain, nlist, ndis = zip(*found, strict=True)
     left = None if all(all_certain) else ~torch.cat(certain)

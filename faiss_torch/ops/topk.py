@@ -49,9 +49,9 @@ def sort_rows(keys: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if keys.is_cpu and 2 * k < keys.size(1):
         # the k smallest first, unless it is for the ids to say which of them they are
         best, columns = torch.topk(keys, k + 1, dim=1, largest=False)
-        ties = best[:, 1:] == best[:, :-1]
+        ties = best.narrow(1, 0, k) == best.narrow(1, 1, k)
         if not bool(ties.any()):
-            return best[:, :k], columns[:, :k]
+            return best.narrow(1, 0, k), columns.narrow(1, 0, k)
         if not bool(ties[:, k - 1].any()):
             keys, order = _sorted_by_id_and_key(best[:, :k], ids.gather(1, columns[:, :k]))
             return keys, columns.gather(1, order)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..constants import FLT_MAX
 from ..ops import chunks
 from ..ops.code_blocks import BlocksFor, CodeBlocks
+from ..ops.flat_small import SmallSet
 from ..ops.screen import BLOCK, GATHER_BYTES, Stored, bias_of
 from ..ops.tile_screen import ListTiles, TilesFor
 from .growing import GrowingTensor
@@ -32,6 +33,8 @@ class RowFacts:
     ----------
     copies : dict of str to ScreenCopies
         What searches have made of the rows: tiles, by arithmetic, and "blocks".
+    small : SmallSet or None
+        All rows, where a search has asked for them so since they last changed.
     """
 
     copies: dict[str, ScreenCopies[Any]]
@@ -43,9 +46,11 @@ class RowFacts:
         self.finite = True
         self._bounding = threading.Lock()
         self.copies = {}
+        self.small: SmallSet | None = None
 
     def resize(self, size: int) -> None:
         """Follow the storage's size. What a scan reads of new rows must be written, or removed, before it does."""
+        self.small = None
         self.bias.resize(size)
 
     def write(self, rows: Tensor | slice, vectors: Tensor) -> None:
@@ -56,6 +61,7 @@ class RowFacts:
         rows : Tensor of int64, or slice
         vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
         """
+        self.small = None
         begin = rows.start if isinstance(rows, slice) else 0
         budget = GATHER_BYTES if vectors.device.type == "cpu" else chunks.TEMPORARY_BYTES
         for part in chunks.slices(len(vectors), chunks.rows_within(4 * max(1, vectors.shape[1]), budget)):
@@ -84,6 +90,7 @@ class RowFacts:
 
     def remove(self, rows: Tensor | slice) -> None:
         """Take rows out of what can be found."""
+        self.small = None
         if self.copies:
             there = self.bias.room[rows] < float("inf")
             self._changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
