@@ -48,6 +48,7 @@ STEPS = {
     "screen.products": "product",
     "tile_scan": "look at tiles",
     "ivf_blocks": "query by query",
+    "block_kernels": "query by query",
     "screen": "look for survivors",
     "screen.at": "verify",
     "screen.distances": "verify",

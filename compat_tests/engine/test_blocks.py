@@ -10,7 +10,7 @@ from screening import METRICS, NAMES, adversarial, few_queries_by_blocks, refere
 
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
-from faiss_torch.ops import arithmetic, flat_small, ivf_blocks
+from faiss_torch.ops import arithmetic, block_kernels, flat_small, ivf_blocks
 from faiss_torch.ops.code_blocks import BLOCK_ROWS
 from faiss_torch.ops.lists import ranges
 from faiss_torch.ops.screen import Stored, bias_of, margin_factor
@@ -116,9 +116,9 @@ def test_guesses_that_are_far_too_large_cost_time_alone(metric_type, monkeypatch
 
 @pytest.mark.parametrize("group", [1, 3, 8])
 def test_queries_with_too_many_survivors_are_left(group, monkeypatch, left):
-    monkeypatch.setattr(ivf_blocks, "FEW_COMPONENTS", 0)
     # a scripted function has its constants from when it was compiled
-    monkeypatch.setattr(ivf_blocks, "_of_some", _plain("_of_some", few_components=0, group=group))
+    for name in ("search_lists", "probe_and_search_lists"):
+        monkeypatch.setattr(ivf_blocks, name, _plain(name, few_components=0, group=group))
     xb = 1 + 1e-7 * normal(4000, 24)
     xb[::3] += normal(len(xb[::3]), 24)
     index = index_of(xb, nprobe=7)
@@ -129,10 +129,10 @@ def test_queries_with_too_many_survivors_are_left(group, monkeypatch, left):
 
 def _plain(name, **constants):
     """A scripted function as plain Python, that and those it calls with other constants."""
-    module = {**vars(ivf_blocks)}
+    module = {**vars(block_kernels)}
     for each, function in list(module.items()):
         plain = getattr(function, "__wrapped__", None)
-        if plain is not None and plain.__module__ == ivf_blocks.__name__:
+        if plain is not None and plain.__module__ == block_kernels.__name__:
             code = type(plain)(plain.__code__, module, plain.__name__, plain.__defaults__, plain.__closure__)
             names = plain.__code__.co_varnames[: plain.__code__.co_argcount]
             values = dict(zip(reversed(names), reversed(plain.__defaults__ or ()), strict=False))
@@ -143,7 +143,8 @@ def _plain(name, **constants):
 
 
 def test_more_rows_than_are_kept_at_once(monkeypatch, left):
-    monkeypatch.setattr(ivf_blocks, "_of_some", _plain("_of_some", most_blocks=20))
+    for name in ("search_lists", "probe_and_search_lists"):
+        monkeypatch.setattr(ivf_blocks, name, _plain(name, most_blocks=20))
     index = index_of(np.concatenate([normal(900, 24), np.full((2000, 24), 9.0, dtype=np.float32)]), nprobe=7)
     assert_exact(index, normal(20, 24, seed=1), 5)
     assert all(map(all, left))  # each query alone looks at more
@@ -269,7 +270,8 @@ def test_closest_of_rows_that_scores_do_not_tell_apart(metric_type, n):
     best = scores.topk(8, largest=False)[0].sort(1)[0]
     if metric_type == METRIC_L2:
         margin = flat_small.margins(xq, small.largest_norm, small.largest_bias, margin_factor(24))
-        assert int((best[:, 7] - best[:, 6] > margin).sum()) < int(flat_small.closest_of_few(xq, small, 7, margin_factor(24))[1].sum())
+        _, certain = flat_small.closest_of_few(xq, small, 7, margin_factor(24))
+        assert int((best[:, 7] - best[:, 6] > margin).sum()) < int(certain.sum())
 
 
 def test_closest_of_a_query_that_is_not_finite():

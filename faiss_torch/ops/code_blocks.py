@@ -41,7 +41,7 @@ class CodeBlocks(NamedTuple):
         Those of list j, as for the blocks.
     shift : Tensor, float32, shape (d,)
         See `tiles.Frame`, as for `rounding`.
-    largest_norm, largest_residual : float
+    norm_in_steps, residual_in_steps : float
         The largest, over all tiles, of the norms and residuals in steps of the tile.
     doubt : float
         See `tile_screen.doubt_of`.
@@ -63,8 +63,8 @@ class CodeBlocks(NamedTuple):
     hidden_firsts: Tensor
     hidden_counts: Tensor
     shift: Tensor
-    largest_norm: float
-    largest_residual: float
+    norm_in_steps: float
+    residual_in_steps: float
     doubt: float
     width: int
     digits: int

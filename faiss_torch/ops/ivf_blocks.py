@@ -8,35 +8,29 @@ neighbour found proves.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from ..constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L2
+from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..threads import omp_get_max_threads
-from . import arithmetic, chunks, topk, workers
-from .code_blocks import BLOCK_BITS, BLOCK_ROWS, CodeBlocks, members_of
-from .flat_small import SmallSet, closest_of_few
-from .int8_tiles import LARGEST, encoded
+from . import arithmetic, chunks, workers
+from .block_kernels import MOST_ROWS, probe_and_search_lists, search_lists
+from .code_blocks import BLOCK_ROWS, CodeBlocks
+from .flat_small import SmallSet
 from .ivf_scan import Lists
 from .screen import margin_factor
-from .scripted import scripted
-from .tile_kernels import LARGEST_LIMIT
 from .tile_screen import FEWEST_COMPONENTS, MOST_COMPONENTS
-from .verify_kernels import score_bases, score_factor
 
 Found = TypeVar("Found")
 
 #: So many queries, with so many for each list on average, are searched query by query.
-FEW_QUERIES = 96
+FEW_QUERIES = 80
 FEW_QUERIES_A_LIST = 6
 
 #: Another worker is woken for so many queries.
 QUERIES_A_WORKER = 2
-
-#: Queries that are looked through at once.
-GROUP = 8
 
 #: Bytes of codes that are copied to one place at a time.
 GATHERED_BYTES = 1 << 19
@@ -45,23 +39,12 @@ GATHERED_BYTES = 1 << 19
 FEWEST_ROWS_A_NEIGHBOUR = 32
 SMALLEST_SHARE_USED = 0.25
 
-#: Rows that the queries of a group look at together, at most: their scores are kept.
-MOST_ROWS = 1 << 22
 
-#: A query with more survivors is given up: components of them that are allowed in any case, survivors for each of the k
-#: wanted, their share of the rows looked at.
-FEW_COMPONENTS = 1 << 19
-SURVIVORS_A_NEIGHBOUR = 24
-LARGEST_SHARE = 1 / 16
-
-#: Minima for each of the k wanted, from which the k-th score is guessed: blocks are parted, to this many, to have them.
-MINIMA_A_NEIGHBOUR = 4
-MOST_PARTS = 8
-
-
-def are_few(nq: int, nprobe: int, nlist: int, device: torch.device) -> bool:
-    """Whether so many queries are few, of which seldom two look at the same list, and blocks are for this device."""
+def are_few(nq: int, nprobe: int, nlist: int, mean_size: float, device: torch.device) -> bool:
+    """Whether so many queries, which look at lists of so many rows, are for blocks: seldom do two look at one list."""
     if not 0 < nq <= FEW_QUERIES or nq * nprobe > max(FEW_QUERIES_A_LIST * nlist, nprobe):
+        return False
+    if nprobe * mean_size > MOST_ROWS / 2:
         return False
     return device.type == "cpu" and arithmetic.chosen(device) == "int8"
 
@@ -85,419 +68,6 @@ def suits(x: Tensor, lists: Lists, scanned: int, pairs: int, k: int, metric_type
         and metric_type in (METRIC_L2, METRIC_INNER_PRODUCT)
         and lists.stored.finite
     )
-
-
-class Encoded(NamedTuple):
-    """What is known of some queries.
-
-    Attributes
-    ----------
-    codes : Tensor, int8, shape (n, width)
-    steps : Tensor, float32, shape (n,)
-    lower : Tensor, float32, shape (n,)
-        A score is ``(computed - lower) * step of the block * step of the query + offset`` at least.
-    unused : int
-        The smallest computed score of rows that are not used, or hidden.
-    bases : Tensor, float32, shape (n,)
-        See `verify_kernels.score_bases`.
-    """
-
-    codes: Tensor
-    steps: Tensor
-    lower: Tensor
-    unused: int
-    bases: Tensor
-
-
-class Look(NamedTuple):
-    """The scores of all rows that some queries look at, block by block: nblock in all.
-
-    Attributes
-    ----------
-    chosen : Tensor, int64, shape (nblock,)
-        Which blocks these are, query by query.
-    owners : Tensor, int64, shape (nblock,), or None
-        The query of each, where there are several.
-    scores : Tensor, int32, shape (nblock * BLOCK_ROWS,)
-    minima : Tensor, int32, shape (nblock, parts)
-        Of the parts of each block.
-    scales, offsets : Tensor, float32, shape (nblock,)
-        A computed score stands for ``computed * scale + offset``.
-    """
-
-    chosen: Tensor
-    owners: Tensor | None
-    scores: Tensor
-    minima: Tensor
-    scales: Tensor
-    offsets: Tensor
-
-
-@scripted
-def _encode(
-    xq: Tensor, blocks: CodeBlocks, largest_norm: float, similarity: bool, largest_code: int = LARGEST
-) -> tuple[Encoded, bool]:
-    """Encode queries, (n, d); and whether all that is computed of them will be finite."""
-    x = xq if similarity else xq - blocks.shift
-    bases, finite = score_bases(x, blocks.shift, largest_norm, blocks.rounding, similarity)
-    codes, steps, norms, residuals = encoded(x, blocks.ratio, blocks.digits)
-    lower = residuals.mul_(blocks.largest_norm).add_(norms, alpha=blocks.largest_residual).div_(steps)
-    unused = int(codes.select(1, -1).amin()) * largest_code * blocks.digits
-    return Encoded(codes, steps, lower, unused, bases), finite
-
-
-@scripted
-def _part(queries: Encoded, begin: int, end: int) -> Encoded:
-    """Some of the queries."""
-    return Encoded(
-        queries.codes[begin:end],
-        queries.steps[begin:end],
-        queries.lower[begin:end],
-        queries.unused,
-        queries.bases[begin:end],
-    )
-
-
-@scripted
-def _integers(values: Tensor) -> list[int]:
-    numbers: list[int] = values.tolist()
-    return numbers
-
-
-@scripted
-def _multiply(
-    codes: Tensor,
-    chosen: Tensor,
-    counts: list[int],
-    blocks: CodeBlocks,
-    room: Tensor,
-    block_rows: int = BLOCK_ROWS,
-) -> Tensor:
-    """Compute the scores of queries, int8, (n, width), for the rows of so many blocks each: int32, (rows,).
-
-    The room, int8, (bytes,), is for one block or more.
-    """
-    scores = torch.empty([1, chosen.size(0) * block_rows], dtype=torch.int32)
-    step, begin = room.size(0) // blocks.codes.size(1), 0
-    in_blocks = room[: step * blocks.codes.size(1)].view(step, -1)
-    in_rows = in_blocks.view(-1, blocks.width)
-    for query in range(len(counts)):
-        behind = begin + counts[query]
-        code = codes[query : query + 1]
-        while begin < behind:
-            end = min(begin + step, behind)
-            torch.index_select(blocks.codes, 0, chosen.narrow(0, begin, end - begin), out=in_blocks[: end - begin])
-            rows = in_rows[: (end - begin) * block_rows]
-            torch._int_mm(code, rows.t(), out=scores.narrow(1, begin * block_rows, rows.size(0)))
-            begin = end
-    return scores[0]
-
-
-@scripted
-def _spread(values: Tensor, owners: Tensor | None) -> Tensor:
-    """Give each element what belongs to its query: (n, ...) -> (m, ...), or (1, ...) of one query."""
-    return values if owners is None else values.index_select(0, owners)
-
-
-@scripted
-def _by_query(values: Tensor, counts: list[int], fill: float) -> Tensor:
-    """Lay out what each query has so many of: (m,) -> (n, most of them)."""
-    if len(counts) == 1:
-        return values.unsqueeze(0)
-    return torch.nn.utils.rnn.pad_sequence(values.split(counts), True, fill)
-
-
-@scripted
-def _survivors(
-    look: Look,
-    limits: Tensor,
-    blocks: CodeBlocks,
-    unused: int,
-    block_bits: int = BLOCK_BITS,
-    largest: float = LARGEST_LIMIT,
-) -> tuple[Tensor, Tensor | None]:
-    """Find the stored rows whose score is within the limit of their block.
-
-    Parameters
-    ----------
-    look : Look
-    limits : Tensor, float32, shape (nblock,)
-        Overwritten.
-    blocks : CodeBlocks
-    unused : int
-        The smallest score of rows that are not used, or hidden.
-
-    Returns
-    -------
-    rows : Tensor, int64, shape (n,)
-        Stored rows, query by query.
-    queries : Tensor, int64, shape (n,), or None
-        The query of each, where there are several.
-    """
-    minima, chosen, owners = look.minima, look.chosen, look.owners
-    part_bits = 0
-    while (1 << part_bits) < minima.size(1):
-        part_bits += 1
-    row_bits = block_bits - part_bits
-    all_used = float(limits.amax()) < unused
-    bounds = limits.clamp_(-largest, largest).ceil_().to(torch.int32).unsqueeze(1)
-    hits = (minima <= bounds).view(-1).nonzero().view(-1)
-    of_hits = hits >> part_bits
-    near = look.scores.view(-1, 1 << row_bits).index_select(0, hits) <= bounds.index_select(0, of_hits)
-    found = near.view(-1).nonzero().view(-1)
-    begins = blocks.rows.index_select(0, chosen.index_select(0, of_hits))
-    if part_bits > 0:
-        begins += (hits & ((1 << part_bits) - 1)) << row_bits
-    hit = found >> row_bits
-    rows = begins.index_select(0, hit).add_(found & ((1 << row_bits) - 1))
-    queries = None if owners is None else owners.index_select(0, of_hits.index_select(0, hit))
-    if not all_used:
-        block = chosen.index_select(0, of_hits.index_select(0, hit))
-        used = rows - blocks.rows.index_select(0, block) < blocks.used.index_select(0, block)
-        used = used & ~torch.isin(rows, blocks.hidden_rows)
-        rows = rows[used]
-        queries = None if queries is None else queries[used]
-    return rows, queries
-
-
-@scripted
-def _with_hidden(
-    rows: Tensor, queries: Tensor | None, probes: Tensor, blocks: CodeBlocks
-) -> tuple[Tensor, Tensor | None]:
-    """Add the hidden rows of the probed lists, (n, nprobe), to rows that queries look at, query by query."""
-    hidden = blocks.hidden_rows.index_select(0, members_of(blocks.hidden_firsts, blocks.hidden_counts, probes.view(-1)))
-    if queries is None:
-        return torch.cat([rows, hidden]), None
-    counts = blocks.hidden_counts.index_select(0, probes.view(-1)).view_as(probes).sum(1)
-    of_hidden = torch.repeat_interleave(counts, output_size=hidden.size(0))
-    queries, order = torch.cat([queries, of_hidden]).sort(stable=True)
-    return torch.cat([rows, hidden]).index_select(0, order), queries
-
-
-@scripted
-def _without_those(
-    rows: Tensor, queries: Tensor | None, counts: list[int], most: int
-) -> tuple[Tensor, Tensor | None, list[int]]:
-    """Take out the rows of queries that have more than so many."""
-    if queries is None:
-        return rows[:0], None, [0]
-    few = torch.tensor(counts) <= most
-    kept = few.index_select(0, queries)
-    return rows[kept], queries[kept], [count if count <= most else 0 for count in counts]
-
-
-@scripted
-def _closest(
-    xq: Tensor,
-    rows: Tensor,
-    queries: Tensor | None,
-    counts: list[int],
-    vectors: Tensor,
-    ids: Tensor,
-    k: int,
-    similarity: bool,
-    missing: float = FLT_MAX,
-) -> tuple[Tensor, Tensor]:
-    """Return the k closest of the rows that each query has, so many of them: keys and rows, (n, k).
-
-    The keys are true distances, negated for a similarity; FLT_MAX and -1 where there are fewer.
-    """
-    x, q = vectors.index_select(0, rows), _spread(xq, queries)
-    each = x.mul_(q).sum(1).neg_() if similarity else x.sub_(q).square_().sum(1)
-    keys = _by_query(each, counts, missing)
-    rows = _by_query(rows, counts, -1.0)
-    fewer = k - keys.size(1)
-    if fewer > 0:
-        keys = torch.constant_pad_nd(keys, [0, fewer], missing)
-        rows = torch.constant_pad_nd(rows, [0, fewer], -1)
-    there = rows if len(counts) == 1 and fewer <= 0 else rows.clamp(min=0)
-    of_rows = ids.index_select(0, there.view(-1)).view_as(rows)
-    keys, columns = topk.sort_rows(keys, of_rows, k)
-    return keys, rows.gather(1, columns)
-
-
-@scripted
-def _look_at(
-    queries: Encoded,
-    probes: Tensor,
-    counts: list[int],
-    blocks: CodeBlocks,
-    k: int,
-    room: Tensor,
-    block_rows: int = BLOCK_ROWS,
-    minima_a_neighbour: int = MINIMA_A_NEIGHBOUR,
-    most_parts: int = MOST_PARTS,
-) -> Look:
-    """Compute the scores of all rows that some queries look at, in so many blocks each."""
-    n = len(counts)
-    chosen = members_of(blocks.firsts, blocks.counts, probes.view(-1))
-    owners: Tensor | None = None
-    if n > 1:
-        owners = torch.repeat_interleave(torch.tensor(counts), output_size=chosen.size(0))
-    scores = _multiply(queries.codes, chosen, counts, blocks, room)
-    parts = 1
-    while chosen.size(0) * parts < minima_a_neighbour * k * n and parts < most_parts:
-        parts *= 2
-    return Look(
-        chosen,
-        owners,
-        scores,
-        scores.view(-1, parts, block_rows // parts).amin(2),
-        blocks.steps.index_select(0, chosen).mul_(_spread(queries.steps, owners)),
-        blocks.offsets.index_select(0, chosen),
-    )
-
-
-@scripted
-def _guess(
-    look: Look, queries: Encoded, counts: list[int], k: int, doubt: float, infinite: float = float("inf")
-) -> Tensor:
-    """Guess the k-th smallest score of each query, which has so many blocks: float32, (n,), seldom too small."""
-    values = torch.add(look.minima, _spread(queries.lower, look.owners).unsqueeze(1), alpha=doubt)
-    values = values.mul_(look.scales.unsqueeze(1)).add_(look.offsets.unsqueeze(1)).view(-1)
-    parts = look.minima.size(1)
-    by_query = _by_query(values, [count * parts for count in counts], infinite)
-    if by_query.size(1) < k:
-        return torch.full([len(counts)], infinite)
-    return by_query.topk(k, dim=1, largest=False)[0].select(1, k - 1)
-
-
-@scripted
-def _of_group(
-    xq: Tensor,
-    queries: Encoded,
-    probes: Tensor,
-    counts: list[int],
-    blocks: CodeBlocks,
-    vectors: Tensor,
-    ids: Tensor,
-    k: int,
-    similarity: bool,
-    room: Tensor,
-    few_components: int = FEW_COMPONENTS,
-    survivors_a_neighbour: int = SURVIVORS_A_NEIGHBOUR,
-    largest_share: float = LARGEST_SHARE,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Search lists, which have so many blocks for each query: keys and rows, (n, k), and which queries are certain."""
-    n = xq.size(0)
-    look = _look_at(queries, probes, counts, blocks, k, room)
-    guess = _guess(look, queries, counts, k, blocks.doubt)
-    factor = score_factor(blocks.rounding, similarity)
-    most = max(few_components // xq.size(1), survivors_a_neighbour * k, int(largest_share * look.scores.size(0) / n))
-    keys, rows, certain = guess, look.chosen, guess
-    for _attempt in range(2):
-        limits = (
-            (_spread(guess, look.owners) - look.offsets).div_(look.scales).add_(_spread(queries.lower, look.owners))
-        )
-        rows, of_rows = _survivors(look, limits, blocks, queries.unused)
-        if blocks.hidden_rows.size(0) > 0:
-            rows, of_rows = _with_hidden(rows, of_rows, probes, blocks)
-        found = [rows.size(0)]
-        if of_rows is not None:
-            found = _integers(torch.bincount(of_rows, minlength=n))
-        given_up = max(found) > most
-        if given_up:
-            rows, of_rows, found = _without_those(rows, of_rows, found, most)
-        keys, rows = _closest(xq, rows, of_rows, found, vectors, ids, k, similarity)
-        kth = keys.select(1, k - 1)
-        bounds = torch.add(queries.bases, kth.neg() if similarity else kth, alpha=factor)
-        certain = bounds <= guess
-        if given_up:
-            certain = certain & (torch.tensor(found) > 0)
-        if given_up or bool(certain.all()):
-            break
-        guess = torch.maximum(guess, bounds)
-    return keys, rows, certain
-
-
-@scripted
-def _of_some(
-    xq: Tensor,
-    probes: Tensor,
-    blocks: CodeBlocks,
-    vectors: Tensor,
-    ids: Tensor,
-    largest_norm: float,
-    k: int,
-    similarity: bool,
-    room: Tensor,
-    group: int = GROUP,
-    most_blocks: int = MOST_ROWS // BLOCK_ROWS,
-    missing: float = FLT_MAX,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Search lists for some queries: see `_of_group`, with distances in the place of keys."""
-    n = xq.size(0)
-    encoded, finite = _encode(xq, blocks, largest_norm, similarity)
-    if not finite:
-        return torch.empty([n, k]), torch.empty([n, k], dtype=torch.int64), torch.zeros([n], dtype=torch.bool)
-    of_all = blocks.counts.index_select(0, probes.view(-1))
-    all_counts = [int(of_all.sum())] if n == 1 else _integers(of_all.view_as(probes).sum(1))
-    keys: list[Tensor] = []
-    rows: list[Tensor] = []
-    certain: list[Tensor] = []
-    begin = 0
-    while begin < n:
-        end, nblock = begin + 1, all_counts[begin]
-        while end < min(begin + group, n) and nblock + all_counts[end] <= most_blocks:
-            nblock += all_counts[end]
-            end += 1
-        if nblock > 0 and nblock <= most_blocks:
-            if end - begin == n:
-                found = _of_group(xq, encoded, probes, all_counts, blocks, vectors, ids, k, similarity, room)
-            else:
-                found = _of_group(
-                    xq[begin:end],
-                    _part(encoded, begin, end),
-                    probes[begin:end],
-                    all_counts[begin:end],
-                    blocks,
-                    vectors,
-                    ids,
-                    k,
-                    similarity,
-                    room,
-                )
-        else:
-            nothing = torch.full([end - begin, k], missing), torch.full([end - begin, k], -1)
-            found = nothing[0], nothing[1], torch.full([end - begin], nblock == 0)
-        keys.append(found[0].neg() if similarity else found[0])
-        rows.append(found[1])
-        certain.append(found[2])
-        begin = end
-    if len(keys) == 1:
-        return keys[0], rows[0], certain[0]
-    return torch.cat(keys), torch.cat(rows), torch.cat(certain)
-
-
-@scripted
-def _probed(
-    xq: Tensor,
-    centroids: SmallSet,
-    nprobe: int,
-    factor: float,
-    sizes: Tensor,
-    blocks: CodeBlocks,
-    vectors: Tensor,
-    ids: Tensor,
-    largest_norm: float,
-    k: int,
-    similarity: bool,
-    room: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, bool, int, int]:
-    """Choose the lists of some queries and search them: see `_of_some`.
-
-    Behind what that returns come whether all are certain, how many of the lists that the certain ones look at have
-    rows, and how many rows these have.
-    """
-    probes, known = closest_of_few(xq, centroids, nprobe, factor)
-    probes = probes.contiguous()
-    rows = sizes.index_select(0, probes.view(-1))
-    found, places, certain = _of_some(xq, probes, blocks, vectors, ids, largest_norm, k, similarity, room)
-    certain = certain & known
-    all_certain = bool(certain.all())
-    if not all_certain:
-        rows = rows.view_as(probes)[certain]
-    return found, places, certain, all_certain, int(rows.count_nonzero()), int(rows.sum())
 
 
 def search(
@@ -527,7 +97,7 @@ def search(
     """
     what = blocks, lists.stored.vectors, lists.ids, lists.stored.largest_norm, k, metric_type == METRIC_INNER_PRODUCT
     probes = probes.masked_fill(probes < 0, blocks.counts.shape[0] - 1)
-    found = _over_queries(lambda queries: _of_some(xq[queries], probes[queries], *what, _room(blocks)), xq.shape[0])
+    found = _over_queries(lambda queries: search_lists(xq[queries], probes[queries], *what, _room(blocks)), xq.shape[0])
     distances, positions, certain = (_together(each) for each in zip(*found, strict=True))
     return distances, positions, None if bool(certain.all()) else ~certain
 
@@ -555,7 +125,10 @@ def probe_and_search(
     what = blocks, lists.stored.vectors, lists.ids, lists.stored.largest_norm, k, metric_type == METRIC_INNER_PRODUCT
     factor = margin_factor(xq.shape[1])
     found = _over_queries(
-        lambda queries: _probed(xq[queries], centroids, nprobe, factor, lists.sizes, *what, _room(blocks)), xq.shape[0]
+        lambda queries: probe_and_search_lists(
+            xq[queries], centroids, nprobe, factor, lists.sizes, *what, _room(blocks)
+        ),
+        xq.shape[0],
     )
     distances, positions, certain, all_certain, nlist, ndis = zip(*found, strict=True)
     left = None if all(all_certain) else ~torch.cat(certain)

@@ -34,7 +34,7 @@ class ScreenBlocks(ScreenCopies[CodeBlocks]):
         self._codes: GrowingTensor | None = None
         self._steps, self._offsets = (GrowingTensor((), torch.float32, cpu) for _ in range(2))
         self._rows, self._used = (GrowingTensor((), torch.int64, cpu) for _ in range(2))
-        self._largest_norm, self._largest_residual = 0.0, 0.0
+        self._norm_in_steps, self._residual_in_steps = 0.0, 0.0
         self._firsts = torch.empty(0, dtype=torch.int64)
         self._rooms = torch.empty(0, dtype=torch.int64)
         self._hidden: dict[int, Tensor] = {}
@@ -89,8 +89,8 @@ class ScreenBlocks(ScreenCopies[CodeBlocks]):
         errors = Errors.of(frame, tiles)
         self._steps.room[blocks] = errors.steps.repeat_interleave(blocks_of_tiles)
         self._offsets.room[blocks] = errors.offsets.repeat_interleave(blocks_of_tiles)
-        self._largest_norm = max(self._largest_norm, float((errors.norms / errors.steps).max()))
-        self._largest_residual = max(self._largest_residual, float((errors.residuals / errors.steps).max()))
+        self._norm_in_steps = max(self._norm_in_steps, float((errors.norms / errors.steps).max()))
+        self._residual_in_steps = max(self._residual_in_steps, float((errors.residuals / errors.steps).max()))
 
     def _make_room(self, frame: Frame, list_nos: Tensor, counts: Tensor) -> None:
         """Give each of some lists room for its blocks."""
@@ -132,8 +132,8 @@ class ScreenBlocks(ScreenCopies[CodeBlocks]):
             hidden_counts.cumsum(0) - hidden_counts,
             hidden_counts,
             frame.shift,
-            self._largest_norm,
-            self._largest_residual,
+            self._norm_in_steps,
+            self._residual_in_steps,
             doubt_of(frame),
             frame.d + digits_of(frame),
             digits_of(frame),
