@@ -124,17 +124,18 @@ def _multiply(
     scores = torch.empty([1, chosen.size(0) * block_rows], dtype=torch.int32)
     step, begin = room.size(0) // blocks.codes.size(1), 0
     in_blocks = room[: step * blocks.codes.size(1)].view(step, -1)
-    in_rows = in_blocks.view(-1, blocks.width)
+    factor = in_blocks.view(-1, blocks.width).t()
     for query in range(len(counts)):
         behind = begin + counts[query]
-        code = codes[query : query + 1]
+        code = codes.narrow(0, query, 1)
         while begin < behind:
-            end = min(begin + step, behind)
-            torch.index_select(blocks.codes, 0, chosen.narrow(0, begin, end - begin), out=in_blocks[: end - begin])
-            rows = in_rows[: (end - begin) * block_rows]
-            torch._int_mm(code, rows.t(), out=scores.narrow(1, begin * block_rows, rows.size(0)))
-            begin = end
-    return scores[0]
+            n = min(step, behind - begin)
+            copied = in_blocks if n == step else in_blocks.narrow(0, 0, n)
+            rows = factor if n == step else factor.narrow(1, 0, n * block_rows)
+            torch.index_select(blocks.codes, 0, chosen.narrow(0, begin, n), out=copied)
+            torch._int_mm(code, rows, out=scores.narrow(1, begin * block_rows, n * block_rows))
+            begin += n
+    return scores.view(-1)
 
 
 @scripted
@@ -186,7 +187,7 @@ def _survivors(
     all_used = float(limits.amax()) < unused
     bounds = limits.clamp_(-largest, largest).ceil_().to(torch.int32).unsqueeze(1)
     hits = (minima <= bounds).view(-1).nonzero().view(-1)
-    of_hits = hits >> part_bits
+    of_hits = hits >> part_bits if part_bits > 0 else hits
     near = look.scores.view(-1, 1 << row_bits).index_select(0, hits) <= bounds.index_select(0, of_hits)
     found = near.view(-1).nonzero().view(-1)
     begins = blocks.rows.index_select(0, chosen.index_select(0, of_hits))
@@ -209,11 +210,12 @@ def _with_hidden(
     rows: Tensor, queries: Tensor | None, probes: Tensor, blocks: CodeBlocks
 ) -> tuple[Tensor, Tensor | None]:
     """Add the hidden rows of the probed lists, (n, nprobe), to rows that queries look at, query by query."""
-    hidden = blocks.hidden_rows.index_select(0, members_of(blocks.hidden_firsts, blocks.hidden_counts, probes.view(-1)))
+    counts = blocks.hidden_counts.index_select(0, probes.view(-1))
+    firsts = blocks.hidden_firsts.index_select(0, probes.view(-1))
+    hidden = blocks.hidden_rows.index_select(0, members_of(firsts, counts, int(counts.sum())))
     if queries is None:
         return torch.cat([rows, hidden]), None
-    counts = blocks.hidden_counts.index_select(0, probes.view(-1)).view_as(probes).sum(1)
-    of_hidden = torch.repeat_interleave(counts, output_size=hidden.size(0))
+    of_hidden = torch.repeat_interleave(counts.view_as(probes).sum(1), output_size=hidden.size(0))
     queries, order = torch.cat([queries, of_hidden]).sort(stable=True)
     return torch.cat([rows, hidden]).index_select(0, order), queries
 
@@ -264,6 +266,7 @@ def _closest(
 def _look_at(
     queries: Encoded,
     probes: Tensor,
+    of_lists: Tensor,
     counts: list[int],
     blocks: CodeBlocks,
     k: int,
@@ -272,9 +275,9 @@ def _look_at(
     minima_a_neighbour: int = MINIMA_A_NEIGHBOUR,
     most_parts: int = MOST_PARTS,
 ) -> Look:
-    """Compute the scores of all rows that some queries look at, in so many blocks each."""
+    """Compute the scores of all rows that some queries look at: see `_of_group`."""
     n = len(counts)
-    chosen = members_of(blocks.firsts, blocks.counts, probes.view(-1))
+    chosen = members_of(blocks.firsts.index_select(0, probes.view(-1)), of_lists.view(-1), sum(counts))
     owners: Tensor | None = None
     if n > 1:
         owners = torch.repeat_interleave(torch.tensor(counts), output_size=chosen.size(0))
@@ -311,6 +314,7 @@ def _of_group(
     xq: Tensor,
     queries: Encoded,
     probes: Tensor,
+    of_lists: Tensor,
     counts: list[int],
     blocks: CodeBlocks,
     vectors: Tensor,
@@ -322,9 +326,12 @@ def _of_group(
     survivors_a_neighbour: int = SURVIVORS_A_NEIGHBOUR,
     largest_share: float = LARGEST_SHARE,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Search lists, which have so many blocks for each query: keys and rows, (n, k), and which queries are certain."""
+    """Search lists for a group of queries: keys and rows, (n, k), and which queries are certain: bool, (n,).
+
+    The probed lists, (n, nprobe), have `of_lists` blocks, and those of each query `counts`.
+    """
     n = xq.size(0)
-    look = _look_at(queries, probes, counts, blocks, k, room)
+    look = _look_at(queries, probes, of_lists, counts, blocks, k, room)
     guess = _guess(look, queries, counts, k, blocks.doubt)
     factor = score_factor(blocks.rounding, similarity)
     most = max(few_components // xq.size(1), survivors_a_neighbour * k, int(largest_share * look.scores.size(0) / n))
@@ -373,8 +380,8 @@ def search_lists(
     queries, finite = _encode(xq, blocks, largest_norm, similarity)
     if not finite:
         return torch.empty([n, k]), torch.empty([n, k], dtype=torch.int64), torch.zeros([n], dtype=torch.bool)
-    of_all = blocks.counts.index_select(0, probes.view(-1))
-    all_counts = [int(of_all.sum())] if n == 1 else _integers(of_all.view_as(probes).sum(1))
+    of_lists = blocks.counts.index_select(0, probes.view(-1)).view_as(probes)
+    all_counts = [int(of_lists.sum())] if n == 1 else _integers(of_lists.sum(1))
     keys: list[Tensor] = []
     rows: list[Tensor] = []
     certain: list[Tensor] = []
@@ -386,12 +393,13 @@ def search_lists(
             end += 1
         if nblock > 0 and nblock <= most_blocks:
             if end - begin == n:
-                found = _of_group(xq, queries, probes, all_counts, blocks, vectors, ids, k, similarity, room)
+                found = _of_group(xq, queries, probes, of_lists, all_counts, blocks, vectors, ids, k, similarity, room)
             else:
                 found = _of_group(
                     xq[begin:end],
                     _part(queries, begin, end),
                     probes[begin:end],
+                    of_lists[begin:end],
                     all_counts[begin:end],
                     blocks,
                     vectors,

@@ -79,10 +79,7 @@ BlocksFor = Callable[[Tensor, Tensor, Tensor | None], CodeBlocks | None]
 
 
 @scripted
-def members_of(firsts: Tensor, counts: Tensor, list_nos: Tensor) -> Tensor:
-    """Concatenate ``range(first, first + count)`` of some lists: see `lists.ranges`."""
-    lengths = counts.index_select(0, list_nos)
-    ends = lengths.cumsum(0)
-    begins = firsts.index_select(0, list_nos).sub_(ends).add_(lengths)
-    total = int(ends[-1]) if ends.size(0) > 0 else 0
-    return torch.arange(total).add_(torch.repeat_interleave(begins, lengths, output_size=total))
+def members_of(firsts: Tensor, counts: Tensor, total: int) -> Tensor:
+    """Concatenate ``range(first, first + count)``, `total` numbers in all: see `lists.ranges`."""
+    begins = firsts + counts - counts.cumsum(0)
+    return torch.arange(total).add_(torch.repeat_interleave(begins, counts, output_size=total))

@@ -111,8 +111,10 @@ def closest_by_score(
     width = min(k + slack, small.n)
     best, columns = scores.topk(width, dim=1, largest=False)
     certain = best.select(1, k) - best.select(1, k - 1) > margin
+    if bool(certain.all()):
+        return columns.narrow(1, 0, k), certain
     again = certain.logical_not().nonzero().view(-1)
-    if again.size(0) == 0 or again.size(0) * width * xq.size(1) > most_compared:
+    if again.size(0) * width * xq.size(1) > most_compared:
         return columns.narrow(1, 0, k), certain
     # where the k-th is not certain, true distances tell which of the next ones are closer
     some = columns.index_select(0, again).clamp_(max=small.n - 1).sort(1)[0]  # of a NaN, unused rows may be the best
