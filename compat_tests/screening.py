@@ -46,10 +46,8 @@ def reference(xb, xq, k, metric_type):
 
 
 def few_queries_by_blocks(monkeypatch, few):
-    """Have searches of up to so many queries go by blocks, however small the data are."""
-    monkeypatch.setattr(ivf_blocks, "FEW_QUERIES", few)
-    monkeypatch.setattr(ivf_blocks, "FEW_QUERIES_A_LIST", 1 << 20)
-    monkeypatch.setattr(ivf_blocks, "FEWEST_ROWS_A_NEIGHBOUR", 0)
+    """Have searches of up to so many queries a list go by blocks, however small the data are."""
+    monkeypatch.setattr(ivf_blocks, "FEW_QUERIES_A_LIST", few)
     monkeypatch.setattr(ivf_blocks, "SMALLEST_SHARE_USED", 0.0)
     monkeypatch.setattr(ivf_blocks, "FEWEST_COMPONENTS", 1)
     monkeypatch.setattr(screen_copies, "SCANS_WORTH_A_COPY", 0)

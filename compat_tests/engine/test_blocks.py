@@ -101,6 +101,19 @@ def test_all_shapes(nq, nb, d, nlist, share, k, metric_type, seed):
 
 
 @pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("k", [1, 20, 150])
+def test_many_queries_of_few_lists_each(metric_type, k, monkeypatch):
+    monkeypatch.undo()  # with the settings of every day
+    xb, xq = normal(6000, 24), normal(700, 24, seed=1)
+    index = index_of(xb, metric_type, nlist=150, nprobe=1)
+    with arithmetic.pinned("int8"):
+        assert_exact(index, xq, k)
+        assert_exact(index, xq[:500].astype(np.float64)[::-1], k)
+    quick = index.search(xq[:80], k)
+    np.testing.assert_array_equal(index.search(xq[:81], k)[1][:80], quick[1])
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
 @pytest.mark.parametrize("doubt", [-0.5, -3.0, -1e6])
 def test_guesses_that_are_too_small_are_replaced(metric_type, doubt, monkeypatch, left):
     monkeypatch.setattr(screen_blocks, "doubt_of", lambda frame: doubt)
@@ -144,7 +157,7 @@ def _plain(name, **constants):
 
 def test_more_rows_than_are_kept_at_once(monkeypatch, left):
     for name in ("search_lists", "probe_and_search_lists"):
-        monkeypatch.setattr(ivf_blocks, name, _plain(name, most_blocks=20))
+        monkeypatch.setattr(ivf_blocks, name, _plain(name, most_blocks=20, blocks_of_group=20))
     index = index_of(np.concatenate([normal(900, 24), np.full((2000, 24), 9.0, dtype=np.float32)]), nprobe=7)
     assert_exact(index, normal(20, 24, seed=1), 5)
     assert all(map(all, left))  # each query alone looks at more

@@ -37,6 +37,9 @@ PAIRS_A_SEARCH = 1 << 17
 #: pause, when lists come from memory, 2,048 queries on 512 lists took 93 ms so, and 137 with queries of their own.
 GROUP_OF_A_WORKER = 256
 
+#: Scans of few queries, but of a single one, count so many times in the decision to make blocks.
+SCANS_THAT_COUNT = 4
+
 #: The path of few queries whose lists are screened by blocks.
 FEW_QUERIES_PATH = ivf_scan.Path("matrix", "lists of few queries are screened in int8")
 
@@ -143,7 +146,9 @@ class _IVFSearch(Index, IndexIVFInterface):
         """Search, and return where in the storage of the lists the results stand instead of their ids."""
         self._require_trained()
         settings = self._settings(params)
-        found = self._search_few(x, k, settings) if self._takes_few_queries(x.shape[0], settings) else None
+        found = None
+        if x.shape[0] <= ivf_blocks.FEW_QUERIES and self._takes_few_queries(x.shape[0], settings):
+            found = self._search_few(x, k, settings)
         return self._search_probed(x, k, settings) if found is None else found
 
     def _search_probed(
@@ -169,10 +174,10 @@ class _IVFSearch(Index, IndexIVFInterface):
             return None
         lists = self._lists(storage)
         pairs = x.shape[0] * settings.nprobe
-        if not ivf_blocks.suits(x, lists, pairs * self.ntotal // self.nlist, pairs, k, self.metric_type):
+        if not ivf_blocks.suits(lists, pairs * self.ntotal // self.nlist, pairs, self.metric_type):
             return None
         assert lists.blocks_for is not None
-        blocks = lists.blocks_for(lists.begins, lists.sizes, None)
+        blocks = lists.blocks_for(lists.begins, lists.sizes, None, 1)
         if blocks is None:
             return None
         if self.last_path is not FEW_QUERIES_PATH:
@@ -225,9 +230,10 @@ class _IVFSearch(Index, IndexIVFInterface):
         rows, nprobed, scanned = ivf_scan.rows_of_probes(probes, lists.sizes)
         self._count(len(x), nprobed, scanned)
         blocks = None
-        if ivf_blocks.suits(x, lists, scanned, probes.numel(), k, self.metric_type):
+        if ivf_blocks.suits(lists, scanned, probes.numel(), self.metric_type):
             assert lists.blocks_for is not None
-            blocks = lists.blocks_for(lists.begins, lists.sizes, probes.reshape(-1))
+            # without blocks each of several queries costs more than copying a list
+            blocks = lists.blocks_for(lists.begins, lists.sizes, probes.reshape(-1), min(len(x), SCANS_THAT_COUNT))
         if blocks is None:
             return self._scan_loaded(x, probes, k, settings, path, storage, rows)
         self.last_path = FEW_QUERIES_PATH

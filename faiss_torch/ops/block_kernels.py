@@ -14,15 +14,16 @@ from .scripted import scripted
 from .tile_kernels import LARGEST_LIMIT
 from .verify_kernels import score_bases, score_factor
 
-#: Queries that are looked through at once.
-GROUP = 8
+#: Queries that are looked through at once, at most, and as long as they look at no more rows than this together.
+GROUP = 64
+ROWS_OF_A_GROUP = 1 << 17
 
-#: Rows that the queries of a group look at together, at most: their scores are kept.
+#: Rows that one query looks at, at most: their scores are kept.
 MOST_ROWS = 1 << 22
 
-#: A query with more survivors is given up: components of them that are allowed in any case, survivors for each of the k
-#: wanted, their share of the rows looked at.
-FEW_COMPONENTS = 1 << 19
+#: A query with more survivors is given up: components of them that are allowed in any case to a group, survivors for
+#: each of the k wanted, their share of the rows looked at.
+FEW_COMPONENTS = 1 << 22
 SURVIVORS_A_NEIGHBOUR = 24
 LARGEST_SHARE = 1 / 16
 
@@ -334,7 +335,9 @@ def _of_group(
     look = _look_at(queries, probes, of_lists, counts, blocks, k, room)
     guess = _guess(look, queries, counts, k, blocks.doubt)
     factor = score_factor(blocks.rounding, similarity)
-    most = max(few_components // xq.size(1), survivors_a_neighbour * k, int(largest_share * look.scores.size(0) / n))
+    most = max(
+        few_components // (n * xq.size(1)), survivors_a_neighbour * k, int(largest_share * look.scores.size(0) / n)
+    )
     keys, rows, certain = guess, look.chosen, guess
     for _attempt in range(2):
         limits = (_spread(guess, look.owners) - look.offsets).div_(look.scales)
@@ -372,6 +375,7 @@ def search_lists(
     similarity: bool,
     room: Tensor,
     group: int = GROUP,
+    blocks_of_group: int = ROWS_OF_A_GROUP // BLOCK_ROWS,
     most_blocks: int = MOST_ROWS // BLOCK_ROWS,
     missing: float = FLT_MAX,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -388,7 +392,7 @@ def search_lists(
     begin = 0
     while begin < n:
         end, nblock = begin + 1, all_counts[begin]
-        while end < min(begin + group, n) and nblock + all_counts[end] <= most_blocks:
+        while end < min(begin + group, n) and nblock + all_counts[end] <= blocks_of_group:
             nblock += all_counts[end]
             end += 1
         if nblock > 0 and nblock <= most_blocks:

@@ -74,8 +74,8 @@ class CodeBlocks(NamedTuple):
 
 #: Gives the blocks of all lists that a search is to scan, or None where making them does not pay yet. It takes where
 #: the lists begin and their sizes, int64, (nlist,), and the lists that are to be scanned, int64, (n,), each as often as
-#: it stands there, -1 for none; or None for the blocks of all lists, if all are made.
-BlocksFor = Callable[[Tensor, Tensor, Tensor | None], CodeBlocks | None]
+#: it stands there, -1 for none; or None for the blocks of all lists, if all are made; and how often these scans count.
+BlocksFor = Callable[[Tensor, Tensor, Tensor | None, int], CodeBlocks | None]
 
 
 @scripted

@@ -25,46 +25,43 @@ from .tile_screen import FEWEST_COMPONENTS, MOST_COMPONENTS
 
 Found = TypeVar("Found")
 
-#: So many queries, with so many for each list on average, are searched query by query.
-FEW_QUERIES = 80
-FEW_QUERIES_A_LIST = 6
+#: So many queries for each list, on average, are few. With 512 lists of 512 rows and 32 probes that is 80 queries.
+FEW_QUERIES_A_LIST = 5
 
-#: Another worker is woken for so many queries.
-QUERIES_A_WORKER = 2
+#: Up to so many queries choose their lists in the same scripted function that searches these.
+FEW_QUERIES = 80
+
+#: Another worker is woken for so many queries, and no more than so many are searched in one call of a function.
+QUERIES_A_WORKER, QUERIES_A_CALL = 2, 4096
 
 #: Bytes of codes that are copied to one place at a time.
 GATHERED_BYTES = 1 << 19
 
-#: Fewer rows than this for each of the k wanted are not worth a screen, nor is a share of used rows below this.
-FEWEST_ROWS_A_NEIGHBOUR = 32
+#: The share of used rows in blocks below which a screen by them is not worth while.
 SMALLEST_SHARE_USED = 0.25
 
 
 def are_few(nq: int, nprobe: int, nlist: int, mean_size: float, device: torch.device) -> bool:
-    """Whether so many queries, which look at lists of so many rows, are for blocks: seldom do two look at one list."""
-    if not 0 < nq <= FEW_QUERIES or nq * nprobe > max(FEW_QUERIES_A_LIST * nlist, nprobe):
-        return False
-    if nprobe * mean_size > MOST_ROWS / 2:
+    """Whether so many queries, which look at lists of so many rows, are for blocks: few of them look at one list."""
+    if nq == 0 or nq * nprobe > FEW_QUERIES_A_LIST * nlist or nprobe * mean_size > MOST_ROWS / 2:
         return False
     return device.type == "cpu" and arithmetic.chosen(device) == "int8"
 
 
-def suits(x: Tensor, lists: Lists, scanned: int, pairs: int, k: int, metric_type: int) -> bool:
+def suits(lists: Lists, scanned: int, pairs: int, metric_type: int) -> bool:
     """Whether a search of few queries is to be screened by blocks.
 
     Parameters
     ----------
-    x : Tensor, float32, shape (nq, d)
     lists : Lists
     scanned, pairs : int
         The rows of all probed lists together, and the probes.
-    k, metric_type : int
+    metric_type : int
     """
-    nq, d = x.shape
     return (
         lists.blocks_for is not None
-        and scanned >= max(FEWEST_ROWS_A_NEIGHBOUR * k * nq, SMALLEST_SHARE_USED * BLOCK_ROWS * pairs)
-        and FEWEST_COMPONENTS <= d <= MOST_COMPONENTS
+        and scanned >= SMALLEST_SHARE_USED * BLOCK_ROWS * pairs
+        and FEWEST_COMPONENTS <= lists.stored.vectors.shape[1] <= MOST_COMPONENTS
         and metric_type in (METRIC_L2, METRIC_INNER_PRODUCT)
         and lists.stored.finite
     )
@@ -149,7 +146,7 @@ def _over_queries(task: Callable[[slice], Found], nq: int) -> list[Found]:
             return task(queries)
 
     threads = omp_get_max_threads()
-    step = max(QUERIES_A_WORKER, -(-nq // threads))
+    step = min(max(QUERIES_A_WORKER, -(-nq // threads)), QUERIES_A_CALL)
     if step >= nq:
         return [in_inference_mode(slice(0, nq))]
     return workers.map_over_workers(in_inference_mode, chunks.slices(nq, step), threads)

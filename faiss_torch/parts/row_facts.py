@@ -131,12 +131,12 @@ class RowFacts:
         if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
             return None
 
-        def for_search(begins: Tensor, sizes: Tensor, list_nos: Tensor | None) -> CodeBlocks | None:
+        def for_search(begins: Tensor, sizes: Tensor, list_nos: Tensor | None, times: int) -> CodeBlocks | None:
             blocks = self.copies.get("blocks")
             if blocks is None:
                 blocks = self.copies.setdefault("blocks", ScreenBlocks(self.metric_type))
             if list_nos is None:
                 return blocks.of_all(begins, sizes)
-            return blocks.for_search(self.stored(vectors), begins, sizes, list_nos)
+            return blocks.for_search(self.stored(vectors), begins, sizes, list_nos, times)
 
         return for_search

@@ -83,9 +83,7 @@ class ScreenCopies(ABC, Generic[Copies]):
         if len(some):
             self._changed.append(_blocks(some).unique())
 
-    def for_search(
-        self, stored: Stored, begins: Tensor, sizes: Tensor, list_nos: Tensor, times: int = 1
-    ) -> Copies | None:
+    def for_search(self, stored: Stored, begins: Tensor, sizes: Tensor, list_nos: Tensor, times: int) -> Copies | None:
         """Return the copies of all lists that are to be scanned, or None where making them does not pay yet.
 
         Parameters
