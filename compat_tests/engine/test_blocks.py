@@ -127,6 +127,15 @@ def test_guesses_that_are_far_too_large_cost_time_alone(metric_type, monkeypatch
     assert_exact(index_of(normal(900, 24), metric_type), normal(20, 24, seed=1), 5)
 
 
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_lists_of_several_tiles(metric_type, monkeypatch, left):
+    monkeypatch.setattr(screen_blocks.ScreenBlocks, "TILE_ROWS", 64)
+    xb = normal(1500, 24) * np.geomspace(0.5, 2, 1500, dtype=np.float32)[:, None]  # each tile has a step of its own
+    for queries in (normal(1, 24, seed=1), normal(20, 24, seed=2)):
+        assert_exact(index_of(xb, metric_type), queries, 9)
+    assert not any(map(any, left))
+
+
 @pytest.mark.parametrize("group", [1, 3, 8])
 def test_queries_with_too_many_survivors_are_left(group, monkeypatch, left):
     # a scripted function has its constants from when it was compiled

@@ -22,7 +22,7 @@ from faiss_torch.ops.tile_kernels import where_true
 from faiss_torch.ops.tile_scan import Scan
 from faiss_torch.ops.tile_screen import ARITHMETICS, Screen, TileSet
 from faiss_torch.ops.tiles import largest_scores, make_frame
-from faiss_torch.parts import screen_tiles
+from faiss_torch.parts.screen_tiles import ScreenTiles
 
 
 def scores_of(name, frame, x, xq):
@@ -129,7 +129,7 @@ class ManyTiles:
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS", 1)
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS_A_NEIGHBOUR", 0)
         monkeypatch.setattr(flat_tiles, "RUN", 96)
-        monkeypatch.setattr(screen_tiles, "TILE_ROWS", 64)
+        monkeypatch.setattr(ScreenTiles, "TILE_ROWS", 64)
         monkeypatch.setattr(tile_scan, "BATCH_SCORES", 1 << 12)
         monkeypatch.setattr(tile_scan, "CACHE_SCORES", 1 << 10)
         if way == "looked at twice":

@@ -257,7 +257,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         """As `_scan`, of lists in memory; `all_rows` says how many rows count, where that is known already."""
         lists = self._lists_to_scan(storage, probes, settings)
         if all_rows is not None or settings.max_codes or path.name == "matrix" == self.search_mode:
-            lists = lists.without_screens()  # which are scanned whole, and not query by query in float32
+            lists = lists.without_screens()  # which look at whole lists
         distances, positions = x.new_empty(len(x), k), probes.new_empty(len(x), k)
         if not bool(lists.sizes.any()):  # there is no storage to read
             if all_rows is None:

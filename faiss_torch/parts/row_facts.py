@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -112,31 +113,35 @@ class RowFacts:
         vectors : Tensor, float32, float16 or bfloat16, shape (capacity, d)
             Who stores them in less than float32 wants less memory, and not copies beside them.
         """
-        if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
+        if not _may_be_copied(vectors):
             return None
 
         def for_search(
             begins: Tensor, sizes: Tensor, list_nos: Tensor, times: int, arithmetic: str
         ) -> ListTiles | None:
-            tiles = self.copies.get(arithmetic)
-            if tiles is None:
-                # another thread may do the same
-                tiles = self.copies.setdefault(arithmetic, ScreenTiles(self.metric_type, arithmetic))
+            tiles = self._copies_of(arithmetic, lambda: ScreenTiles(self.metric_type, arithmetic))
             return tiles.for_search(self.stored(vectors), begins, sizes, list_nos, times)
 
         return for_search
 
     def blocks_for(self, vectors: Tensor) -> BlocksFor | None:
         """Return what gives a search blocks of the rows: as `tiles_for`."""
-        if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
+        if not _may_be_copied(vectors):
             return None
 
         def for_search(begins: Tensor, sizes: Tensor, list_nos: Tensor | None, times: int) -> CodeBlocks | None:
-            blocks = self.copies.get("blocks")
-            if blocks is None:
-                blocks = self.copies.setdefault("blocks", ScreenBlocks(self.metric_type))
+            blocks = self._copies_of("blocks", lambda: ScreenBlocks(self.metric_type))
             if list_nos is None:
                 return blocks.of_all(begins, sizes)
             return blocks.for_search(self.stored(vectors), begins, sizes, list_nos, times)
 
         return for_search
+
+    def _copies_of(self, name: str, make: Callable[[], ScreenCopies[Any]]) -> ScreenCopies[Any]:
+        copies = self.copies.get(name)
+        # another thread may do the same
+        return self.copies.setdefault(name, make()) if copies is None else copies
+
+
+def _may_be_copied(vectors: Tensor) -> bool:
+    return vectors.device.type == "cpu" and vectors.dtype == torch.float32

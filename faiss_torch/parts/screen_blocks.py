@@ -14,7 +14,7 @@ from ..ops.tile_screen import Errors, doubt_of
 from ..ops.tiles import Frame, Tile
 from ..threads import omp_get_max_threads
 from .growing import GrowingTensor
-from .screen_copies import TILE_ROWS, ScreenCopies
+from .screen_copies import ScreenCopies
 
 
 class ScreenBlocks(ScreenCopies[CodeBlocks]):
@@ -62,8 +62,7 @@ class ScreenBlocks(ScreenCopies[CodeBlocks]):
             list_no, block = int(list_nos[place]), int(firsts[place])
             begin, end = int(begins[list_no]), int(begins[list_no] + sizes[list_no])
             tiles = []
-            for first in range(begin, end, TILE_ROWS):
-                tile = make_tile(frame, stored.part(first, min(first + TILE_ROWS, end)))
+            for first, tile in self._tiles_of(make_tile, frame, stored, begin, end):
                 behind = block + tile.codes.shape[1] // BLOCK_ROWS
                 codes.room[block:behind].view(-1, len(tile.codes)).copy_(tile.codes.T)
                 hidden = None if tile.always is None else tile.always + first

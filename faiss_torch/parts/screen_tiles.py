@@ -10,7 +10,7 @@ from ..ops.screen import Stored
 from ..ops.tile_screen import ARITHMETICS, ListTiles, TileSet
 from ..ops.tiles import Frame, Tile
 from ..threads import omp_get_max_threads
-from .screen_copies import TILE_ROWS, ScreenCopies
+from .screen_copies import ScreenCopies
 
 
 class ScreenTiles(ScreenCopies[ListTiles]):
@@ -36,10 +36,7 @@ class ScreenTiles(ScreenCopies[ListTiles]):
 
         def copy(list_no: int) -> None:
             begin, end = int(begins[list_no]), int(begins[list_no] + sizes[list_no])
-            self._tiles[list_no] = [
-                make_tile(frame, stored.part(first, min(first + TILE_ROWS, end)))
-                for first in range(begin, end, TILE_ROWS)
-            ]
+            self._tiles[list_no] = [tile for _, tile in self._tiles_of(make_tile, frame, stored, begin, end)]
 
         workers.map_over_workers(copy, list_nos.tolist(), omp_get_max_threads())
 
@@ -47,8 +44,8 @@ class ScreenTiles(ScreenCopies[ListTiles]):
         tiles = [of_list if is_made else [] for of_list, is_made in zip(self._tiles, made.tolist(), strict=True)]
         counts = torch.tensor([len(of_list) for of_list in tiles])
         firsts = counts.cumsum(0) - counts
-        offsets = (torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)) * TILE_ROWS
-        rows = (sizes.repeat_interleave(counts) - offsets).clamp_(max=TILE_ROWS)
+        offsets = (torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)) * self.TILE_ROWS
+        rows = (sizes.repeat_interleave(counts) - offsets).clamp_(max=self.TILE_ROWS)
         assert self._frame is not None
         tile_set = TileSet.make(
             ARITHMETICS[self.arithmetic],
