@@ -1,4 +1,4 @@
-"""Few queries on lists, screened by blocks of codes: exact, whatever the guesses, the data and what was changed."""
+"""Few queries on lists, screened by blocks of codes: exact, whatever the data, the bounds and what was changed."""
 
 import numpy as np
 import pytest
@@ -11,10 +11,10 @@ from screening import METRICS, NAMES, adversarial, few_queries_by_blocks, refere
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.ops import arithmetic, block_kernels, flat_small, ivf_blocks
-from faiss_torch.ops.code_blocks import BLOCK_ROWS
+from faiss_torch.ops.code_blocks import BLOCK_ROWS, NO_ROW, CodeBlocks, bounds_of, make_blocks, weights_of
 from faiss_torch.ops.lists import ranges
 from faiss_torch.ops.screen import Stored, bias_of, margin_factor
-from faiss_torch.parts import screen_blocks
+from faiss_torch.ops.tiles import make_frame
 
 
 @pytest.fixture(autouse=True)
@@ -113,34 +113,81 @@ def test_many_queries_of_few_lists_each(metric_type, k, monkeypatch):
     np.testing.assert_array_equal(index.search(xq[:81], k)[1][:80], quick[1])
 
 
+def blocks_of(xb, metric_type, used):
+    """All rows in whole blocks, of which the last one has so many rows."""
+    frame = make_frame(torch.from_numpy(xb), metric_type)
+    x = torch.from_numpy(xb).view(-1, BLOCK_ROWS, xb.shape[1])
+    counts = torch.full([len(x)], BLOCK_ROWS)
+    counts[-1] = used
+    codes = make_blocks(frame, x, counts).flatten(0, 1)
+    nothing = torch.zeros(1, dtype=torch.int64)
+    return CodeBlocks(codes, torch.arange(0, len(xb), BLOCK_ROWS), nothing, nothing, frame.shift, frame.rounding)
+
+
 @pytest.mark.parametrize("metric_type", METRICS)
-@pytest.mark.parametrize("doubt", [-0.5, -3.0, -1e6])
-def test_guesses_that_are_too_small_are_replaced(metric_type, doubt, monkeypatch, left):
-    monkeypatch.setattr(screen_blocks, "doubt_of", lambda frame: doubt)
-    assert_exact(index_of(normal(900, 24), metric_type), normal(20, 24, seed=1), 5)
+@pytest.mark.parametrize("name", NAMES)
+def test_bounds_are_never_above_the_scores(metric_type, name):
+    nb, used = 4 * BLOCK_ROWS, 77
+    there = nb - BLOCK_ROWS + used
+    xb = adversarial(nb, 24)[name]
+    similarity = metric_type == METRIC_INNER_PRODUCT
+    blocks = blocks_of(xb, metric_type, used)
+    xq = torch.from_numpy(np.concatenate([xb[:3], xb[-3:] * np.float32(0.9)]))
+    x = xq if similarity else xq - blocks.shift
+    chosen = torch.arange(len(blocks.rows)).repeat(len(xq))
+    owners = torch.arange(len(xq)).repeat_interleave(len(blocks.rows))
+    bounds = bounds_of(weights_of(x, blocks, similarity), chosen, owners, blocks).view(len(xq), nb)
+    assert bool((bounds[:, there:] > NO_ROW).all())
+    bounds = bounds[:, :there].double()
+    rows, queries = (each.double() - blocks.shift.double() for each in (torch.from_numpy(xb), xq))
+    products = (xq.double() if similarity else queries) @ rows.T
+    scores = (-products if similarity else rows.square().sum(1) / 2 - products)[:, :there]
+    assert bool((bounds <= scores + 1e-38).all())
+    if name == "normal":
+        assert float((scores - bounds).max()) < 0.15 * float(scores.std())
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("width", [1, 7, 60])
+def test_the_smallest_bounds(n, width):
+    bounds = torch.from_numpy(normal(n, 12 * BLOCK_ROWS)).round(decimals=1)
+    best, columns = block_kernels._smallest(bounds, width)
+    torch.testing.assert_close(best, bounds.sort(1)[0][:, :width], rtol=0, atol=0)
+    torch.testing.assert_close(best, bounds.gather(1, columns), rtol=0, atol=0)
+    assert all(len(set(each.tolist())) == width for each in columns)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_what_is_verified_first_may_be_too_little(metric_type, monkeypatch, left):
+    for name in ("search_lists", "probe_and_search_lists"):
+        monkeypatch.setattr(ivf_blocks, name, _plain(name, slack=0, slack_share=0.0))
+    searched_again = []
+    module = ivf_blocks.search_lists.__globals__
+    again = module["_search_again"]
+
+    def watched(xq, *arguments):
+        searched_again.append(len(xq))
+        return again(xq, *arguments)
+
+    monkeypatch.setitem(module, "_search_again", watched)
+    assert_exact(index_of(normal(1500, 24), metric_type), normal(20, 24, seed=1), 5)
+    assert sum(searched_again) > 0
     assert not any(map(any, left))
 
 
 @pytest.mark.parametrize("metric_type", METRICS)
-def test_guesses_that_are_far_too_large_cost_time_alone(metric_type, monkeypatch):
-    monkeypatch.setattr(screen_blocks, "doubt_of", lambda frame: 1e6)
-    assert_exact(index_of(normal(900, 24), metric_type), normal(20, 24, seed=1), 5)
-
-
-@pytest.mark.parametrize("metric_type", METRICS)
-def test_lists_of_several_tiles(metric_type, monkeypatch, left):
-    monkeypatch.setattr(screen_blocks.ScreenBlocks, "TILE_ROWS", 64)
-    xb = normal(1500, 24) * np.geomspace(0.5, 2, 1500, dtype=np.float32)[:, None]  # each tile has a step of its own
+def test_blocks_of_different_scales(metric_type, left):
+    xb = normal(1500, 24) * np.geomspace(0.5, 2, 1500, dtype=np.float32)[:, None]
     for queries in (normal(1, 24, seed=1), normal(20, 24, seed=2)):
         assert_exact(index_of(xb, metric_type), queries, 9)
     assert not any(map(any, left))
 
 
-@pytest.mark.parametrize("group", [1, 3, 8])
-def test_queries_with_too_many_survivors_are_left(group, monkeypatch, left):
+@pytest.mark.parametrize("group_bytes", [1, 1 << 17, 1 << 30])
+def test_queries_with_too_many_survivors_are_left(group_bytes, monkeypatch, left):
     # a scripted function has its constants from when it was compiled
     for name in ("search_lists", "probe_and_search_lists"):
-        monkeypatch.setattr(ivf_blocks, name, _plain(name, few_components=0, group=group))
+        monkeypatch.setattr(ivf_blocks, name, _plain(name, few_components=0, group_bytes=group_bytes))
     xb = 1 + 1e-7 * normal(4000, 24)
     xb[::3] += normal(len(xb[::3]), 24)
     index = index_of(xb, nprobe=7)
@@ -166,7 +213,7 @@ def _plain(name, **constants):
 
 def test_more_rows_than_are_kept_at_once(monkeypatch, left):
     for name in ("search_lists", "probe_and_search_lists"):
-        monkeypatch.setattr(ivf_blocks, name, _plain(name, most_blocks=20, blocks_of_group=20))
+        monkeypatch.setattr(ivf_blocks, name, _plain(name, most_blocks=20))
     index = index_of(np.concatenate([normal(900, 24), np.full((2000, 24), 9.0, dtype=np.float32)]), nprobe=7)
     assert_exact(index, normal(20, 24, seed=1), 5)
     assert all(map(all, left))  # each query alone looks at more
@@ -176,16 +223,16 @@ def test_more_rows_than_are_kept_at_once(monkeypatch, left):
     assert not any(map(any, left))
 
 
-@pytest.mark.parametrize("room", [1, 5])
-def test_little_room_for_blocks(room, monkeypatch):
-    index = index_of(normal(900, 24))
-    block = BLOCK_ROWS * (24 + 8)
-    monkeypatch.setattr(ivf_blocks, "_room", lambda blocks: torch.empty(room * block + 3, dtype=torch.int8))
-    assert_exact(index, normal(7, 24, seed=1), 5)
+@pytest.mark.parametrize("group_bytes", [1, 1 << 16, 1 << 18])
+def test_groups_of_one_query_or_more(group_bytes, monkeypatch, left):
+    for name in ("search_lists", "probe_and_search_lists"):
+        monkeypatch.setattr(ivf_blocks, name, _plain(name, group_bytes=group_bytes))
+    assert_exact(index_of(normal(900, 24)), normal(23, 24, seed=1), 5)
+    assert not any(map(any, left))
 
 
 @pytest.mark.parametrize("metric_type", METRICS)
-def test_rows_that_would_spoil_their_tiles(metric_type, left):
+def test_rows_that_spoil_the_scales_of_their_blocks(metric_type, left):
     xb = normal(1500, 24)
     xb[::97] *= 50
     index = index_of(xb, metric_type)

@@ -1,7 +1,8 @@
 """The arithmetic that screens: which of those below the machine does fastest, measured once, or pinned.
 
 ============  ======================================================================================================
-``int8``      integer products of rounded vectors (`int8_tiles`): on x86 with VNNI four times the rate of float32
+``int8``      integer products of rounded vectors (`int8_tiles`): on x86 with VNNI four times the rate of float32; and
+              for few queries on lists, weighted sums of 8-bit lines (`code_blocks`)
 ``bf16``      products of vectors rounded to bfloat16 (`bf16_tiles`)
 ``float32``   products of the vectors themselves
 ``none``      no screen: the metric's definition for every pair
@@ -28,6 +29,9 @@ WORTHWHILE = 1.5
 
 #: Queries, rows and components of the product that is measured.
 _QUERIES, _ROWS, _COMPONENTS = 256, 512, 128
+
+#: Sums of 8-bit lines that are measured, of how many lines of how many bytes each.
+_SUMS, _LINES, _LINE_BYTES = 64, 128, 128
 
 
 class _Pin:
@@ -101,6 +105,41 @@ def int8_is_exact() -> bool:
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
     return torch.equal(product, (x.long() @ x.T.long()).to(torch.int32))
+
+
+def sums_lines(device: torch.device) -> bool:
+    """Whether weighted sums of 8-bit lines (`code_blocks`) are to bound scores: right, and quick, or int8 is pinned."""
+    name = pinned_name()
+    if device.type != "cpu" or name not in (None, "int8"):
+        return False
+    return _sums_lines(name is None)
+
+
+@functools.cache
+def _sums_lines(quickly: bool) -> bool:
+    """Compare torch's operation for them with a product of the same size in float32: not every build has fbgemm, which
+    makes it quick."""
+    lines = torch.arange(_SUMS * _LINES * (_LINE_BYTES + 8), dtype=torch.int64).remainder_(251).to(torch.uint8)
+    lines = lines.view(_SUMS * _LINES, -1)
+    facts = torch.tensor([0.5, -3.0]).repeat(len(lines), 1)
+    lines[:, _LINE_BYTES:] = facts.view(torch.uint8)
+    which, begins = torch.arange(len(lines)), torch.arange(0, len(lines), _LINES)
+    weights = torch.linspace(-1, 1, len(lines))
+
+    def sums() -> torch.Tensor:
+        return torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
+            lines, which, begins, False, 0, False, weights, None, False
+        )
+
+    try:
+        found = sums()
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    values = (lines[:, :_LINE_BYTES].float() * 0.5 - 3) * weights[:, None]
+    if not torch.allclose(found, values.view(_SUMS, _LINES, -1).sum(1), rtol=1e-4, atol=0.05):
+        return False
+    x, q = torch.zeros(_SUMS * _LINE_BYTES, _LINES), torch.zeros(_LINES)
+    return not quickly or _seconds(sums) < _seconds(lambda: torch.mv(x, q))
 
 
 def _seconds(task: Callable[[], object]) -> float:

@@ -7,100 +7,242 @@ from torch import Tensor
 
 from ..constants import FLT_MAX
 from . import topk
-from .code_blocks import BLOCK_BITS, BLOCK_ROWS, CodeBlocks, members_of
+from .code_blocks import BLOCK_BITS, BLOCK_ROWS, NO_ROW, CodeBlocks, bounds_of, members_of, weights_of
 from .flat_small import SmallSet, closest_of_few
-from .int8_tiles import LARGEST, encoded
 from .scripted import scripted
-from .tile_kernels import LARGEST_LIMIT
 from .verify_kernels import score_bases, score_factor
 
-#: Queries that are looked through at once, at most, and as long as they look at no more rows than this together.
-GROUP = 64
-ROWS_OF_A_GROUP = 1 << 17
+#: Bytes of what is computed for the queries that are looked through at once.
+GROUP_BYTES = 24 << 20
 
-#: Rows that one query looks at, at most: their scores are kept.
+#: Rows that one query looks at, at most: their bounds are kept.
 MOST_ROWS = 1 << 22
 
-#: A query with more survivors is given up: components of them that are allowed in any case to a group, survivors for
-#: each of the k wanted, their share of the rows looked at.
+#: How many candidates are verified first, beside the k: a part of k, and some.
+SLACK_SHARE, SLACK = 0.5, 20
+
+#: A query that leaves more survivors is given up: components of them that are allowed in any case to all that are
+#: searched again together, survivors for each of the k wanted, their share of the rows looked at.
 FEW_COMPONENTS = 1 << 22
 SURVIVORS_A_NEIGHBOUR = 24
 LARGEST_SHARE = 1 / 16
 
-#: Minima for each of the k wanted, from which the k-th score is guessed: blocks are parted, to this many, to have them.
-MINIMA_A_NEIGHBOUR = 4
-MOST_PARTS = 8
+#: The smallest bounds are looked for among chunks of so many with the smallest minima.
+CHUNK_BITS = 5
 
 
-class Encoded(NamedTuple):
-    """What is known of some queries.
+class Storage(NamedTuple):
+    """What a search reads of the stored vectors beside their blocks.
 
     Attributes
     ----------
-    codes : Tensor, int8, shape (n, width)
-    steps : Tensor, float32, shape (n,)
-    lower : Tensor, float32, shape (n,)
-        A score is ``(computed - lower) * step of the block * step of the query + offset`` at least.
-    unused : int
-        The smallest computed score of rows that are not used, or hidden.
-    bases : Tensor, float32, shape (n,)
-        See `verify_kernels.score_bases`.
+    vectors : Tensor, float32, shape (capacity, d)
+    ids : Tensor, int64, shape (capacity,)
+    largest_norm : float
+    similarity : bool
+        Whether they are compared by inner product, and not by L2 distance.
     """
 
-    codes: Tensor
-    steps: Tensor
-    lower: Tensor
-    unused: int
-    bases: Tensor
+    vectors: Tensor
+    ids: Tensor
+    largest_norm: float
+    similarity: bool
 
 
 class Look(NamedTuple):
-    """The scores of all rows that some queries look at, block by block: nblock in all.
+    """What some queries see of the blocks that they look at, m blocks each at most.
 
     Attributes
     ----------
-    chosen : Tensor, int64, shape (nblock,)
-        Which blocks these are, query by query.
-    owners : Tensor, int64, shape (nblock,), or None
-        The query of each, where there are several.
-    scores : Tensor, int32, shape (nblock * BLOCK_ROWS,)
-    minima : Tensor, int32, shape (nblock, parts)
-        Of the parts of each block.
-    scales, offsets : Tensor, float32, shape (nblock,)
-        A computed score stands for ``computed * scale + offset``.
+    chosen : Tensor, int64, shape (n, m)
+        Which blocks these are; 0 where a query has fewer.
+    bounds : Tensor, float32, shape (n, m * BLOCK_ROWS)
+        Lower bounds of the scores of their rows; over NO_ROW where there is none.
     """
 
     chosen: Tensor
-    owners: Tensor | None
-    scores: Tensor
-    minima: Tensor
-    scales: Tensor
-    offsets: Tensor
+    bounds: Tensor
 
 
 @scripted
-def _encode(
-    xq: Tensor, blocks: CodeBlocks, largest_norm: float, similarity: bool, largest_code: int = LARGEST
-) -> tuple[Encoded, bool]:
-    """Encode queries, (n, d); and whether all that is computed of them will be finite."""
-    x = xq if similarity else xq - blocks.shift
-    bases, finite = score_bases(x, blocks.shift, largest_norm, blocks.rounding, similarity)
-    codes, steps, norms, residuals = encoded(x, blocks.ratio, blocks.digits)
-    lower = residuals.mul_(blocks.norm_in_steps).add_(norms, alpha=blocks.residual_in_steps).div_(steps)
-    unused = int(codes.select(1, -1).amin()) * largest_code * blocks.digits
-    return Encoded(codes, steps, lower, unused, bases), finite
+def _look_at(
+    weights: Tensor,
+    probes: Tensor,
+    of_lists: Tensor,
+    counts: list[int],
+    blocks: CodeBlocks,
+    block_rows: int = BLOCK_ROWS,
+    no_row: float = NO_ROW,
+) -> Look:
+    """Compute bounds for the rows of the probed lists, (n, nprobe), which have `of_lists` blocks: `counts` a query."""
+    n, most, total = len(counts), max(counts), sum(counts)
+    if n == 1:
+        chosen = members_of(blocks.firsts.index_select(0, probes.view(-1)), of_lists.view(-1), total)
+        return Look(chosen.unsqueeze(0), bounds_of(weights, chosen, None, blocks).view(1, -1))
+    # list by list, so that what several queries look at is read from memory once
+    lists, order = probes.view(-1).sort()
+    numbers = of_lists.view(-1).index_select(0, order)
+    chosen = members_of(blocks.firsts.index_select(0, lists), numbers, total)
+    begins = (of_lists.cumsum(1) - of_lists).add_(torch.arange(0, n * most, most).unsqueeze(1))
+    places = members_of(begins.view(-1).index_select(0, order), numbers, total)
+    owners = torch.div(places, most, rounding_mode="floor")
+    bounds = torch.full([n * most, block_rows], 2 * no_row)
+    bounds.index_copy_(0, places, bounds_of(weights, chosen, owners, blocks))
+    all_chosen = torch.zeros([n * most], dtype=torch.int64).index_copy_(0, places, chosen)
+    return Look(all_chosen.view(n, most), bounds.view(n, -1))
 
 
 @scripted
-def _part(queries: Encoded, begin: int, end: int) -> Encoded:
-    """Some of the queries."""
-    return Encoded(
-        queries.codes[begin:end],
-        queries.steps[begin:end],
-        queries.lower[begin:end],
-        queries.unused,
-        queries.bases[begin:end],
-    )
+def _smallest(bounds: Tensor, width: int, chunk_bits: int = CHUNK_BITS) -> tuple[Tensor, Tensor]:
+    """Return the smallest bounds of each row, in ascending order, and their columns: (n, width)."""
+    n = bounds.size(0)
+    chunks = bounds.size(1) >> chunk_bits
+    if chunks <= 2 * width:
+        return bounds.topk(width, 1, False)
+    # the `width` chunks with the smallest minima hold the smallest `width` of all
+    in_chunks = bounds.view(n, chunks, 1 << chunk_bits)
+    first = in_chunks.amin(2).topk(width, 1, False)[1]
+    if n > 1:
+        first = first + torch.arange(0, n * chunks, chunks).unsqueeze(1)
+    some = in_chunks.view(n * chunks, -1).index_select(0, first.view(-1)).view(n, -1)
+    best, at = some.topk(width, 1, False)
+    columns = (first.gather(1, at >> chunk_bits) << chunk_bits).add_(at & ((1 << chunk_bits) - 1))
+    if n > 1:
+        columns = columns - torch.arange(0, n * bounds.size(1), bounds.size(1)).unsqueeze(1)
+    return best, columns
+
+
+@scripted
+def _stored_rows(columns: Tensor, chosen: Tensor, blocks: CodeBlocks, block_bits: int = BLOCK_BITS) -> Tensor:
+    """Return which stored rows stand in columns, (n, width), of the bounds of chosen blocks, (n, m): (n, width)."""
+    of_columns = chosen.gather(1, columns >> block_bits)
+    begins = blocks.rows.index_select(0, of_columns.view(-1)).view_as(columns)
+    return begins.add_(columns & ((1 << block_bits) - 1))
+
+
+@scripted
+def _keys(xq: Tensor, rows: Tensor, storage: Storage) -> Tensor:
+    """Return the true distances of queries, (n, d), to rows, (n, width), negated for a similarity."""
+    x, q = storage.vectors.index_select(0, rows.view(-1)).view(rows.size(0), rows.size(1), xq.size(1)), xq.unsqueeze(1)
+    return x.mul_(q).sum(2).neg_() if storage.similarity else x.sub_(q).square_().sum(2)
+
+
+@scripted
+def _closest(
+    xq: Tensor, rows: Tensor, there: Tensor | None, storage: Storage, k: int, missing: float = FLT_MAX
+) -> tuple[Tensor, Tensor]:
+    """Return the k closest of some rows, (n, width): keys and rows, (n, k).
+
+    Parameters
+    ----------
+    xq : Tensor, float32, shape (n, d)
+    rows : Tensor, int64, shape (n, width)
+    there : Tensor, bool, shape (n, width), or None
+        Which of these there are, if not all.
+    storage : Storage
+    k : int
+
+    Returns
+    -------
+    keys : Tensor, float32, shape (n, k)
+        True distances, negated for a similarity; FLT_MAX where there are fewer rows.
+    rows : Tensor, int64, shape (n, k)
+        -1 where there are fewer.
+    """
+    if there is not None:
+        rows = rows.mul(there)
+    keys = _keys(xq, rows, storage)
+    ids = storage.ids.index_select(0, rows.view(-1)).view_as(rows)
+    if there is not None:
+        keys = keys.masked_fill_(there.logical_not(), missing)
+        rows = rows.masked_fill(there.logical_not(), -1)
+    fewer = k - keys.size(1)
+    if fewer > 0:
+        keys = torch.constant_pad_nd(keys, [0, fewer], missing)
+        rows = torch.constant_pad_nd(rows, [0, fewer], -1)
+        ids = torch.constant_pad_nd(ids, [0, fewer], -1)
+    keys, columns = topk.sort_rows(keys, ids, k)
+    return keys, rows.gather(1, columns)
+
+
+@scripted
+def _search_again(
+    xq: Tensor,
+    limits: Tensor,
+    look: Look,
+    blocks: CodeBlocks,
+    storage: Storage,
+    k: int,
+    few_components: int = FEW_COMPONENTS,
+    survivors_a_neighbour: int = SURVIVORS_A_NEIGHBOUR,
+    largest_share: float = LARGEST_SHARE,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the k closest of all rows whose bound is within a limit of their query's.
+
+    Parameters
+    ----------
+    xq, limits, look
+        Of n queries; the limits are float32, (n,).
+    blocks, storage, k
+
+    Returns
+    -------
+    keys, rows
+        As `_closest`.
+    certain : Tensor, bool, shape (n,)
+        False of queries with too many such rows, whose keys and rows mean nothing.
+    """
+    n, width = look.bounds.size(0), look.bounds.size(1)
+    near = look.bounds <= limits.unsqueeze(1)
+    counts = near.sum(1)
+    most = max(few_components // (n * xq.size(1)), survivors_a_neighbour * k, int(largest_share * width))
+    certain = counts <= most
+    if not bool(certain.all()):
+        near = near & certain.unsqueeze(1)
+        counts = counts * certain
+    columns = near.view(-1).nonzero().view(-1)
+    # laid out query by query, to the number of the one that has the most
+    places = torch.arange(int(counts.max())).unsqueeze(0) + (counts.cumsum(0) - counts).unsqueeze(1)
+    there = torch.arange(places.size(1)).unsqueeze(0) < counts.unsqueeze(1)
+    columns = columns.index_select(0, places.mul_(there).view(-1)).view_as(places)
+    columns = columns.sub_(torch.arange(0, n * width, width).unsqueeze(1)).mul_(there)
+    keys, rows = _closest(xq, _stored_rows(columns, look.chosen, blocks), there, storage, k)
+    return keys, rows, certain
+
+
+@scripted
+def _width(k: int, slack_share: float = SLACK_SHARE, slack: int = SLACK) -> int:
+    """How many candidates are verified first."""
+    return k + int(slack_share * k) + slack
+
+
+@scripted
+def _of_group(
+    xq: Tensor, bases: Tensor, look: Look, blocks: CodeBlocks, storage: Storage, k: int, no_row: float = NO_ROW
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Search what a group of queries look at: keys and rows, (n, k), and which queries are certain: bool, (n,)."""
+    width = min(_width(k), look.bounds.size(1))
+    best, columns = _smallest(look.bounds, width)
+    last = best.select(1, width - 1)
+    there: Tensor | None = None
+    if float(last.amax()) > no_row:
+        there = best <= no_row
+    keys, rows = _closest(xq, _stored_rows(columns, look.chosen, blocks), there, storage, k)
+    if width == look.bounds.size(1):
+        return keys, rows, torch.ones_like(last, dtype=torch.bool)
+    kth = keys.select(1, k - 1)
+    factor = score_factor(blocks.rounding, storage.similarity)
+    limits = torch.add(bases, kth.neg() if storage.similarity else kth, alpha=factor)
+    certain = limits < last
+    if there is not None:
+        certain = certain | (last > no_row)
+    if bool(certain.all()):
+        return keys, rows, certain
+    again = certain.logical_not().nonzero().view(-1)
+    look = Look(look.chosen.index_select(0, again), look.bounds.index_select(0, again))
+    found = _search_again(xq.index_select(0, again), limits.index_select(0, again), look, blocks, storage, k)
+    keys = keys.index_copy(0, again, found[0])
+    return keys, rows.index_copy(0, again, found[1]), certain.index_copy(0, again, found[2])
 
 
 @scripted
@@ -110,311 +252,65 @@ def _integers(values: Tensor) -> list[int]:
 
 
 @scripted
-def _multiply(
-    codes: Tensor,
-    chosen: Tensor,
-    counts: list[int],
-    blocks: CodeBlocks,
-    room: Tensor,
-    block_rows: int = BLOCK_ROWS,
-) -> Tensor:
-    """Compute the scores of queries, int8, (n, width), for the rows of so many blocks each: int32, (rows,).
-
-    The room, int8, (bytes,), is for one block or more.
-    """
-    scores = torch.empty([1, chosen.size(0) * block_rows], dtype=torch.int32)
-    step, begin = room.size(0) // blocks.codes.size(1), 0
-    in_blocks = room[: step * blocks.codes.size(1)].view(step, -1)
-    factor = in_blocks.view(-1, blocks.width).t()
-    for query in range(len(counts)):
-        behind = begin + counts[query]
-        code = codes.narrow(0, query, 1)
-        while begin < behind:
-            n = min(step, behind - begin)
-            copied = in_blocks if n == step else in_blocks.narrow(0, 0, n)
-            rows = factor if n == step else factor.narrow(1, 0, n * block_rows)
-            torch.index_select(blocks.codes, 0, chosen.narrow(0, begin, n), out=copied)
-            torch._int_mm(code, rows, out=scores.narrow(1, begin * block_rows, n * block_rows))
-            begin += n
-    return scores.view(-1)
-
-
-@scripted
-def _spread(values: Tensor, owners: Tensor | None) -> Tensor:
-    """Give each element what belongs to its query: (n, ...) -> (m, ...), or (1, ...) of one query."""
-    return values if owners is None else values.index_select(0, owners)
-
-
-@scripted
-def _by_query(values: Tensor, counts: list[int], fill: float) -> Tensor:
-    """Lay out what each query has so many of: (m,) -> (n, most of them)."""
-    if len(counts) == 1:
-        return values.unsqueeze(0)
-    return torch.nn.utils.rnn.pad_sequence(values.split(counts), True, fill)
-
-
-@scripted
-def _survivors(
-    look: Look,
-    limits: Tensor,
-    blocks: CodeBlocks,
-    unused: int,
-    block_bits: int = BLOCK_BITS,
-    largest: float = LARGEST_LIMIT,
-) -> tuple[Tensor, Tensor | None]:
-    """Find the stored rows whose score is within the limit of their block.
-
-    Parameters
-    ----------
-    look : Look
-    limits : Tensor, float32, shape (nblock,)
-        Overwritten.
-    blocks : CodeBlocks
-    unused : int
-        The smallest score of rows that are not used, or hidden.
-
-    Returns
-    -------
-    rows : Tensor, int64, shape (n,)
-        Stored rows, query by query.
-    queries : Tensor, int64, shape (n,), or None
-        The query of each, where there are several.
-    """
-    minima, chosen, owners = look.minima, look.chosen, look.owners
-    part_bits = 0
-    while (1 << part_bits) < minima.size(1):
-        part_bits += 1
-    row_bits = block_bits - part_bits
-    all_used = float(limits.amax()) < unused
-    bounds = limits.clamp_(-largest, largest).ceil_().to(torch.int32).unsqueeze(1)
-    hits = (minima <= bounds).view(-1).nonzero().view(-1)
-    of_hits = hits >> part_bits if part_bits > 0 else hits
-    near = look.scores.view(-1, 1 << row_bits).index_select(0, hits) <= bounds.index_select(0, of_hits)
-    found = near.view(-1).nonzero().view(-1)
-    begins = blocks.rows.index_select(0, chosen.index_select(0, of_hits))
-    if part_bits > 0:
-        begins += (hits & ((1 << part_bits) - 1)) << row_bits
-    hit = found >> row_bits
-    rows = begins.index_select(0, hit).add_(found & ((1 << row_bits) - 1))
-    queries = None if owners is None else owners.index_select(0, of_hits.index_select(0, hit))
-    if not all_used:
-        block = chosen.index_select(0, of_hits.index_select(0, hit))
-        used = rows - blocks.rows.index_select(0, block) < blocks.used.index_select(0, block)
-        used = used & ~torch.isin(rows, blocks.hidden_rows)
-        rows = rows[used]
-        queries = None if queries is None else queries[used]
-    return rows, queries
-
-
-@scripted
-def _with_hidden(
-    rows: Tensor, queries: Tensor | None, probes: Tensor, blocks: CodeBlocks
-) -> tuple[Tensor, Tensor | None]:
-    """Add the hidden rows of the probed lists, (n, nprobe), to rows that queries look at, query by query."""
-    counts = blocks.hidden_counts.index_select(0, probes.view(-1))
-    firsts = blocks.hidden_firsts.index_select(0, probes.view(-1))
-    hidden = blocks.hidden_rows.index_select(0, members_of(firsts, counts, int(counts.sum())))
-    if queries is None:
-        return torch.cat([rows, hidden]), None
-    of_hidden = torch.repeat_interleave(counts.view_as(probes).sum(1), output_size=hidden.size(0))
-    queries, order = torch.cat([queries, of_hidden]).sort(stable=True)
-    return torch.cat([rows, hidden]).index_select(0, order), queries
-
-
-@scripted
-def _without_those(
-    rows: Tensor, queries: Tensor | None, counts: list[int], most: int
-) -> tuple[Tensor, Tensor | None, list[int]]:
-    """Take out the rows of queries that have more than so many."""
-    if queries is None:
-        return rows[:0], None, [0]
-    few = torch.tensor(counts) <= most
-    kept = few.index_select(0, queries)
-    return rows[kept], queries[kept], [count if count <= most else 0 for count in counts]
-
-
-@scripted
-def _closest(
-    xq: Tensor,
-    rows: Tensor,
-    queries: Tensor | None,
-    counts: list[int],
-    vectors: Tensor,
-    ids: Tensor,
-    k: int,
-    similarity: bool,
-    missing: float = FLT_MAX,
-) -> tuple[Tensor, Tensor]:
-    """Return the k closest of the rows that each query has, so many of them: keys and rows, (n, k).
-
-    The keys are true distances, negated for a similarity; FLT_MAX and -1 where there are fewer.
-    """
-    x, q = vectors.index_select(0, rows), _spread(xq, queries)
-    each = x.mul_(q).sum(1).neg_() if similarity else x.sub_(q).square_().sum(1)
-    keys = _by_query(each, counts, missing)
-    rows = _by_query(rows, counts, -1.0)
-    fewer = k - keys.size(1)
-    if fewer > 0:
-        keys = torch.constant_pad_nd(keys, [0, fewer], missing)
-        rows = torch.constant_pad_nd(rows, [0, fewer], -1)
-    there = rows if len(counts) == 1 and fewer <= 0 else rows.clamp(min=0)
-    of_rows = ids.index_select(0, there.view(-1)).view_as(rows)
-    keys, columns = topk.sort_rows(keys, of_rows, k)
-    return keys, rows.gather(1, columns)
-
-
-@scripted
-def _look_at(
-    queries: Encoded,
-    probes: Tensor,
-    of_lists: Tensor,
-    counts: list[int],
-    blocks: CodeBlocks,
-    k: int,
-    room: Tensor,
-    block_rows: int = BLOCK_ROWS,
-    minima_a_neighbour: int = MINIMA_A_NEIGHBOUR,
-    most_parts: int = MOST_PARTS,
-) -> Look:
-    """Compute the scores of all rows that some queries look at: see `_of_group`."""
-    n = len(counts)
-    chosen = members_of(blocks.firsts.index_select(0, probes.view(-1)), of_lists.view(-1), sum(counts))
-    owners: Tensor | None = None
-    if n > 1:
-        owners = torch.repeat_interleave(torch.tensor(counts), output_size=chosen.size(0))
-    scores = _multiply(queries.codes, chosen, counts, blocks, room)
-    parts = 1
-    while chosen.size(0) * parts < minima_a_neighbour * k * n and parts < most_parts:
-        parts *= 2
-    return Look(
-        chosen,
-        owners,
-        scores,
-        scores.view(-1, parts, block_rows // parts).amin(2),
-        blocks.steps.index_select(0, chosen).mul_(_spread(queries.steps, owners)),
-        blocks.offsets.index_select(0, chosen),
-    )
-
-
-@scripted
-def _guess(
-    look: Look, queries: Encoded, counts: list[int], k: int, doubt: float, infinite: float = float("inf")
-) -> Tensor:
-    """Guess the k-th smallest score of each query, which has so many blocks: float32, (n,), seldom too small."""
-    values = torch.add(look.minima, _spread(queries.lower, look.owners).unsqueeze(1), alpha=doubt)
-    values = values.mul_(look.scales.unsqueeze(1)).add_(look.offsets.unsqueeze(1)).view(-1)
-    parts = look.minima.size(1)
-    by_query = _by_query(values, [count * parts for count in counts], infinite)
-    if by_query.size(1) < k:
-        return torch.full([len(counts)], infinite)
-    return by_query.topk(k, dim=1, largest=False)[0].select(1, k - 1)
-
-
-@scripted
-def _of_group(
-    xq: Tensor,
-    queries: Encoded,
-    probes: Tensor,
-    of_lists: Tensor,
-    counts: list[int],
-    blocks: CodeBlocks,
-    vectors: Tensor,
-    ids: Tensor,
-    k: int,
-    similarity: bool,
-    room: Tensor,
-    few_components: int = FEW_COMPONENTS,
-    survivors_a_neighbour: int = SURVIVORS_A_NEIGHBOUR,
-    largest_share: float = LARGEST_SHARE,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Search lists for a group of queries: keys and rows, (n, k), and which queries are certain: bool, (n,).
-
-    The probed lists, (n, nprobe), have `of_lists` blocks, and those of each query `counts`.
-    """
-    n = xq.size(0)
-    look = _look_at(queries, probes, of_lists, counts, blocks, k, room)
-    guess = _guess(look, queries, counts, k, blocks.doubt)
-    factor = score_factor(blocks.rounding, similarity)
-    most = max(
-        few_components // (n * xq.size(1)), survivors_a_neighbour * k, int(largest_share * look.scores.size(0) / n)
-    )
-    keys, rows, certain = guess, look.chosen, guess
-    for _attempt in range(2):
-        limits = (_spread(guess, look.owners) - look.offsets).div_(look.scales)
-        limits = limits.add_(_spread(queries.lower, look.owners))
-        rows, of_rows = _survivors(look, limits, blocks, queries.unused)
-        if blocks.hidden_rows.size(0) > 0:
-            rows, of_rows = _with_hidden(rows, of_rows, probes, blocks)
-        found = [rows.size(0)]
-        if of_rows is not None:
-            found = _integers(torch.bincount(of_rows, minlength=n))
-        given_up = max(found) > most
-        if given_up:
-            rows, of_rows, found = _without_those(rows, of_rows, found, most)
-        keys, rows = _closest(xq, rows, of_rows, found, vectors, ids, k, similarity)
-        kth = keys.select(1, k - 1)
-        bounds = torch.add(queries.bases, kth.neg() if similarity else kth, alpha=factor)
-        certain = bounds <= guess
-        if given_up:
-            certain = certain & (torch.tensor(found) > 0)
-        if given_up or bool(certain.all()):
-            break
-        guess = torch.maximum(guess, bounds)
-    return keys, rows, certain
-
-
-@scripted
 def search_lists(
     xq: Tensor,
     probes: Tensor,
     blocks: CodeBlocks,
-    vectors: Tensor,
-    ids: Tensor,
-    largest_norm: float,
+    storage: Storage,
     k: int,
-    similarity: bool,
-    room: Tensor,
-    group: int = GROUP,
-    blocks_of_group: int = ROWS_OF_A_GROUP // BLOCK_ROWS,
+    group_bytes: int = GROUP_BYTES,
     most_blocks: int = MOST_ROWS // BLOCK_ROWS,
+    block_rows: int = BLOCK_ROWS,
     missing: float = FLT_MAX,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Search lists for some queries: see `_of_group`, with distances in the place of keys."""
-    n = xq.size(0)
-    queries, finite = _encode(xq, blocks, largest_norm, similarity)
+    """Search lists for some queries.
+
+    Parameters
+    ----------
+    xq : Tensor, float32, shape (n, d)
+        n at least 1.
+    probes : Tensor, int64, shape (n, nprobe)
+        The last list of the blocks, which is none, where there are fewer.
+    blocks : CodeBlocks
+    storage : Storage
+    k : int
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (n, k)
+    rows : Tensor, int64, shape (n, k)
+        Stored rows, -1 where there are fewer than k.
+    certain : Tensor, bool, shape (n,)
+        Whether this is a query's result; if not it means nothing.
+    """
+    n, similarity = xq.size(0), storage.similarity
+    x = xq if similarity else xq - blocks.shift
+    bases, finite = score_bases(x, blocks.shift, storage.largest_norm, blocks.rounding, similarity)
     if not finite:
         return torch.empty([n, k]), torch.empty([n, k], dtype=torch.int64), torch.zeros([n], dtype=torch.bool)
+    weights = weights_of(x, blocks, similarity)
     of_lists = blocks.counts.index_select(0, probes.view(-1)).view_as(probes)
-    all_counts = [int(of_lists.sum())] if n == 1 else _integers(of_lists.sum(1))
+    counts = [int(of_lists.sum())] if n == 1 else _integers(of_lists.sum(1))
+    block_bytes = 12 * weights.size(1) + 4 * block_rows
+    query_bytes = 8 * xq.size(1) * _width(k)
     keys: list[Tensor] = []
     rows: list[Tensor] = []
     certain: list[Tensor] = []
     begin = 0
     while begin < n:
-        end, nblock = begin + 1, all_counts[begin]
-        while end < min(begin + group, n) and nblock + all_counts[end] <= blocks_of_group:
-            nblock += all_counts[end]
+        end, most = begin + 1, counts[begin]
+        while end < n and (end + 1 - begin) * (max(most, counts[end]) * block_bytes + query_bytes) <= group_bytes:
+            most = max(most, counts[end])
             end += 1
-        if nblock > 0 and nblock <= most_blocks:
-            if end - begin == n:
-                found = _of_group(xq, queries, probes, of_lists, all_counts, blocks, vectors, ids, k, similarity, room)
-            else:
-                found = _of_group(
-                    xq[begin:end],
-                    _part(queries, begin, end),
-                    probes[begin:end],
-                    of_lists[begin:end],
-                    all_counts[begin:end],
-                    blocks,
-                    vectors,
-                    ids,
-                    k,
-                    similarity,
-                    room,
-                )
-        else:
+        if most == 0 or most > most_blocks:
             nothing = torch.full([end - begin, k], missing), torch.full([end - begin, k], -1)
-            found = nothing[0], nothing[1], torch.full([end - begin], nblock == 0)
+            found = nothing[0], nothing[1], torch.full([end - begin], most == 0)
+        elif end - begin == n:
+            look = _look_at(weights, probes, of_lists, counts, blocks)
+            found = _of_group(xq, bases, look, blocks, storage, k)
+        else:
+            look = _look_at(weights[begin:end], probes[begin:end], of_lists[begin:end], counts[begin:end], blocks)
+            found = _of_group(xq[begin:end], bases[begin:end], look, blocks, storage, k)
         keys.append(found[0].neg() if similarity else found[0])
         rows.append(found[1])
         certain.append(found[2])
@@ -432,12 +328,8 @@ def probe_and_search_lists(
     factor: float,
     sizes: Tensor,
     blocks: CodeBlocks,
-    vectors: Tensor,
-    ids: Tensor,
-    largest_norm: float,
+    storage: Storage,
     k: int,
-    similarity: bool,
-    room: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, bool, int, int]:
     """Choose the lists of some queries and search them: see `search_lists`.
 
@@ -447,7 +339,7 @@ def probe_and_search_lists(
     probes, known = closest_of_few(xq, centroids, nprobe, factor)
     probes = probes.contiguous()
     rows = sizes.index_select(0, probes.view(-1))
-    found, places, certain = search_lists(xq, probes, blocks, vectors, ids, largest_norm, k, similarity, room)
+    found, places, certain = search_lists(xq, probes, blocks, storage, k)
     certain = certain & known
     all_certain = bool(certain.all())
     if not all_certain:

@@ -1,8 +1,19 @@
-"""Blocks: int8 codes of inverted lists row by row, for products with one query.
+"""Blocks: 8-bit codes of inverted lists component by component, for lower bounds of scores by weighted sums of rows.
 
-The codes are those of `int8_tiles`, with their step sizes and bounds; but a list is some blocks of 64 rows, in one
-tensor that holds all lists. The blocks of whatever lists a query looks at are copied to one place, where they are one
-factor of one product.
+A block holds 128 stored rows x, less a shift, of one list. It is a few *lines* of 128 bytes, each with a scale and an
+offset of its own, as fbgemm stores the rows of an 8-bit embedding table::
+
+    line          codes, one a stored row         stands for            weight in a query q
+    0 ... d - 1   (x_j - offset) / scale          x~_j                  -q_j
+    d, d + 1      of |x|^2 / 2, coarse and fine   at most |x|^2 / 2     1 (0 for the inner product)
+    d + 2         of the residual, rounded up     |x - x~| and more     -|q|
+    d + 3         1 where no row is, or else 0    0, or a huge number   1
+
+The weighted sum of the lines is ``|x|^2 / 2 - <q, x~> - |q| |x - x~|``, which by Cauchy and Schwarz is a lower bound
+of the score ``|x|^2 / 2 - <q, x>``: one operation, the sum of an embedding bag, gives those of all rows of whatever
+blocks a query looks at. The query is not rounded, and each component of each block has a scale of its own, so that for
+standard normal vectors of 128 components the bound is a twentieth of the scores' deviation below them. What float32
+makes of the sums is part of the lines for the squares and for the residual.
 """
 
 from collections.abc import Callable
@@ -11,12 +22,31 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..constants import FLT_MAX, METRIC_L2
 from .scripted import scripted
-from .tiles import MULTIPLE
+from .tiles import Frame
 
-#: Rows of a block: those of a tile come in multiples of it. It is 2 to the BLOCK_BITS.
-BLOCK_ROWS = MULTIPLE
+#: Rows of a block; it is 2 to the BLOCK_BITS.
+BLOCK_ROWS = 128
 BLOCK_BITS = BLOCK_ROWS.bit_length() - 1
+
+#: Lines of a block beside those of the components.
+MORE_LINES = 4
+
+#: Bytes of a line: the codes, and scale and offset in float32.
+LINE_BYTES = BLOCK_ROWS + 8
+
+#: The largest code.
+LARGEST = 255
+
+#: The bound of what is no row exceeds this; that of a row does not, where no distance overflows.
+NO_ROW = FLT_MAX / 4
+
+#: Vectors with larger norms, or of more components, are for other screens: sums of their squares could overflow.
+LARGEST_NORM, MOST_COMPONENTS = 1e17, 1 << 16
+
+#: A scale is this much at least: what is smaller is residual.
+_SMALLEST_SCALE = 1e-30
 
 
 class CodeBlocks(NamedTuple):
@@ -24,51 +54,22 @@ class CodeBlocks(NamedTuple):
 
     Attributes
     ----------
-    codes : Tensor, int8, shape (nblock, BLOCK_ROWS * width)
-        The codes of each block, row by row. Rows that are not used, or hidden, have the largest score that codes can
-        have with zeros as components.
-    steps, offsets : Tensor, float32, shape (nblock,)
-        Those of the tile that a block is a part of: see `tile_screen.Errors`.
-    used : Tensor, int64, shape (nblock,)
-        Rows of the block that are used, the first ones.
+    codes : Tensor, uint8, shape (nblock * lines, LINE_BYTES)
+        The lines of each block: `lines` of them, d + MORE_LINES. Block 0 is empty.
     rows : Tensor, int64, shape (nblock,)
         The stored row that a block begins with.
     firsts, counts : Tensor, int64, shape (nlist + 1,)
         List j has the blocks ``[firsts[j], firsts[j] + counts[j])``. The last entry stands for no list and has none.
-    hidden_rows : Tensor, int64
-        Stored rows that would spoil their tiles, by list: every query that looks at the list looks at them.
-    hidden_firsts, hidden_counts : Tensor, int64, shape (nlist + 1,)
-        Those of list j, as for the blocks.
     shift : Tensor, float32, shape (d,)
         See `tiles.Frame`, as for `rounding`.
-    norm_in_steps, residual_in_steps : float
-        The largest, over all tiles, of the norms and residuals in steps of the tile.
-    doubt : float
-        See `tile_screen.doubt_of`.
-    width : int
-        Components of a code: d and `digits`.
-    digits : int
-    ratio, rounding : float
-        See `int8_tiles`.
+    rounding : float
     """
 
     codes: Tensor
-    steps: Tensor
-    offsets: Tensor
-    used: Tensor
     rows: Tensor
     firsts: Tensor
     counts: Tensor
-    hidden_rows: Tensor
-    hidden_firsts: Tensor
-    hidden_counts: Tensor
     shift: Tensor
-    norm_in_steps: float
-    residual_in_steps: float
-    doubt: float
-    width: int
-    digits: int
-    ratio: float
     rounding: float
 
 
@@ -78,8 +79,94 @@ class CodeBlocks(NamedTuple):
 BlocksFor = Callable[[Tensor, Tensor, Tensor | None, int], CodeBlocks | None]
 
 
+def make_blocks(frame: Frame, vectors: Tensor, used: Tensor) -> Tensor:
+    """Encode stored rows.
+
+    Parameters
+    ----------
+    frame : Frame
+    vectors : Tensor, float32, shape (n, BLOCK_ROWS, d)
+        Of n blocks, finite, with norms up to LARGEST_NORM. What stands where no row is has to be like the others, to
+        spoil no scale.
+    used : Tensor, int64, shape (n,)
+        How many rows of each block there are, the first ones; 0 of an empty block.
+
+    Returns
+    -------
+    Tensor, uint8, shape (n, d + MORE_LINES, LINE_BYTES)
+    """
+    x = (vectors - frame.shift).transpose(1, 2)
+    codes, line_facts = _coded(x)
+    rounded = codes * line_facts[..., :1] + line_facts[..., 1:]
+    residuals = (x - rounded).square_().sum(1)
+    squares = x.square().sum(1) if frame.metric_type == METRIC_L2 else torch.zeros_like(residuals)
+    coarse, coarse_facts = _coded((squares / 2)[:, None])
+    rest = squares[:, None] / 2 - (coarse * coarse_facts[..., :1] + coarse_facts[..., 1:])
+    fine, fine_facts = _coded(rest)
+    # float32 sums of products err by so much of the sum of the largest products that there may be
+    slack = 2 * frame.rounding
+    extents = (LARGEST * line_facts[..., 0] + line_facts[..., 1].abs()).square_().sum(1).sqrt_()
+    residuals = residuals.sqrt_().mul_(1 + slack) + slack * extents[:, None]
+    errors, error_facts = _coded(residuals[:, None])
+    # codes are the nearest ones; the offsets see to it that squares are never rounded up, and residuals never down
+    sizes = (
+        coarse_facts[..., 1].abs() + LARGEST * (coarse_facts[..., 0] + fine_facts[..., 0]) + fine_facts[..., 1].abs()
+    )
+    fine_facts[..., 1] -= fine_facts[..., 0] * 0.51 + slack * sizes
+    error_facts[..., 1] += error_facts[..., 0] * 0.51 + slack * (LARGEST * error_facts[..., 0] + error_facts[..., 1])
+    missing = torch.arange(BLOCK_ROWS) >= used[:, None, None]
+    missing_facts = torch.tensor([2 * NO_ROW, 0.0]).expand_as(error_facts)
+    facts = torch.cat([line_facts, coarse_facts, fine_facts, error_facts, missing_facts], 1)
+    lines = torch.cat([each.to(torch.uint8) for each in (codes, coarse, fine, errors, missing)], 1)
+    return torch.cat([lines, facts.contiguous().view(torch.uint8)], 2)
+
+
+def _coded(lines: Tensor) -> tuple[Tensor, Tensor]:
+    """Round lines of values to codes of their own scale and offset: (n, m, BLOCK_ROWS) and (n, m, 2)."""
+    offsets, largest = lines.aminmax(dim=2, keepdim=True)
+    scales = ((largest - offsets) / LARGEST).clamp_(min=_SMALLEST_SCALE)
+    return (lines - offsets).div_(scales).round_().clamp_(0, LARGEST), torch.cat([scales, offsets], 2)
+
+
 @scripted
 def members_of(firsts: Tensor, counts: Tensor, total: int) -> Tensor:
     """Concatenate ``range(first, first + count)``, `total` numbers in all: see `lists.ranges`."""
     begins = firsts + counts - counts.cumsum(0)
     return torch.arange(total).add_(torch.repeat_interleave(begins, counts, output_size=total))
+
+
+@scripted
+def weights_of(x: Tensor, blocks: CodeBlocks, similarity: bool) -> Tensor:
+    """Return the weights of the lines in queries less the shift, float32, (n, d): (n, d + MORE_LINES)."""
+    n = x.size(0)
+    of_squares = torch.zeros([n, 2]) if similarity else torch.ones([n, 2])
+    norms = torch.linalg.vector_norm(x, dim=1, keepdim=True).mul_(-1 - blocks.rounding)
+    return torch.cat([x.neg(), of_squares, norms, torch.ones([n, 1])], 1)
+
+
+@scripted
+def bounds_of(weights: Tensor, chosen: Tensor, owners: Tensor | None, blocks: CodeBlocks) -> Tensor:
+    """Return lower bounds of scores.
+
+    Parameters
+    ----------
+    weights : Tensor, float32, shape (n, lines)
+        Of queries: see `weights_of`.
+    chosen : Tensor, int64, shape (m,)
+        Blocks.
+    owners : Tensor, int64, shape (m,), or None
+        The query that looks at each, where there are several.
+    blocks : CodeBlocks
+
+    Returns
+    -------
+    Tensor, float32, shape (m, BLOCK_ROWS)
+        Of the rows of these blocks; over NO_ROW where there is none.
+    """
+    m, lines = chosen.size(0), weights.size(1)
+    each = weights.expand(m, lines) if owners is None else weights.index_select(0, owners)
+    which = torch.add(torch.arange(lines), chosen.unsqueeze(1), alpha=lines)
+    begins = torch.arange(0, m * lines, lines)
+    return torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
+        blocks.codes, which.view(-1), begins, False, 0, False, each.reshape(-1), None, False
+    )
