@@ -218,9 +218,12 @@ class _IVFSearch(Index, IndexIVFInterface):
 
     def _takes_few_queries(self, nq: int, settings: _Settings) -> bool:
         """Whether few queries may be searched one by one in whole lists: see `_scan_for_few`."""
-        plain = settings.max_codes == 0 and settings.sel is None and self.search_mode != "csr"
+        if settings.max_codes or settings.sel is not None or self.search_mode == "csr":
+            return False
+        if self.search_mode == "matrix":  # query by query, however many there are
+            nq = min(nq, 1)
         mean_size = self.ntotal / max(1, self.nlist)
-        return plain and ivf_blocks.are_few(nq, settings.nprobe, self.nlist, mean_size, self.device)
+        return ivf_blocks.are_few(nq, settings.nprobe, self.nlist, mean_size, self.d, self.device)
 
     def _scan_for_few(
         self, x: Tensor, probes: Tensor, k: int, settings: _Settings, path: ivf_scan.Path, storage: Any

@@ -24,9 +24,10 @@ from .tile_screen import FEWEST_COMPONENTS
 
 Found = TypeVar("Found")
 
-#: So many queries for each list, on average, are few. With 512 lists of 512 rows and 32 probes that is 192 queries;
-#: tiles are as quick for 256.
-FEW_QUERIES_A_LIST = 12
+#: So many queries for each list, on average, are few: with 512 lists of 512 rows and 32 probes 192 queries; tiles are
+#: as quick for 256. Sums take less time the fewer components there are, tiles hardly: twice as many are few where
+#: vectors have half of these components, or less.
+FEW_QUERIES_A_LIST, MANY_COMPONENTS = 12, 128
 
 #: Up to so many queries choose their lists in the same scripted function that searches these.
 FEW_QUERIES = 192
@@ -38,9 +39,10 @@ QUERIES_A_WORKER, QUERIES_A_CALL = 2, 4096
 SMALLEST_SHARE_USED = 0.25
 
 
-def are_few(nq: int, nprobe: int, nlist: int, mean_size: float, device: torch.device) -> bool:
+def are_few(nq: int, nprobe: int, nlist: int, mean_size: float, d: int, device: torch.device) -> bool:
     """Whether so many queries, which look at lists of so many rows, are for blocks: few of them look at one list."""
-    if nq == 0 or nq * nprobe > FEW_QUERIES_A_LIST * nlist or nprobe * mean_size > MOST_ROWS / 2:
+    few = FEW_QUERIES_A_LIST * min(2.0, max(1.0, MANY_COMPONENTS / max(1, d)))
+    if nq == 0 or nq * nprobe > few * nlist or nprobe * mean_size > MOST_ROWS / 2:
         return False
     return arithmetic.sums_lines(device)
 
