@@ -228,6 +228,7 @@ from .swig import __version__ as __version__
 # threads
 from .threads import check_openmp, omp_get_max_threads, omp_get_num_threads, omp_set_num_threads
 from .tools.autotune import ParameterRange, ParameterRangeVector, ParameterSpace
+from .tools.batch_kmeans import batch_kmeans
 
 # arrays: checksums, buckets, maps, statistics
 from .tools.buckets import MapInt64ToInt64, MapLong2Long, bucket_sort, matrix_bucket_sort_inplace
@@ -538,6 +539,7 @@ __all__ = [
     "VectorIOWriter",
     "ZeroCopyIOReader",
     "array_to_AlignedTable",
+    "batch_kmeans",
     "bucket_sort",
     "bvec_checksum",
     "bvecs_checksum",

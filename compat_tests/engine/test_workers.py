@@ -169,9 +169,17 @@ def test_after_an_error_no_task_is_started():
     assert len(started) <= 2
 
 
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
 @pytest.mark.parametrize("on_a_conductor", [True, False])
-def test_an_interrupt_is_raised_when_what_runs_has_ended(on_a_conductor):
+def test_an_interrupt_is_raised_when_what_runs_has_ended(on_a_conductor, interruptible):
     ended = []
 
     def task(i: int = 0) -> None:

@@ -38,7 +38,7 @@ AREAS_BY_MODULE = (
     ("Wrapping and composite indexes", ("indexes",)),
     ("Inverted lists", ("parts.inverted_lists", "parts.direct_map", "parts.stacked_lists", "parts.on_disk_lists")),
     ("Search parameters and selectors", ("parts.params", "parts.selectors")),
-    ("Clustering", ("parts", "tools.kmeans")),
+    ("Clustering", ("parts", "tools.kmeans", "tools.batch_kmeans")),
     ("GPUs", ("devices",)),
     ("Factory and parameters", ("factory", "tools.autotune", "tools.operating_points")),
     ("Files", ("io",)),

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 #: Names that this library has beyond faiss; its own modules come with them.
-EXTENSIONS = {"FLT_MAX", "install", "omp_get_num_threads", "reverse_index_factory", "set_gpu_devices", "uninstall"}
+EXTENSIONS = {
+    "FLT_MAX",
+    "batch_kmeans",
+    "install",
+    "omp_get_num_threads",
+    "reverse_index_factory",
+    "set_gpu_devices",
+    "uninstall",
+}
 
 
 def names_of(module: types.ModuleType) -> set[str]:

@@ -214,8 +214,11 @@ def imbalance_factor(hist: Tensor) -> float:
 def objective(distances: Tensor) -> float:
     """Add distances up as faiss does: one after the other in float32.
 
-    The rounding of this sum grows with n and is part of the objective that faiss reports and compares to stop.
+    The rounding of this sum grows with n and is part of the objective that faiss reports and compares to stop. On an
+    accelerator distances stay where they are, and the sum is rounded once.
     """
+    if distances.device.type not in ("cpu", "mps"):  # which has no float64
+        return float(distances.double().sum().float())
     total = np.float32(0)
     values = distances.reshape(-1).cpu().numpy()
     for rows in chunks.slices(len(values), 1 << 20):

@@ -9,8 +9,8 @@ centroid is certain when the second one is further behind than twice that bound 
 vectors for which it is not (a thousandth of normally distributed data, all of them where centroids coincide) are
 compared again in float64 (`nearest_double`), and there ties go to the lowest id.
 
-Where the machine is good at it, and there are enough centroids, int8 products screen first (`nearest_int8`); labels are
-the same.
+Where the machine is good at it, and there are enough centroids, int8 products screen first (`nearest_int8`), and on
+GPUs a Triton kernel in float16 (`kernels.nearest`); labels are the same.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .. import kernels
 from ..constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L2
 from ..threads import omp_get_max_threads
 from . import workers
@@ -46,6 +47,12 @@ DEVICE_TILE_VECTORS = 65536
 
 #: Blocks that the centroids of a tile form; block j holds the centroids j, j + BLOCKS, j + 2 BLOCKS ...
 BLOCKS = 32
+
+#: What computes on a GPU: "auto" is the kernel where there is Triton, and plain torch elsewhere.
+IMPLEMENTATIONS = ("auto", "torch", "triton")
+
+#: The relative error of one addition on tensor cores, which may cut off instead of rounding, and more.
+KERNEL_ROUNDING = 2.0**-22
 
 #: Up to this score the distance is finite as well.
 LARGEST_SCORE = 1e37
@@ -76,6 +83,7 @@ def nearest(
     bias: Tensor | None = None,
     largest_norm: float | None = None,
     carried: Carried | None = None,
+    impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Find the closest centroid of each vector, and how close it is.
 
@@ -93,6 +101,8 @@ def nearest(
     carried : Carried, optional
         What earlier assignments of the same `x` in the same metric left, and what this one is to leave. Results do not
         depend on it.
+    impl : str
+        One of `IMPLEMENTATIONS`: results do not depend on it.
 
     Returns
     -------
@@ -105,9 +115,9 @@ def nearest(
     Raises
     ------
     RuntimeError
-        If the metric is another one, or there are no centroids.
+        If the metric is another one, there are no centroids, or the kernel is asked for where it cannot run.
     """
-    distances, labels = _assigned(x, centroids, metric_type, bias, largest_norm, True, carried)
+    distances, labels = _assigned(x, centroids, metric_type, bias, largest_norm, True, carried, impl)
     return distances.masked_fill_(labels < 0, FLT_MAX if metric_type == METRIC_L2 else -FLT_MAX), labels
 
 
@@ -130,6 +140,39 @@ def nearest_labels(
     return _assigned(x, centroids, metric_type, bias, largest_norm, False)[1]
 
 
+def nearest_of_sets(x: Tensor, centroids: Tensor, metric_type: int, impl: str = "auto") -> tuple[Tensor, Tensor]:
+    """Find the closest centroid of each vector of some sets, each of which has centroids of its own.
+
+    Parameters
+    ----------
+    x : Tensor, float32, shape (b, n, d)
+    centroids : Tensor, float32, shape (b, k, d)
+    metric_type, impl
+        As in `nearest`.
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (b, n)
+    labels : Tensor, int64, shape (b, n)
+        As in `nearest`. On a GPU one kernel finds those of all sets.
+    """
+    labels = torch.empty(x.shape[:2], dtype=torch.int64, device=x.device)
+    certain = _certain_by_kernel(x, centroids, metric_type, None, labels, impl)
+    if certain is None:
+        found = [nearest(*each, metric_type, impl=impl) for each in zip(x, centroids, strict=True)]
+        return torch.stack([each[0] for each in found]), torch.stack([each[1] for each in found])
+    b, n, d = x.shape
+    places = labels + torch.arange(0, b * centroids.shape[1], centroids.shape[1], device=x.device)[:, None]
+    keys = keys_of(x.reshape(b * n, d), centroids.reshape(-1, d), places.view(-1), metric_type).view(b, n)
+    distances = keys if metric_type == METRIC_L2 else keys.neg_()
+    left = certain.logical_not_()
+    for number in left.any(1).nonzero().view(-1).tolist():
+        again = left[number].nonzero().view(-1)
+        part = nearest(x[number, again], centroids[number], metric_type, impl="torch")
+        distances[number, again], labels[number, again] = part
+    return distances, labels
+
+
 def _assigned(
     x: Tensor,
     centroids: Tensor,
@@ -138,6 +181,7 @@ def _assigned(
     largest_norm: float | None,
     with_distances: bool,
     carried: Carried | None = None,
+    impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Find the closest centroids, and how close they are (where that is not wanted, it may be anything): (n,) each."""
     if metric_type not in (METRIC_L2, METRIC_INNER_PRODUCT):
@@ -147,8 +191,14 @@ def _assigned(
     n = len(x)
     labels = torch.empty(n, dtype=torch.int64, device=x.device)
     keys = torch.empty(n, device=x.device)
-    screen = make_screen(x, centroids, metric_type, carried)
-    if screen is None:
+    certain = _certain_by_kernel(x, centroids, metric_type, bias, labels, impl)
+    screen = None if certain is not None else make_screen(x, centroids, metric_type, carried)
+    if certain is not None:
+        if with_distances:
+            keys.copy_(keys_of(x, centroids, labels, metric_type))
+        left = certain.logical_not_().nonzero().view(-1)
+        again = _settled_by_floats(left, x, centroids, metric_type, bias, largest_norm, labels, keys)
+    elif screen is None:
         again = _by_floats(x, centroids, metric_type, bias, largest_norm, labels, keys if with_distances else None)
     else:
         again = labels.new_empty(0)
@@ -217,6 +267,55 @@ def _by_floats(
     else:
         workers.map_over_workers(assign, row_tiles(n, tile_vectors), threads)
     return uncertain.nonzero().view(-1)
+
+
+def _certain_by_kernel(
+    x: Tensor, centroids: Tensor, metric_type: int, bias: Tensor | None, labels: Tensor, impl: str
+) -> Tensor | None:
+    """Find the closest centroids, of one set or several, by the Triton kernel: write their labels and return which are
+    certain. None where plain torch is to do it."""
+    if impl not in IMPLEMENTATIONS:
+        raise RuntimeError(f"nearest: got impl={impl!r}, expected one of {', '.join(IMPLEMENTATIONS)}")
+    if impl == "torch" or (impl == "auto" and not kernels.chosen("nearest", x.device)):
+        return None
+    if not kernels.available(x.device):
+        raise RuntimeError(f"nearest: no Triton kernels for tensors on {x.device}: {kernels.NEEDED}")
+    if bias is None:
+        squares = centroids.square().sum(-1)
+        bias = squares * 0.5 if metric_type == METRIC_L2 else torch.zeros_like(squares)
+    try:
+        from ..kernels.nearest import nearest as kernel
+
+        found, certain = kernel(x, centroids, bias, (x.shape[-1] + 16) * KERNEL_ROUNDING)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if impl == "triton":
+            raise RuntimeError(f"nearest: the Triton kernel fails: {error}") from error
+        kernels.give_up("nearest", error)
+        return None
+    labels.copy_(found)
+    return certain
+
+
+def _settled_by_floats(
+    uncertain: Tensor,
+    x: Tensor,
+    centroids: Tensor,
+    metric_type: int,
+    bias: Tensor | None,
+    largest_norm: float | None,
+    labels: Tensor,
+    keys: Tensor,
+) -> Tensor:
+    """Find the closest centroids of some vectors by `_by_floats`; return for which of them that leaves several."""
+    left = [uncertain[:0]]
+    for part in uncertain.split(DEVICE_TILE_VECTORS):
+        part_labels, part_keys = labels[part], keys[part]
+        again = _by_floats(x[part], centroids, metric_type, bias, largest_norm, part_labels, part_keys)
+        labels[part], keys[part] = part_labels, part_keys
+        left.append(part[again])
+    return torch.cat(left)
 
 
 def _tile_vectors(n: int, centroids: Tensor, threads: int) -> int:

@@ -1,0 +1,153 @@
+"""The Triton kernel of the closest centroid against its definition, and that it compiles for GPUs that are not here."""
+
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from screening import NAMES, adversarial
+
+from faiss_torch import kernels
+from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
+from faiss_torch.kernels import tuning
+from faiss_torch.ops import nearest as module
+from faiss_torch.ops.nearest import nearest, nearest_reference
+
+pytest.importorskip("triton")
+
+METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def normal(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
+
+
+def kernel(x, centroids, metric_type):
+    from faiss_torch.kernels.nearest import nearest as function
+
+    halves = centroids.float().square().sum(1) / 2
+    h = halves if metric_type == METRIC_L2 else torch.zeros_like(halves)
+    return function(x, centroids, h, (x.shape[1] + 16) * module.KERNEL_ROUNDING)
+
+
+def check(x, centroids, metric_type):
+    D, I = nearest(x, centroids, metric_type, impl="triton")
+    D_reference, I_reference = nearest_reference(x, centroids, metric_type)
+    assert torch.equal(I, I_reference)
+    torch.testing.assert_close(D, D_reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize(
+    ("n", "k", "d"),
+    [(0, 3, 5), (1, 1, 1), (5, 3, 3), (129, 65, 97), (128, 64, 16), (77, 200, 33), (40, 70, 128), (70, 30, 130)],
+)
+def test_sizes(n, k, d, metric_type):
+    check(normal(n, d), normal(k, d, seed=1), metric_type)
+
+
+@pytest.mark.parametrize("d", [300, 513])
+def test_vectors_of_several_chunks(d):
+    assert d > tuning.nearest_blocks(d).components
+    check(normal(70, d), normal(90, d, seed=1), METRIC_L2)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_certain_is_right(name, metric_type):
+    x = torch.from_numpy(adversarial(150, 24)[name]).to(DEVICE)
+    centroids = x[::3].contiguous()
+    labels, certain = kernel(x, centroids, metric_type)
+    wide = centroids.double()
+    scores = x.double() @ -wide.T
+    if metric_type == METRIC_L2:
+        scores += wide.square().sum(1) / 2
+    best, expected = scores.topk(2, largest=False)
+    assert torch.equal(labels[certain], expected[:, 0][certain])
+    assert bool((best[:, 0] < best[:, 1])[certain].all())
+    if name == "normal":
+        assert float(certain.float().mean()) > 0.9
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_vectors_in_16_bits(dtype):
+    x, centroids = normal(90, 40, dtype=dtype), normal(50, 40, seed=1)
+    labels, certain = kernel(x, centroids, METRIC_L2)
+    expected = nearest_reference(x, centroids, METRIC_L2)[1]
+    assert float(certain.float().mean()) > 0.9
+    assert torch.equal(labels[certain], expected[certain])
+
+
+def test_small_integers_are_certain_but_for_ties():
+    generator = torch.Generator().manual_seed(0)
+    x, centroids = (torch.randint(0, 256, (n, 32), generator=generator).float().to(DEVICE) for n in (200, 60))
+    centroids[7] = centroids[3]
+    labels, certain = kernel(x, centroids, METRIC_L2)
+    expected = nearest_reference(x, centroids, METRIC_L2)[1]
+    assert torch.equal(certain, ~torch.isin(expected, torch.tensor([3, 7], device=DEVICE)))
+    assert torch.equal(labels[certain], expected[certain])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter computes with numpy
+def test_values_that_are_not_finite_and_ties_are_left_to_others():
+    x, centroids = normal(9, 20), normal(30, 20, seed=1)
+    x[1, 3], x[4, 5] = float("nan"), float("inf")
+    centroids[9] = centroids[2]
+    x[6] = centroids[2]
+    certain = kernel(x, centroids, METRIC_L2)[1]
+    assert not certain[[1, 4, 6]].any()
+    check(x, centroids, METRIC_L2)
+    centroids[5, 5] = float("nan")
+    assert not kernel(x, centroids, METRIC_L2)[1].any()
+
+
+def test_rows_of_a_wider_array():
+    check(normal(40, 50)[:, 5:30], normal(30, 25, seed=1), METRIC_L2)
+    check(normal(25, 40).T, normal(30, 25, seed=1), METRIC_L2)
+
+
+def test_what_is_asked_for_and_cannot_be(monkeypatch):
+    x, centroids = normal(4, 5), normal(3, 5)
+    with pytest.raises(RuntimeError, match="one of auto, torch, triton"):
+        nearest(x, centroids, METRIC_L2, impl="cuda")
+    monkeypatch.setattr(kernels, "_is_installed", lambda: False)
+    with pytest.raises(RuntimeError, match="need triton"):
+        nearest(x, centroids, METRIC_L2, impl="triton")
+    assert not kernels.chosen("nearest", torch.device("cuda"))
+
+
+def test_a_kernel_that_fails_is_said_once_and_replaced(monkeypatch, caplog):
+    monkeypatch.setattr(kernels, "DEVICES", ("cpu", "cuda"))
+    monkeypatch.setattr(kernels, "_given_up", set())
+    monkeypatch.setattr(tuning, "NEAREST", ())
+    x, centroids = normal(4, 5), normal(3, 5)
+    with pytest.raises(RuntimeError, match="kernel fails"):
+        nearest(x, centroids, METRIC_L2, impl="triton")
+    with caplog.at_level(logging.WARNING, logger="faiss_torch"):
+        for _ in range(2):
+            assert torch.equal(nearest(x, centroids, METRIC_L2)[1], nearest_reference(x, centroids, METRIC_L2)[1])
+    assert len(caplog.records) == 1
+
+
+TARGETS = ("cuda 80 32", "cuda 90 32", "hip gfx942 64")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_compiles_for(target):
+    script = pathlib.Path(__file__).with_name("compile_nearest.py")
+    run = subprocess.run(
+        [sys.executable, str(script), *target.split()],
+        env={**os.environ, "TRITON_INTERPRET": "0"},
+        capture_output=True,
+        text=True,
+    )
+    if "no such compiler" in run.stderr:
+        pytest.skip("this triton compiles in another way")
+    assert run.returncode == 0, run.stderr
+    rows = [line.split() for line in run.stdout.splitlines()]
+    assert len(rows) == len(tuning.NEAREST)
+    assert all(int(shared) <= (64 << 10 if target.startswith("hip") else 160 << 10) for _, shared in rows)
