@@ -80,7 +80,7 @@ def batch_kmeans(
         else:
             kind.require(init_centroids, "init_centroids")
             centroids = border.floats_in(init_centroids, device).clone()
-        return tuple(kind.out(each) for each in _iterate(sets, centroids, niter, spherical))  # type: ignore[return-value]
+        return tuple(kind.out(each) for each in _iterate(sets, centroids, niter, spherical))
 
     return workers.conduct(train, device, (x, init_centroids))
 
