@@ -254,6 +254,45 @@ def test_lists_that_the_caller_chose_and_gaps_among_them(metric_type):
         assert "few queries" in index.last_path.reason
 
 
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+@pytest.mark.parametrize("mode", ["auto", "matrix"])
+def test_filters_that_leave_many_rows(metric_type, share, mode, left):
+    index = index_of(normal(2000, 24), metric_type)
+    index.search_mode = mode
+    ids = np.random.default_rng(3).permutation(2000)[: int(2000 * share)]
+    xq = normal(30, 24, seed=1)
+    stats = faiss_torch.cvar.indexIVF_stats
+    for k in (1, 12, 400):
+        for queries in (xq[:1], xq):
+            params = faiss_torch.SearchParametersIVF(sel=faiss_torch.IDSelectorBatch(ids), nprobe=4)
+            results, counted = [], []
+            for name in ("none", "int8"):
+                stats.reset()
+                with arithmetic.pinned(name):
+                    results.append(index.search(queries, k, params=params))
+                counted.append((stats.nq, stats.nlist, stats.ndis))
+            assert_same_neighbours(*results[1], *results[0], rtol=2e-5, atol=1e-5)
+            assert index.last_path.reason == "lists of few queries are screened in int8"
+            labels = results[1][1]
+            assert np.isin(labels[labels >= 0], ids).all()
+            assert counted[0] == counted[1]
+    assert not any(map(any, left))
+
+
+def test_a_filter_and_queries_that_are_left(left):
+    xb = 1 + 1e-7 * normal(4000, 24)
+    index = index_of(xb, nprobe=7)
+    params = faiss_torch.SearchParametersIVF(sel=faiss_torch.IDSelectorRange(0, 3000), nprobe=7)
+    xq = np.concatenate([xb[1:4], np.full((1, 24), np.nan, dtype=np.float32)])
+    with arithmetic.pinned("none"):
+        expected = index.search(xq, 3, params=params)
+    found = index.search(xq, 3, params=params)
+    assert_same_neighbours(*found, *expected, rtol=1e-4, atol=1e-12)
+    assert found[1].max() < 3000
+    assert any(left[-1])
+
+
 def test_queries_and_vectors_that_are_not_finite(left):
     xb, xq = normal(900, 24), normal(6, 24, seed=1)
     index = index_of(xb)

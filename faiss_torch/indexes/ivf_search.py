@@ -17,6 +17,7 @@ from .. import border
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
 from ..ops import chunks, collect, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, workers
+from ..ops.code_blocks import CodeBlocks
 from ..ops.distances import METRICS
 from ..ops.screen import Scorer
 from ..parts.inverted_lists import InvertedLists
@@ -218,7 +219,11 @@ class _IVFSearch(Index, IndexIVFInterface):
 
     def _takes_few_queries(self, nq: int, settings: _Settings) -> bool:
         """Whether few queries may be searched one by one in whole lists: see `_scan_for_few`."""
-        if settings.max_codes or settings.sel is not None or self.search_mode == "csr":
+        return settings.sel is None and self._are_few(nq, settings)
+
+    def _are_few(self, nq: int, settings: _Settings) -> bool:
+        """Whether queries, filtered or not, are so few that blocks may screen them."""
+        if settings.max_codes or self.search_mode == "csr":
             return False
         if self.search_mode == "matrix":  # query by query, however many there are
             nq = min(nq, 1)
@@ -259,8 +264,10 @@ class _IVFSearch(Index, IndexIVFInterface):
     ) -> tuple[Tensor, Tensor]:
         """As `_scan`, of lists in memory; `all_rows` says how many rows count, where that is known already."""
         lists = self._lists_to_scan(storage, probes, settings)
-        if all_rows is not None or settings.max_codes or path.name == "matrix" == self.search_mode:
+        if all_rows is not None or settings.max_codes:
             lists = lists.without_screens()  # which look at whole lists
+        elif path.name == "matrix" == self.search_mode:
+            lists = lists._replace(tiles_for=None)
         distances, positions = x.new_empty(len(x), k), probes.new_empty(len(x), k)
         if not bool(lists.sizes.any()):  # there is no storage to read
             if all_rows is None:
@@ -268,15 +275,35 @@ class _IVFSearch(Index, IndexIVFInterface):
             missing = -FLT_MAX if METRICS[self.metric_type].similarity else FLT_MAX
             return distances.fill_(missing), positions.fill_(-1)
 
+        blocks = self._blocks_for_filtered(lists, probes, settings)
+
         def search(some: slice) -> None:
             if all_rows is None:
                 rows = self._rows_to_scan(probes[some], lists, settings, k)
             else:
                 rows = _rows_left(all_rows[some], probes[some], lists)
-            distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows, k, path)
+            if blocks is None:
+                distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows, k, path)
+                return
+            self.last_path = FEW_QUERIES_PATH
+            found = ivf_blocks.search(x[some], lists, blocks, probes[some], k, self.metric_type)
+            distances[some], positions[some] = found[:2]
+            if found[2] is not None:
+                again = found[2].nonzero().view(-1) + some.start
+                left = x[again], lists, probes[again], rows[again - some.start], k, path
+                distances[again], positions[again] = self._nearest(*left)
 
         self._over_queries(search, len(x), settings.nprobe, lists.tiles_for is not None)
         return distances, lists.stored.stored_rows(positions)
+
+    def _blocks_for_filtered(self, lists: ivf_scan.Lists, probes: Tensor, settings: _Settings) -> CodeBlocks | None:
+        """Blocks of lists of which a filter leaves many rows, where they are to screen."""
+        if lists.counts is None or lists.blocks_for is None or not self._are_few(len(probes), settings):
+            return None
+        scanned = ivf_scan.rows_of_probes(probes, lists.sizes)[2]
+        if not ivf_blocks.suits(lists, scanned, probes.numel(), self.metric_type):
+            return None
+        return lists.blocks_for(lists.begins, lists.sizes, probes.reshape(-1), min(len(probes), SCANS_THAT_COUNT))
 
     def _over_queries(self, search: Callable[[slice], None], nq: int, nprobe: int, by_tiles: bool) -> None:
         """Call a function with slices of the queries: several at once, in workers, where there are enough of them and

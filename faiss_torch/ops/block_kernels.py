@@ -41,12 +41,15 @@ class Storage(NamedTuple):
     largest_norm : float
     similarity : bool
         Whether they are compared by inner product, and not by L2 distance.
+    bias : Tensor, float32, shape (capacity,), or None
+        +inf of rows that must not be found, where a filter leaves only some.
     """
 
     vectors: Tensor
     ids: Tensor
     largest_norm: float
     similarity: bool
+    bias: Tensor | None
 
 
 class Look(NamedTuple):
@@ -65,12 +68,25 @@ class Look(NamedTuple):
 
 
 @scripted
+def _filtered(
+    bounds: Tensor, chosen: Tensor, blocks: CodeBlocks, bias: Tensor | None, no_row: float = NO_ROW
+) -> Tensor:
+    """Raise the bounds of the rows in chosen blocks, (m, BLOCK_ROWS), that must not be found."""
+    if bias is None:
+        return bounds
+    rows = blocks.rows.index_select(0, chosen).unsqueeze(1) + torch.arange(bounds.size(1))
+    hidden = bias.index_select(0, rows.clamp_(max=bias.size(0) - 1).view(-1)) == float("inf")
+    return bounds.masked_fill_(hidden.view_as(bounds), 2 * no_row)
+
+
+@scripted
 def _look_at(
     weights: Tensor,
     probes: Tensor,
     of_lists: Tensor,
     counts: list[int],
     blocks: CodeBlocks,
+    bias: Tensor | None,
     block_rows: int = BLOCK_ROWS,
     no_row: float = NO_ROW,
 ) -> Look:
@@ -78,7 +94,8 @@ def _look_at(
     n, most, total = len(counts), max(counts), sum(counts)
     if n == 1:
         chosen = members_of(blocks.firsts.index_select(0, probes.view(-1)), of_lists.view(-1), total)
-        return Look(chosen.unsqueeze(0), bounds_of(weights, chosen, None, blocks).view(1, -1))
+        alone = _filtered(bounds_of(weights, chosen, None, blocks), chosen, blocks, bias)
+        return Look(chosen.unsqueeze(0), alone.view(1, -1))
     # list by list, so that what several queries look at is read from memory once
     lists, order = probes.view(-1).sort()
     numbers = of_lists.view(-1).index_select(0, order)
@@ -87,7 +104,7 @@ def _look_at(
     places = members_of(begins.view(-1).index_select(0, order), numbers, total)
     owners = torch.div(places, most, rounding_mode="floor")
     bounds = torch.full([n * most, block_rows], 2 * no_row)
-    bounds.index_copy_(0, places, bounds_of(weights, chosen, owners, blocks))
+    bounds.index_copy_(0, places, _filtered(bounds_of(weights, chosen, owners, blocks), chosen, blocks, bias))
     all_chosen = torch.zeros([n * most], dtype=torch.int64).index_copy_(0, places, chosen)
     return Look(all_chosen.view(n, most), bounds.view(n, -1))
 
@@ -306,10 +323,12 @@ def search_lists(
             nothing = torch.full([end - begin, k], missing), torch.full([end - begin, k], -1)
             found = nothing[0], nothing[1], torch.full([end - begin], most == 0)
         elif end - begin == n:
-            look = _look_at(weights, probes, of_lists, counts, blocks)
+            look = _look_at(weights, probes, of_lists, counts, blocks, storage.bias)
             found = _of_group(xq, bases, look, blocks, storage, k)
         else:
-            look = _look_at(weights[begin:end], probes[begin:end], of_lists[begin:end], counts[begin:end], blocks)
+            look = _look_at(
+                weights[begin:end], probes[begin:end], of_lists[begin:end], counts[begin:end], blocks, storage.bias
+            )
             found = _of_group(xq[begin:end], bases[begin:end], look, blocks, storage, k)
         keys.append(found[0].neg() if similarity else found[0])
         rows.append(found[1])

@@ -76,7 +76,7 @@ def search(
     ----------
     xq : Tensor, float32, shape (nq, d)
     lists : Lists
-        Of vectors stored in float32.
+        Of vectors stored in float32, all of them or (where there are `counts`) those that a filter leaves.
     blocks : CodeBlocks
         Of the probed lists at least.
     probes : Tensor, int64, shape (nq, nprobe)
@@ -127,8 +127,9 @@ def probe_and_search(
 
 
 def _storage(lists: Lists, metric_type: int) -> Storage:
-    stored = lists.stored
-    return Storage(stored.vectors, lists.ids, stored.largest_norm, metric_type == METRIC_INNER_PRODUCT)
+    stored, similarity = lists.stored, metric_type == METRIC_INNER_PRODUCT
+    bias = None if lists.counts is None else stored.bias
+    return Storage(stored.vectors, lists.ids, stored.largest_norm, similarity, bias)
 
 
 def _over_queries(task: Callable[[slice], Found], nq: int) -> list[Found]:
