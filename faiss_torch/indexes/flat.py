@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import flat, workers
+from ..ops.code_blocks import BlocksFor
 from ..ops.filtering import narrowed
 from ..ops.flat_small import SmallSet, small_set
 from ..ops.nearest import Carried, nearest, nearest_labels
@@ -164,7 +165,8 @@ class IndexFlat(IndexFlatCodes):
             distances, labels = nearest(x, *self._centroids())
             return distances[:, None], labels[:, None]
         stored, n = self._narrowed(params)
-        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, self._tiles_for(params))
+        tiles_for, blocks_for = self._tiles_for(params), self._blocks_for(params)
+        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, tiles_for, blocks_for)
 
     def _closest(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
@@ -187,6 +189,12 @@ class IndexFlat(IndexFlatCodes):
         if self._facts is None or (params is not None and params.sel is not None):
             return None
         return self._facts.tiles_for(self._vectors_stored)
+
+    def _blocks_for(self, params: SearchParameters | None) -> BlocksFor | None:
+        """What gives a search blocks: as `_tiles_for`."""
+        if self._facts is None or (params is not None and params.sel is not None):
+            return None
+        return self._facts.blocks_for(self._vectors_stored)
 
     def _assign(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):

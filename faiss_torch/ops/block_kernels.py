@@ -37,7 +37,8 @@ class Storage(NamedTuple):
     Attributes
     ----------
     vectors : Tensor, float32, shape (capacity, d)
-    ids : Tensor, int64, shape (capacity,)
+    ids : Tensor, int64, shape (capacity,), or None
+        None where the rows themselves are the ids.
     largest_norm : float
     similarity : bool
         Whether they are compared by inner product, and not by L2 distance.
@@ -46,7 +47,7 @@ class Storage(NamedTuple):
     """
 
     vectors: Tensor
-    ids: Tensor
+    ids: Tensor | None
     largest_norm: float
     similarity: bool
     bias: Tensor | None
@@ -169,7 +170,8 @@ def _closest(
     if there is not None:
         rows = rows.mul(there)
     keys = _keys(xq, rows, storage)
-    ids = storage.ids.index_select(0, rows.view(-1)).view_as(rows)
+    table = storage.ids
+    ids = rows if table is None else table.index_select(0, rows.view(-1)).view_as(rows)
     if there is not None:
         keys = keys.masked_fill_(there.logical_not(), missing)
         rows = rows.masked_fill(there.logical_not(), -1)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..threads import omp_get_max_threads
-from . import chunks, flat_tiles, lists, topk, workers
+from . import chunks, flat_blocks, flat_tiles, lists, topk, workers
+from .code_blocks import BlocksFor
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
 from .flat_small import FEW_FACTORS, closest_by_score, closest_of_few, search_all, search_by_definition, small_set
@@ -70,6 +71,7 @@ def knn(
     metric_type: int,
     metric_arg: float = 0.0,
     tiles_for: TilesFor | None = None,
+    blocks_for: BlocksFor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the k nearest stored rows of each query.
 
@@ -86,6 +88,8 @@ def knn(
         The metric.
     tiles_for : callable, optional
         Gives tiles of the rows, where all of them are scanned: see `flat_tiles.tiles_of`.
+    blocks_for : callable, optional
+        Gives blocks of them, likewise: see `flat_blocks.search`.
 
     Returns
     -------
@@ -102,11 +106,14 @@ def knn(
     if len(xq) * n * xq.shape[1] <= FEW_FACTORS:
         distances, ids = search_by_definition(xq, stored, n, k, metric_type, metric_arg)
         return distances, stored.stored_rows(ids)
+    found = flat_blocks.search(xq, stored, n, k, metric_type, blocks_for)
     scorer = make_scorer(xq, stored, metric_type, metric_arg)
-    tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
-    if tiles is None:
-        return _knn(scorer, n, k, similarity)
-    distances, ids, left = flat_tiles.search(scorer, tiles, k, metric_type)
+    if found is None:
+        tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
+        if tiles is None:
+            return _knn(scorer, n, k, similarity)
+        found = flat_tiles.search(scorer, tiles, k, metric_type)
+    distances, ids, left = found
     if bool(left.any()):
         again = left.nonzero().view(-1)
         distances[again], ids[again] = _knn(scorer.of_queries(again), n, k, similarity)

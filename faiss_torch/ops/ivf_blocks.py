@@ -19,7 +19,7 @@ from .block_kernels import MOST_ROWS, Storage, probe_and_search_lists, search_li
 from .code_blocks import BLOCK_ROWS, LARGEST_NORM, MOST_COMPONENTS, CodeBlocks
 from .flat_small import SmallSet
 from .ivf_scan import Lists
-from .screen import margin_factor
+from .screen import Stored, margin_factor
 from .tile_screen import FEWEST_COMPONENTS
 
 Found = TypeVar("Found")
@@ -57,13 +57,18 @@ def suits(lists: Lists, scanned: int, pairs: int, metric_type: int) -> bool:
         The rows of all probed lists together, and the probes.
     metric_type : int
     """
+    if lists.blocks_for is None or scanned < SMALLEST_SHARE_USED * BLOCK_ROWS * pairs:
+        return False
+    return suits_rows(lists.stored, metric_type)
+
+
+def suits_rows(stored: Stored, metric_type: int) -> bool:
+    """Whether stored rows may be screened by blocks."""
     return (
-        lists.blocks_for is not None
-        and scanned >= SMALLEST_SHARE_USED * BLOCK_ROWS * pairs
-        and FEWEST_COMPONENTS <= lists.stored.vectors.shape[1] <= MOST_COMPONENTS
+        FEWEST_COMPONENTS <= stored.vectors.shape[1] <= MOST_COMPONENTS
         and metric_type in (METRIC_L2, METRIC_INNER_PRODUCT)
-        and lists.stored.finite
-        and lists.stored.largest_norm <= LARGEST_NORM
+        and stored.finite
+        and stored.largest_norm <= LARGEST_NORM
     )
 
 

@@ -1,0 +1,61 @@
+"""Exact search of one query or two among all stored rows, in blocks of codes: see `code_blocks` and `ivf_blocks`.
+
+The rows are runs, as those of `flat_tiles`, and a query looks at all of them. A product of so few queries takes as long
+as the vectors take to come from memory, and the codes of the blocks are a quarter of these bytes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..constants import METRIC_INNER_PRODUCT
+from . import arithmetic, ivf_blocks
+from .block_kernels import MOST_ROWS, Storage, search_lists
+from .code_blocks import BlocksFor
+from .flat_tiles import RUN
+from .screen import Stored
+
+#: Up to so many queries are searched so, among so many rows or more, of which k are this part at most.
+FEW_QUERIES, FEWEST_ROWS, LARGEST_SHARE = 2, 1 << 15, 1 / 16
+
+
+def search(
+    xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, blocks_for: BlocksFor | None
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return the k closest of the first n stored rows.
+
+    Parameters
+    ----------
+    xq : Tensor, float32, shape (nq, d)
+        nq at least 1.
+    stored : Stored
+    n, k : int
+    metric_type : int
+    blocks_for : callable or None
+        See `code_blocks.BlocksFor`.
+
+    Returns
+    -------
+    distances, positions
+        As `ivf_blocks.search`.
+    left : Tensor, bool, shape (nq,)
+        Queries without a certificate: what stands in their rows is not their result.
+
+    None comes back where the search is not to be screened so.
+    """
+    if len(xq) > FEW_QUERIES or blocks_for is None or not FEWEST_ROWS <= n <= MOST_ROWS or k > LARGEST_SHARE * n:
+        return None
+    if not (ivf_blocks.suits_rows(stored, metric_type) and arithmetic.sums_lines(xq.device)):
+        return None
+    begins = torch.arange(0, n, RUN)
+    runs = torch.arange(len(begins))
+    blocks = blocks_for(begins, (n - begins).clamp_(max=RUN), runs, len(xq))
+    if blocks is None:
+        return None
+    storage = Storage(stored.vectors, None, stored.largest_norm, metric_type == METRIC_INNER_PRODUCT, None)
+    with torch.inference_mode():  # in which operations take a tenth less
+        found = search_lists(xq, runs.expand(len(xq), -1).contiguous(), blocks, storage, k)
+    # copies, for what is made in inference mode cannot be changed outside
+    distances, positions, certain = (each.clone() for each in found)
+    return distances, positions, certain.logical_not_()
