@@ -22,7 +22,7 @@ def searched(monkeypatch):
 
     def watched(*arguments):
         found = search(*arguments)
-        calls.append(None if found is None else found[2].tolist())
+        calls.append(None if found is None else [False] if found[2] is None else found[2].tolist())
         return found
 
     monkeypatch.setattr(flat_blocks, "search", watched)

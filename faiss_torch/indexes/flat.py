@@ -165,8 +165,7 @@ class IndexFlat(IndexFlatCodes):
             distances, labels = nearest(x, *self._centroids())
             return distances[:, None], labels[:, None]
         stored, n = self._narrowed(params)
-        tiles_for, blocks_for = self._tiles_for(params), self._blocks_for(params)
-        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, tiles_for, blocks_for)
+        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, *self._screens_for(params))
 
     def _closest(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
@@ -184,17 +183,11 @@ class IndexFlat(IndexFlatCodes):
         self._facts.small = small
         return small
 
-    def _tiles_for(self, params: SearchParameters | None) -> TilesFor | None:
-        """What gives a search tiles, where it is one of all vectors."""
+    def _screens_for(self, params: SearchParameters | None) -> tuple[TilesFor | None, BlocksFor | None]:
+        """What gives a search tiles and blocks, where it is one of all vectors."""
         if self._facts is None or (params is not None and params.sel is not None):
-            return None
-        return self._facts.tiles_for(self._vectors_stored)
-
-    def _blocks_for(self, params: SearchParameters | None) -> BlocksFor | None:
-        """What gives a search blocks: as `_tiles_for`."""
-        if self._facts is None or (params is not None and params.sel is not None):
-            return None
-        return self._facts.blocks_for(self._vectors_stored)
+            return None, None
+        return self._facts.tiles_for(self._vectors_stored), self._facts.blocks_for(self._vectors_stored)
 
     def _assign(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
@@ -237,7 +230,7 @@ class IndexFlat(IndexFlatCodes):
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         stored, n = self._narrowed(params)
-        return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, self._tiles_for(params))
+        return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, self._screens_for(params)[0])
 
     def _sa_encode(self, x: Tensor) -> Tensor:
         return x.view(torch.uint8).reshape(len(x), self.code_size)

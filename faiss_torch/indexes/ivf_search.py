@@ -237,11 +237,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         lists = self._lists(storage)
         rows, nprobed, scanned = ivf_scan.rows_of_probes(probes, lists.sizes)
         self._count(len(x), nprobed, scanned)
-        blocks = None
-        if ivf_blocks.suits(lists, scanned, probes.numel(), self.metric_type):
-            assert lists.blocks_for is not None
-            # without blocks each of several queries costs more than copying a list
-            blocks = lists.blocks_for(lists.begins, lists.sizes, probes.reshape(-1), min(len(x), SCANS_THAT_COUNT))
+        blocks = self._blocks_of(lists, probes, scanned)
         if blocks is None:
             return self._scan_loaded(x, probes, k, settings, path, storage, rows)
         self.last_path = FEW_QUERIES_PATH
@@ -275,34 +271,26 @@ class _IVFSearch(Index, IndexIVFInterface):
             missing = -FLT_MAX if METRICS[self.metric_type].similarity else FLT_MAX
             return distances.fill_(missing), positions.fill_(-1)
 
-        blocks = self._blocks_for_filtered(lists, probes, settings)
+        blocks = None
+        if lists.counts is not None and self._are_few(len(x), settings):  # of which a filter leaves many rows
+            blocks = self._blocks_of(lists, probes, ivf_scan.rows_of_probes(probes, lists.sizes)[2])
 
         def search(some: slice) -> None:
             if all_rows is None:
                 rows = self._rows_to_scan(probes[some], lists, settings, k)
             else:
                 rows = _rows_left(all_rows[some], probes[some], lists)
-            if blocks is None:
-                distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows, k, path)
-                return
-            self.last_path = FEW_QUERIES_PATH
-            found = ivf_blocks.search(x[some], lists, blocks, probes[some], k, self.metric_type)
-            distances[some], positions[some] = found[:2]
-            if found[2] is not None:
-                again = found[2].nonzero().view(-1) + some.start
-                left = x[again], lists, probes[again], rows[again - some.start], k, path
-                distances[again], positions[again] = self._nearest(*left)
+            distances[some], positions[some] = self._nearest(x[some], lists, probes[some], rows, k, path, blocks)
 
         self._over_queries(search, len(x), settings.nprobe, lists.tiles_for is not None)
         return distances, lists.stored.stored_rows(positions)
 
-    def _blocks_for_filtered(self, lists: ivf_scan.Lists, probes: Tensor, settings: _Settings) -> CodeBlocks | None:
-        """Blocks of lists of which a filter leaves many rows, where they are to screen."""
-        if lists.counts is None or lists.blocks_for is None or not self._are_few(len(probes), settings):
-            return None
-        scanned = ivf_scan.rows_of_probes(probes, lists.sizes)[2]
+    def _blocks_of(self, lists: ivf_scan.Lists, probes: Tensor, scanned: int) -> CodeBlocks | None:
+        """Blocks of the probed lists, which have so many rows together, where they are to screen few queries."""
         if not ivf_blocks.suits(lists, scanned, probes.numel(), self.metric_type):
             return None
+        assert lists.blocks_for is not None
+        # without blocks each of several queries costs more than copying a list
         return lists.blocks_for(lists.begins, lists.sizes, probes.reshape(-1), min(len(probes), SCANS_THAT_COUNT))
 
     def _over_queries(self, search: Callable[[slice], None], nq: int, nprobe: int, by_tiles: bool) -> None:
@@ -318,17 +306,30 @@ class _IVFSearch(Index, IndexIVFInterface):
             search(some)
 
     def _nearest(
-        self, x: Tensor, lists: ivf_scan.Lists, probes: Tensor, rows: Tensor, k: int, path: ivf_scan.Path
+        self,
+        x: Tensor,
+        lists: ivf_scan.Lists,
+        probes: Tensor,
+        rows: Tensor,
+        k: int,
+        path: ivf_scan.Path,
+        blocks: CodeBlocks | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Distances and positions of the k nearest rows, (n, k): screened by tiles where that pays."""
+        """Distances and positions of the k nearest rows, (n, k): screened by blocks that are given, or by tiles where
+        that pays."""
         scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
         scorer = self._scorer(x, lists)
-        tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, k)
-        if tiles is None:
-            return scan(scorer, lists, probes, rows, k, self.metric_type)
-        self.last_path = ivf_scan.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")
-        distances, positions, left = ivf_tiles.search(scorer, tiles, probes, lists.ids, k, self.metric_type)
-        if bool(left.any()):
+        left: Tensor | None
+        if blocks is not None:
+            self.last_path = FEW_QUERIES_PATH
+            distances, positions, left = ivf_blocks.search(x, lists, blocks, probes, k, self.metric_type)
+        else:
+            tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, k)
+            if tiles is None:
+                return scan(scorer, lists, probes, rows, k, self.metric_type)
+            self.last_path = ivf_scan.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")
+            distances, positions, left = ivf_tiles.search(scorer, tiles, probes, lists.ids, k, self.metric_type)
+        if left is not None and bool(left.any()):
             again = left.nonzero().view(-1)
             some = scorer.of_queries(again)
             distances[again], positions[again] = scan(some, lists, probes[again], rows[again], k, self.metric_type)

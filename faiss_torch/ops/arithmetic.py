@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from .code_blocks import BLOCK_ROWS, LINE_BYTES, weighted_sums
+
 NAMES = ("int8", "bf16", "float32", "none")
 
 #: How much faster than float32 an arithmetic has to be: its copies of vectors take memory, its survivors time.
@@ -30,8 +32,8 @@ WORTHWHILE = 1.5
 #: Queries, rows and components of the product that is measured.
 _QUERIES, _ROWS, _COMPONENTS = 256, 512, 128
 
-#: Sums of 8-bit lines that are measured, of how many lines of how many bytes each.
-_SUMS, _LINES, _LINE_BYTES = 64, 128, 128
+#: Sums of 8-bit lines that are measured, of how many lines each.
+_SUMS, _LINES = 64, 128
 
 
 class _Pin:
@@ -119,26 +121,23 @@ def sums_lines(device: torch.device) -> bool:
 def _sums_lines(quickly: bool) -> bool:
     """Compare torch's operation for them with a product of the same size in float32: not every build has fbgemm, which
     makes it quick."""
-    lines = torch.arange(_SUMS * _LINES * (_LINE_BYTES + 8), dtype=torch.int64).remainder_(251).to(torch.uint8)
-    lines = lines.view(_SUMS * _LINES, -1)
+    lines = torch.arange(_SUMS * _LINES * LINE_BYTES).remainder_(251).to(torch.uint8).view(_SUMS * _LINES, -1)
     facts = torch.tensor([0.5, -3.0]).repeat(len(lines), 1)
-    lines[:, _LINE_BYTES:] = facts.view(torch.uint8)
+    lines[:, BLOCK_ROWS:] = facts.view(torch.uint8)
     which, begins = torch.arange(len(lines)), torch.arange(0, len(lines), _LINES)
     weights = torch.linspace(-1, 1, len(lines))
 
     def sums() -> torch.Tensor:
-        return torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
-            lines, which, begins, False, 0, False, weights, None, False
-        )
+        return weighted_sums(lines, which, begins, weights)
 
     try:
         found = sums()
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
-    values = (lines[:, :_LINE_BYTES].float() * 0.5 - 3) * weights[:, None]
+    values = (lines[:, :BLOCK_ROWS].float() * 0.5 - 3) * weights[:, None]
     if not torch.allclose(found, values.view(_SUMS, _LINES, -1).sum(1), rtol=1e-4, atol=0.05):
         return False
-    x, q = torch.zeros(_SUMS * _LINE_BYTES, _LINES), torch.zeros(_LINES)
+    x, q = torch.zeros(_SUMS * BLOCK_ROWS, _LINES), torch.zeros(_LINES)
     return not quickly or _seconds(sums) < _seconds(lambda: torch.mv(x, q))
 
 

@@ -145,6 +145,17 @@ def weights_of(x: Tensor, blocks: CodeBlocks, similarity: bool) -> Tensor:
 
 
 @scripted
+def weighted_sums(lines: Tensor, which: Tensor, begins: Tensor, weights: Tensor) -> Tensor:
+    """Sum lines, uint8, (n, LINE_BYTES): those that are named, int64, (m,), with weights, float32, (m,).
+
+    Sum i, of float32, (sums, BLOCK_ROWS), begins at place ``begins[i]`` among them.
+    """
+    return torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
+        lines, which, begins, False, 0, False, weights, None, False
+    )
+
+
+@scripted
 def bounds_of(weights: Tensor, chosen: Tensor, owners: Tensor | None, blocks: CodeBlocks) -> Tensor:
     """Return lower bounds of scores.
 
@@ -167,6 +178,4 @@ def bounds_of(weights: Tensor, chosen: Tensor, owners: Tensor | None, blocks: Co
     each = weights.expand(m, lines) if owners is None else weights.index_select(0, owners)
     which = torch.add(torch.arange(lines), chosen.unsqueeze(1), alpha=lines)
     begins = torch.arange(0, m * lines, lines)
-    return torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
-        blocks.codes, which.view(-1), begins, False, 0, False, each.reshape(-1), None, False
-    )
+    return weighted_sums(blocks.codes, which.view(-1), begins, each.reshape(-1))

@@ -114,7 +114,7 @@ def knn(
             return _knn(scorer, n, k, similarity)
         found = flat_tiles.search(scorer, tiles, k, metric_type)
     distances, ids, left = found
-    if bool(left.any()):
+    if left is not None and bool(left.any()):
         again = left.nonzero().view(-1)
         distances[again], ids[again] = _knn(scorer.of_queries(again), n, k, similarity)
     return distances, ids

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT
 from . import arithmetic, ivf_blocks
-from .block_kernels import MOST_ROWS, Storage, search_lists
+from .block_kernels import MOST_ROWS, Storage
 from .code_blocks import BlocksFor
 from .flat_tiles import RUN
 from .screen import Stored
@@ -22,7 +22,7 @@ FEW_QUERIES, FEWEST_ROWS, LARGEST_SHARE = 2, 1 << 15, 1 / 16
 
 def search(
     xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, blocks_for: BlocksFor | None
-) -> tuple[Tensor, Tensor, Tensor] | None:
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
     """Return the k closest of the first n stored rows.
 
     Parameters
@@ -37,10 +37,8 @@ def search(
 
     Returns
     -------
-    distances, positions
+    distances, positions, left
         As `ivf_blocks.search`.
-    left : Tensor, bool, shape (nq,)
-        Queries without a certificate: what stands in their rows is not their result.
 
     None comes back where the search is not to be screened so.
     """
@@ -54,8 +52,4 @@ def search(
     if blocks is None:
         return None
     storage = Storage(stored.vectors, None, stored.largest_norm, metric_type == METRIC_INNER_PRODUCT, None)
-    with torch.inference_mode():  # in which operations take a tenth less
-        found = search_lists(xq, runs.expand(len(xq), -1).contiguous(), blocks, storage, k)
-    # copies, for what is made in inference mode cannot be changed outside
-    distances, positions, certain = (each.clone() for each in found)
-    return distances, positions, certain.logical_not_()
+    return ivf_blocks.search_storage(xq, runs.expand(len(xq), -1).contiguous(), blocks, storage, k)

@@ -97,8 +97,14 @@ def search(
     left : Tensor, bool, shape (nq,), or None
         Queries without a certificate, if any: what stands in their rows is not their result.
     """
-    storage = _storage(lists, metric_type)
     probes = probes.masked_fill(probes < 0, blocks.counts.shape[0] - 1)
+    return search_storage(xq, probes, blocks, _storage(lists, metric_type), k)
+
+
+def search_storage(
+    xq: Tensor, probes: Tensor, blocks: CodeBlocks, storage: Storage, k: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `search`, of a storage; the probes are those of `block_kernels.search_lists`."""
     found = _over_queries(lambda queries: search_lists(xq[queries], probes[queries], blocks, storage, k), xq.shape[0])
     distances, positions, certain = (_together(each) for each in zip(*found, strict=True))
     return distances, positions, None if bool(certain.all()) else ~certain

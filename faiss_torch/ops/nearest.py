@@ -156,11 +156,11 @@ def nearest_of_sets(x: Tensor, centroids: Tensor, metric_type: int, impl: str = 
     labels : Tensor, int64, shape (b, n)
         As in `nearest`. On a GPU one kernel finds those of all sets.
     """
-    labels = torch.empty(x.shape[:2], dtype=torch.int64, device=x.device)
-    certain = _certain_by_kernel(x, centroids, metric_type, None, labels, impl)
-    if certain is None:
+    by_kernel = _by_kernel(x, centroids, metric_type, None, impl)
+    if by_kernel is None:
         found = [nearest(*each, metric_type, impl=impl) for each in zip(x, centroids, strict=True)]
         return torch.stack([each[0] for each in found]), torch.stack([each[1] for each in found])
+    labels, certain = by_kernel
     b, n, d = x.shape
     places = labels + torch.arange(0, b * centroids.shape[1], centroids.shape[1], device=x.device)[:, None]
     keys = keys_of(x.reshape(b * n, d), centroids.reshape(-1, d), places.view(-1), metric_type).view(b, n)
@@ -191,9 +191,10 @@ def _assigned(
     n = len(x)
     labels = torch.empty(n, dtype=torch.int64, device=x.device)
     keys = torch.empty(n, device=x.device)
-    certain = _certain_by_kernel(x, centroids, metric_type, bias, labels, impl)
-    screen = None if certain is not None else make_screen(x, centroids, metric_type, carried)
-    if certain is not None:
+    by_kernel = _by_kernel(x, centroids, metric_type, bias, impl)
+    screen = None if by_kernel is not None else make_screen(x, centroids, metric_type, carried)
+    if by_kernel is not None:
+        labels, certain = by_kernel
         if with_distances:
             keys.copy_(keys_of(x, centroids, labels, metric_type))
         left = certain.logical_not_().nonzero().view(-1)
@@ -269,11 +270,11 @@ def _by_floats(
     return uncertain.nonzero().view(-1)
 
 
-def _certain_by_kernel(
-    x: Tensor, centroids: Tensor, metric_type: int, bias: Tensor | None, labels: Tensor, impl: str
-) -> Tensor | None:
-    """Find the closest centroids, of one set or several, by the Triton kernel: write their labels and return which are
-    certain. None where plain torch is to do it."""
+def _by_kernel(
+    x: Tensor, centroids: Tensor, metric_type: int, bias: Tensor | None, impl: str
+) -> tuple[Tensor, Tensor] | None:
+    """Find the closest centroids, of one set or several, by the Triton kernel: labels, and which of them are certain.
+    None where plain torch is to do it."""
     if impl not in IMPLEMENTATIONS:
         raise RuntimeError(f"nearest: got impl={impl!r}, expected one of {', '.join(IMPLEMENTATIONS)}")
     if impl == "torch" or (impl == "auto" and not kernels.chosen("nearest", x.device)):
@@ -286,7 +287,7 @@ def _certain_by_kernel(
     try:
         from ..kernels.nearest import nearest as kernel
 
-        found, certain = kernel(x, centroids, bias, (x.shape[-1] + 16) * KERNEL_ROUNDING)
+        return kernel(x, centroids, bias, (x.shape[-1] + 16) * KERNEL_ROUNDING)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:
@@ -294,8 +295,6 @@ def _certain_by_kernel(
             raise RuntimeError(f"nearest: the Triton kernel fails: {error}") from error
         kernels.give_up("nearest", error)
         return None
-    labels.copy_(found)
-    return certain
 
 
 def _settled_by_floats(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from ..ops import workers
 from ..ops.lists import ranges
 from ..ops.screen import BLOCK, Stored
 from ..ops.scripted import scripted
-from ..ops.tiles import Frame, Tile, make_frame
+from ..ops.tiles import Frame, make_frame
 
 Copies = TypeVar("Copies")
 
@@ -50,9 +49,6 @@ class ScreenCopies(ABC, Generic[Copies]):
     metric_type : int
     """
 
-    #: Rows of a tile: a longer list has several.
-    TILE_ROWS: ClassVar[int] = 2048
-
     def __init__(self, metric_type: int) -> None:
         self.metric_type = metric_type
         self._frame: Frame | None = None
@@ -77,13 +73,6 @@ class ScreenCopies(ABC, Generic[Copies]):
     @abstractmethod
     def _collect(self, begins: Tensor, sizes: Tensor, made: Tensor) -> Copies:
         """Return what a search reads of the lists that have copies: bool, (nlist,)."""
-
-    def _tiles_of(
-        self, make_tile: Callable[[Frame, Tensor], Tile], frame: Frame, stored: Stored, begin: int, end: int
-    ) -> Iterator[tuple[int, Tile]]:
-        """Make the tiles of a list one by one: the first row of each, and the tile."""
-        for first in range(begin, end, self.TILE_ROWS):
-            yield first, make_tile(frame, stored.part(first, min(first + self.TILE_ROWS, end)))
 
     def changed(self, rows: Tensor | slice) -> None:
         """Take note that other vectors stand in some rows: int64 or a slice."""

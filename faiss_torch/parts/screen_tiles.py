@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,9 @@ class ScreenTiles(ScreenCopies[ListTiles]):
         A key of `tile_screen.ARITHMETICS`.
     """
 
+    #: Rows of a tile: a longer list has several.
+    TILE_ROWS: ClassVar[int] = 2048
+
     def __init__(self, metric_type: int, arithmetic: str) -> None:
         super().__init__(metric_type)
         self.arithmetic = arithmetic
@@ -36,7 +41,9 @@ class ScreenTiles(ScreenCopies[ListTiles]):
 
         def copy(list_no: int) -> None:
             begin, end = int(begins[list_no]), int(begins[list_no] + sizes[list_no])
-            self._tiles[list_no] = [tile for _, tile in self._tiles_of(make_tile, frame, stored, begin, end)]
+            firsts = range(begin, end, self.TILE_ROWS)
+            parts = (stored.part(first, min(first + self.TILE_ROWS, end)) for first in firsts)
+            self._tiles[list_no] = [make_tile(frame, part) for part in parts]
 
         workers.map_over_workers(copy, list_nos.tolist(), omp_get_max_threads())
 
