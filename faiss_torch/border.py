@@ -24,6 +24,9 @@ _NUMERIC_TYPES = {
     Int8: (np.int8, torch.int8),
 }
 
+#: numpy's types of training vectors that stay as they are.
+_TRAINED_ON = (np.float16, np.float32, np.float64, np.uint8, np.int8)
+
 Array = Any  # numpy.ndarray or torch.Tensor: what a caller gives and gets
 
 
@@ -134,6 +137,14 @@ class Kind:
             raise TypeError(f"output argument {name} has dtype {given.dtype}, expected {dtype}")
 
 
+def _check_width(x: Array, d: int) -> None:
+    """Raise unless an array has the shape (n, d)."""
+    if len(x.shape) != 2:
+        raise ValueError(f"expected a 2-dimensional array of shape (n, {d}), got shape {tuple(x.shape)}")
+    if x.shape[1] != d:
+        raise AssertionError(f"vectors have {x.shape[1]} dimensions, expected {d}")
+
+
 def vectors_in(x: Array, d: int, device: torch.device, numeric_type: int = Float32) -> tuple[Tensor, Kind]:
     """Take a caller's vectors in as float32 on the engine's device.
 
@@ -166,11 +177,7 @@ def vectors_in(x: Array, d: int, device: torch.device, numeric_type: int = Float
     """
     if numeric_type not in _NUMERIC_TYPES:
         raise ValueError(f"numeric type must be Float32, Float16 or Int8, got {numeric_type}")
-    shape = x.shape
-    if len(shape) != 2:
-        raise ValueError(f"expected a 2-dimensional array of shape (n, {d}), got shape {tuple(shape)}")
-    if shape[1] != d:
-        raise AssertionError(f"vectors have {shape[1]} dimensions, expected {d}")
+    _check_width(x, d)
     numpy_type, torch_type = _NUMERIC_TYPES[numeric_type]
     kind = Kind(x)
     if kind.torch_device is not None:
@@ -178,6 +185,36 @@ def vectors_in(x: Array, d: int, device: torch.device, numeric_type: int = Float
     else:
         tensor = tensor_of(np.ascontiguousarray(x, dtype=numpy_type))
     return tensor.to(device=device, dtype=torch.float32).contiguous(), kind
+
+
+def training_vectors_in(x: Array, d: int) -> tuple[Tensor, Kind]:
+    """Take a caller's training vectors in, without bringing them anywhere: there may be many.
+
+    Parameters
+    ----------
+    x : array, shape (n, d)
+        Floats, and integers of 8 bits, stay as they are, and nothing is copied unless rows have to be put in one piece.
+    d : int
+        The width expected.
+
+    Returns
+    -------
+    tensor : Tensor, shape (n, d)
+        On the caller's device.
+    kind : Kind
+        How to give results back.
+
+    Raises
+    ------
+    AttributeError, ValueError, AssertionError
+        As in `vectors_in`.
+    """
+    _check_width(x, d)
+    kind = Kind(x)
+    if kind.torch_device is not None:
+        return x.detach(), kind
+    kept = x.dtype if x.dtype in _TRAINED_ON else np.float32
+    return tensor_of(np.ascontiguousarray(x, dtype=kept)), kind
 
 
 def integers_in(ids: Array, device: torch.device) -> Tensor:

@@ -13,7 +13,6 @@ from screening import NAMES, adversarial
 from faiss_torch import kernels
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.kernels import tuning
-from faiss_torch.ops import nearest as module
 from faiss_torch.ops.nearest import nearest, nearest_reference
 
 pytest.importorskip("triton")
@@ -26,12 +25,18 @@ def normal(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
 
 
-def kernel(x, centroids, metric_type):
-    from faiss_torch.kernels.nearest import nearest as function
+def screened(x, centroids, metric_type):
+    """What the screen in 16 bits finds: labels, and which of them are certain."""
+    from faiss_torch.kernels.nearest import screen
 
     halves = centroids.float().square().sum(1) / 2
     h = halves if metric_type == METRIC_L2 else torch.zeros_like(halves)
-    return function(x, centroids, h, (x.shape[1] + 16) * module.KERNEL_ROUNDING)
+    labels, left, _ = screen(x[None], centroids[None], h[None])
+    rows = left.rows[0, : int(left.counts[0])].long()
+    assert len(rows.unique()) == len(rows)
+    certain = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    certain[rows] = False
+    return labels[0], certain
 
 
 def check(x, centroids, metric_type):
@@ -61,7 +66,7 @@ def test_vectors_of_several_chunks(d):
 def test_what_is_certain_is_right(name, metric_type):
     x = torch.from_numpy(adversarial(150, 24)[name]).to(DEVICE)
     centroids = x[::3].contiguous()
-    labels, certain = kernel(x, centroids, metric_type)
+    labels, certain = screened(x, centroids, metric_type)
     wide = centroids.double()
     scores = x.double() @ -wide.T
     if metric_type == METRIC_L2:
@@ -76,7 +81,7 @@ def test_what_is_certain_is_right(name, metric_type):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_vectors_in_16_bits(dtype):
     x, centroids = normal(90, 40, dtype=dtype), normal(50, 40, seed=1)
-    labels, certain = kernel(x, centroids, METRIC_L2)
+    labels, certain = screened(x, centroids, METRIC_L2)
     expected = nearest_reference(x, centroids, METRIC_L2)[1]
     assert float(certain.float().mean()) > 0.9
     assert torch.equal(labels[certain], expected[certain])
@@ -86,7 +91,7 @@ def test_small_integers_are_certain_but_for_ties():
     generator = torch.Generator().manual_seed(0)
     x, centroids = (torch.randint(0, 256, (n, 32), generator=generator).float().to(DEVICE) for n in (200, 60))
     centroids[7] = centroids[3]
-    labels, certain = kernel(x, centroids, METRIC_L2)
+    labels, certain = screened(x, centroids, METRIC_L2)
     expected = nearest_reference(x, centroids, METRIC_L2)[1]
     assert torch.equal(certain, ~torch.isin(expected, torch.tensor([3, 7], device=DEVICE)))
     assert torch.equal(labels[certain], expected[certain])
@@ -98,11 +103,11 @@ def test_values_that_are_not_finite_and_ties_are_left_to_others():
     x[1, 3], x[4, 5] = float("nan"), float("inf")
     centroids[9] = centroids[2]
     x[6] = centroids[2]
-    certain = kernel(x, centroids, METRIC_L2)[1]
+    certain = screened(x, centroids, METRIC_L2)[1]
     assert not certain[[1, 4, 6]].any()
     check(x, centroids, METRIC_L2)
     centroids[5, 5] = float("nan")
-    assert not kernel(x, centroids, METRIC_L2)[1].any()
+    assert not screened(x, centroids, METRIC_L2)[1].any()
 
 
 def test_rows_of_a_wider_array():
@@ -138,7 +143,7 @@ TARGETS = ("cuda 80 32", "cuda 90 32", "hip gfx942 64")
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_it_compiles_for(target):
-    script = pathlib.Path(__file__).with_name("compile_nearest.py")
+    script = pathlib.Path(__file__).with_name("compile_kernels.py")
     run = subprocess.run(
         [sys.executable, str(script), *target.split()],
         env={**os.environ, "TRITON_INTERPRET": "0"},
@@ -149,5 +154,5 @@ def test_it_compiles_for(target):
         pytest.skip("this triton compiles in another way")
     assert run.returncode == 0, run.stderr
     rows = [line.split() for line in run.stdout.splitlines()]
-    assert len(rows) == len(tuning.NEAREST)
+    assert len({name for name, _ in rows}) == 6
     assert all(int(shared) <= (64 << 10 if target.startswith("hip") else 160 << 10) for _, shared in rows)

@@ -146,6 +146,7 @@ _EXTENSIONS_BY_REASON = (
         "where an index lives",
         "Index.device Index.to IndexFlat.storage_dtype IndexIDMap.storage_dtype IndexIVFFlat.storage_dtype",
     ),
+    ("vectors that a device has no room for", "ClusteringParameters.memory_budget"),
     ("SWIG has it at `this`", "Owned.*"),
     ("objects that an index is made of stay alive with it", "Index.referenced_objects"),
     (
@@ -161,12 +162,13 @@ _EXTENSIONS_BY_REASON = (
     (
         "between the modules of the library",
         """
-        ArrayInvertedLists.remove_first ClusteringInitialization.choose DeferredListStorage.can_write_down
+        ArrayInvertedLists.remove_first Clustering.train_set ClusteringInitialization.choose
+        DeferredListStorage.can_write_down
         DirectMap.add DirectMap.get_many
         IDSelector.mask IDSelector.mask_of_range IDSelector.takes_any_id
         IOReader.bytes_left IOReader.read_into IOReader.view
-        IOWriter.flush IndexFlat.assignment IndexFlat.known_assignment InterruptCallback.install
-        InvertedLists.require_writable
+        IOWriter.flush IndexFlat.assignment IndexFlat.assignments IndexFlat.known_assignment
+        IndexReplicas.assignments InterruptCallback.install InvertedLists.require_writable
         ListStorage.* ListsByPlace.* OnDiskInvertedLists.stand RandomGenerator.draw RandomGenerator.seed
         SplitMix64RandomGenerator.draw ThreadedIndexBase.syncWithSubIndexes
         """,

@@ -36,21 +36,31 @@ class FlatAssignment:
     ----------
     products : int
         Factors that are multiplied to find the nearest one.
+    device : torch.device
+    dtype : torch.dtype
+        In which the index stores vectors.
     """
 
     def __init__(self, facts: RowFacts, centroids: tuple[Tensor, int, Tensor, float]) -> None:
         self._facts, self._centroids = facts, centroids
         self._ntotal = len(centroids[0])
         self.products = centroids[0].numel()
+        self.device, self.dtype = centroids[0].device, centroids[0].dtype
 
     def __call__(self, codes: Tensor) -> Tensor:
         """Return the labels of codes: uint8, (n, 4 * d) -> int64, (n,)."""
         return nearest_labels(codes.view(torch.float32), *self._centroids)
 
-    def nearest(self, x: Tensor, centroids: Tensor, carried: Carried) -> tuple[Tensor, Tensor]:
+    def nearest(self, x: Tensor, centroids: Tensor, carried: Carried | None) -> tuple[Tensor, Tensor]:
         """Return distances and labels as if the index held other vectors: see `ops.nearest.nearest`."""
-        held, metric_type = self._centroids[:2]
-        return nearest(x, centroids.to(held.dtype).to(torch.float32), metric_type, carried=carried)
+        return nearest(x.to(torch.float32), self._as_held(centroids), self._centroids[1], carried=carried)
+
+    def labels(self, x: Tensor, centroids: Tensor) -> Tensor:
+        """Return labels as if the index held other vectors: see `ops.nearest.nearest_labels`."""
+        return nearest_labels(x, self._as_held(centroids), self._centroids[1])
+
+    def _as_held(self, centroids: Tensor) -> Tensor:
+        return centroids.to(self.dtype).to(torch.float32)
 
     def is_of(self, facts: RowFacts | None, ntotal: int, metric_type: int) -> bool:
         """Whether these are the vectors that a flat index holds which knows so much about them."""
@@ -215,6 +225,11 @@ class IndexFlat(IndexFlatCodes):
             assert self._facts is not None
             known = self._assignment = FlatAssignment(self._facts, self._centroids())
         return known
+
+    def assignments(self) -> list[FlatAssignment]:
+        """Return `assignment` for each device that assigns: one, or none."""
+        known = self.assignment()
+        return [] if known is None else [known]
 
     def known_assignment(self) -> FlatAssignment | None:
         """Return what `assignment` returned last, if it would return the same."""

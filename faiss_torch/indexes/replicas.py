@@ -11,6 +11,7 @@ from ..ops import chunks
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
 from .base import Index
+from .flat import FlatAssignment, IndexFlat
 from .threaded import ThreadedIndexBase, flags_behind_dimension
 
 
@@ -70,6 +71,11 @@ class IndexReplicas(ThreadedIndexBase):
 
     def _renumber(self, numbers: Tensor, ntotal: int) -> None:
         self._change_each(lambda no, index: index._renumber(numbers, ntotal))
+
+    def assignments(self) -> list[FlatAssignment]:
+        """Return how each replica finds the nearest of its vectors; none where that takes a search."""
+        found = [each for index in self._indices if isinstance(index, IndexFlat) for each in index.assignments()]
+        return found if len(found) == self.count() else []
 
     def _reconstruct(self, keys: Tensor) -> Tensor:
         self._require_some()

@@ -11,7 +11,7 @@ With x~ and c~ for the rounded ones, a computed score is off by at most
     |x - x~| |c| + |x~| |c - c~| + what float32 makes of the sum
 
 where the vector's norms are those of this vector, and the centroids' the largest. A label is certain where the second
-best score is further behind than twice that.
+best score is further behind than twice that. The others are left to `nearest_exact`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ import triton.language as tl
 from torch import Tensor
 
 from . import tuning
+from .nearest_exact import Left, leave, settle
+
+#: The relative error of one addition on tensor cores, which may cut off instead of rounding, and more.
+_ROUNDING = 2.0**-22
 
 #: Scaled components are less than 2 to this.
 _EXPONENT = 14
@@ -43,7 +47,9 @@ def _nearest_kernel(
     h_ptr,
     facts_ptr,
     labels_ptr,
-    certain_ptr,
+    left_ptr,
+    count_ptr,
+    active_ptr,
     n,
     k,
     d,
@@ -52,19 +58,24 @@ def _nearest_kernel(
     c_batch,
     c_stride,
     rounding,
+    least,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
     ONE_CHUNK: tl.constexpr,
     EXPONENT: tl.constexpr,
+    SOME: tl.constexpr,
 ):
     batch = tl.program_id(1).to(tl.int64)
+    if SOME:
+        if tl.load(active_ptr + batch) == 0:
+            return
     x_ptr += batch * x_batch
     c_ptr += batch * c_batch
     h_ptr += batch * k
     facts_ptr += batch * 4
     labels_ptr += batch * n
-    certain_ptr += batch * n
+    left_ptr += batch * n
     rows = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     there = rows < n
     inner = tl.arange(0, BLOCK_D)
@@ -127,44 +138,34 @@ def _nearest_kernel(
 
     c_norm, c_residual, h_largest = tl.load(facts_ptr + 1), tl.load(facts_ptr + 2), tl.load(facts_ptr + 3)
     norm, residual = tl.sqrt(squares) * unscale, tl.sqrt(residuals) * unscale
-    error = residual * c_norm + (norm + residual) * c_residual + rounding * (norm * c_norm + h_largest)
+    error = residual * c_norm + (norm + residual) * c_residual + rounding * (norm * c_norm + h_largest) + least
     # NaN, and infinity less infinity, are not greater than anything
     certain = (gap > 2.0 * error) & (tl.abs(smallest) < 1e37)
     tl.store(labels_ptr + rows, labels.to(tl.int64), mask=there)
-    tl.store(certain_ptr + rows, certain.to(tl.int8), mask=there)
+    leave(left_ptr, count_ptr + batch, rows, there & (certain == 0))
 
 
-def nearest(x: Tensor, centroids: Tensor, h: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
-    """Find the closest centroid of each vector.
+def screen(x: Tensor, centroids: Tensor, h: Tensor, active: Tensor | None = None) -> tuple[Tensor, Left, Tensor]:
+    """Find the closest centroid of each vector for which 16-bit products prove it.
 
     Parameters
     ----------
-    x : Tensor, float32, float16 or bfloat16, shape (n, d) or (b, n, d)
-        Vectors, or b sets of them.
-    centroids : Tensor, float32, float16 or bfloat16, shape (k, d) or (b, k, d)
-        At least one, or one of each set; on the same device.
-    h : Tensor, float32, shape (k,) or (b, k)
-        A score is ``h - <x, c>``.
-    rounding : float
-        A bound of the relative error of a float32 sum of d products.
+    x, centroids, h, active
+        As in `nearest`, all of b sets.
 
     Returns
     -------
-    labels : Tensor, int64, shape (n,) or (b, n)
-        Below k.
-    certain : Tensor, bool, shape (n,) or (b, n)
-        Whether exact arithmetic has the same label, and no tie, and the score is finite by far. Otherwise the label
-        means nothing.
+    labels : Tensor, int64, shape (b, n)
+        Below k. Where a vector is not left, exact arithmetic has the same label, and no tie, and the score is finite by
+        far.
+    left : Left
+        The vectors whose labels mean nothing.
+    facts : Tensor, float32, shape (b, 4)
+        Those of `_rounded`.
     """
-    if x.dim() == 2:
-        labels, certain = nearest(x[None], centroids[None], h[None], rounding)
-        return labels[0], certain[0]
     b, n, d = x.shape
-    x = x if x.stride(2) == 1 else x.contiguous()
     labels = torch.empty(b, n, dtype=torch.int64, device=x.device)
-    certain = torch.empty(b, n, dtype=torch.int8, device=x.device)
-    if labels.numel() == 0:
-        return labels, certain.bool()
+    left = Left.none(b, n, x.device)
     blocks = tuning.nearest_blocks(d)
     rounded, h, facts = _rounded(centroids, h, blocks)
     options: dict[str, Any] = {"num_warps": blocks.warps, "num_stages": blocks.stages}
@@ -174,7 +175,8 @@ def nearest(x: Tensor, centroids: Tensor, h: Tensor, rounding: float) -> tuple[T
         h,
         facts,
         labels,
-        certain,
+        *left,
+        labels if active is None else active,
         n,
         rounded.shape[1],
         d,
@@ -182,15 +184,47 @@ def nearest(x: Tensor, centroids: Tensor, h: Tensor, rounding: float) -> tuple[T
         x.stride(1),
         rounded.stride(0),
         rounded.stride(1),
-        rounding,
+        (d + 16) * _ROUNDING,
+        d * 2.0**-125,  # what is lost below the smallest normal float32
         BLOCK_N=blocks.vectors,
         BLOCK_K=blocks.centroids,
         BLOCK_D=blocks.components,
         ONE_CHUNK=d <= blocks.components,
         EXPONENT=_EXPONENT,
+        SOME=active is not None,
         **options,
     )
-    return labels, certain.bool()
+    return labels, left, facts
+
+
+def nearest(x: Tensor, centroids: Tensor, h: Tensor, l2: bool, active: Tensor | None = None) -> Tensor:
+    """Find the closest centroid of each vector, without waiting for the device.
+
+    Parameters
+    ----------
+    x : Tensor, float32, float16 or bfloat16, shape (n, d) or (b, n, d)
+        Vectors, or b sets of them.
+    centroids : Tensor, float32, float16 or bfloat16, shape (k, d) or (b, k, d)
+        At least one, or one of each set; on the same device.
+    h : Tensor, float32, shape (k,) or (b, k)
+        Half the squared norms of the centroids for L2, zeros for the inner product.
+    l2 : bool
+    active : Tensor, bool, shape (b,), optional
+        Which sets are wanted; the labels of the others mean nothing.
+
+    Returns
+    -------
+    Tensor, int64, shape (n,) or (b, n)
+        Ties go to the lowest id; -1 where nothing is closer than the largest float32.
+    """
+    if x.dim() == 2:
+        return nearest(x[None], centroids[None], h[None], l2)[0]
+    x = x if x.stride(2) == 1 else x.contiguous()
+    if x.shape[0] * x.shape[1] == 0:
+        return torch.empty(x.shape[:2], dtype=torch.int64, device=x.device)
+    labels, left, facts = screen(x, centroids, h, active)
+    settle(x, centroids, h, facts, l2, labels, left)
+    return labels
 
 
 def _rounded(centroids: Tensor, h: Tensor, blocks: tuning.NearestBlocks) -> tuple[Tensor, Tensor, Tensor]:

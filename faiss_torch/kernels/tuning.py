@@ -42,3 +42,91 @@ NEAREST = (
 def nearest_blocks(d: int) -> NearestBlocks:
     """Return the block sizes for vectors of d components."""
     return next(row for row in NEAREST if d <= row.widest)
+
+
+class UpdateBlocks(NamedTuple):
+    """Block sizes of `centroid_update`.
+
+    Attributes
+    ----------
+    widest : int
+        Components of the vectors that the row is for, at most.
+    piece : int
+        Vectors of one cluster that one program adds up, at most.
+    vectors, components : int
+        Of one tile; powers of two.
+    warps : int
+    """
+
+    widest: int
+    piece: int
+    vectors: int
+    components: int
+    warps: int
+
+
+UPDATE = (
+    UpdateBlocks(widest=32, piece=512, vectors=64, components=32, warps=4),
+    UpdateBlocks(widest=64, piece=256, vectors=32, components=64, warps=4),
+    UpdateBlocks(widest=1 << 30, piece=256, vectors=32, components=128, warps=4),
+)
+
+
+def update_blocks(d: int) -> UpdateBlocks:
+    """Return the block sizes for vectors of d components."""
+    return next(row for row in UPDATE if d <= row.widest)
+
+
+class FewUpdateBlocks(NamedTuple):
+    """Block sizes of `centroid_update` where it multiplies.
+
+    Attributes
+    ----------
+    vectors, components : int
+        Of one tile; powers of two, 16 or more.
+    shares : int
+        Parts that the vectors are cut to, at most; the sums of each are stored.
+    warps : int
+    """
+
+    vectors: int
+    components: int
+    shares: int
+    warps: int
+
+
+FEW_UPDATE = FewUpdateBlocks(vectors=64, components=64, shares=1024, warps=8)
+
+#: Up to so many clusters, `centroid_update` multiplies instead of sorting.
+FEW_CLUSTERS = 128
+
+#: Bytes of the sums that it stores of all parts, at most.
+PARTS_BYTES = 64 << 20
+
+
+class ExactBlocks(NamedTuple):
+    """Block sizes of what looks again at vectors that `nearest` left.
+
+    Attributes
+    ----------
+    vectors, centroids, components : int
+        Of one tile in float32; powers of two, 16 or more.
+    double_vectors, double_centroids : int
+        Of one tile in float64; powers of two.
+    programs : int
+        At most so many share the vectors.
+    warps : int
+    """
+
+    vectors: int
+    centroids: int
+    components: int
+    double_vectors: int
+    double_centroids: int
+    programs: int
+    warps: int
+
+
+EXACT = ExactBlocks(
+    vectors=64, centroids=64, components=32, double_vectors=16, double_centroids=64, programs=1024, warps=4
+)

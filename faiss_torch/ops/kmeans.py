@@ -30,7 +30,7 @@ def actual_seed(seed: int) -> int:
 
 def all_finite(x: Tensor) -> bool:
     """Whether a matrix holds neither NaN nor infinity."""
-    if x.numel() == 0:
+    if x.numel() == 0 or not x.dtype.is_floating_point:
         return True
 
     def finite(rows: slice) -> bool:
@@ -69,59 +69,6 @@ def subsample(n: int, wanted: int, seed: int, faster: bool) -> np.ndarray:
     if n > 0x7FFFFFFF:
         raise RuntimeError(f"{n} training vectors are too many to permute: set use_faster_subsampling=True")
     return rand_perm(n, seed, wanted).astype(np.int64)
-
-
-def compute_centroids(x: Tensor, assign: Tensor, k: int, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Sum the vectors of each cluster.
-
-    The vectors are put in the order of their clusters (a stable sort, so the result does not depend on threads),
-    and each cluster is one bag of an embedding sum.
-
-    Parameters
-    ----------
-    x : Tensor, float32, shape (n, d)
-    assign : Tensor, int64, shape (n,)
-        The cluster of each vector; those outside 0 ... k - 1 are left out.
-    k : int
-    weights : Tensor, float32, shape (n,), or None
-        None weighs every vector 1.
-
-    Returns
-    -------
-    sums : Tensor, float32, shape (k, d)
-    hassign : Tensor, float32, shape (k,)
-        Number of vectors of each cluster, or the sum of their weights.
-    """
-    threads = omp_get_max_threads() if x.device.type == "cpu" else 1
-
-    known = torch.where((assign >= 0) & (assign < k), assign, k)
-    order = _order(known, k)
-    counts = torch.bincount(known, minlength=k + 1)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    hassign = counts[:k].float()
-    if weights is not None:
-        hassign = torch.bincount(known, weights=weights, minlength=k + 1)[:k].float()
-
-    def bags(clusters: slice) -> Tensor:
-        begin, end = int(offsets[clusters.start]), int(offsets[clusters.stop])
-        members = order[begin:end]
-        return torch.nn.functional.embedding_bag(
-            members,
-            x,
-            offsets[clusters] - begin,
-            mode="sum",
-            per_sample_weights=None if weights is None else weights[members],
-        )
-
-    parts = chunks.slices(k, -(-k // max(1, 4 * threads)) if threads > 1 else k)
-    return torch.cat(workers.map_over_workers(bags, parts, threads)), hassign
-
-
-def _order(assign: Tensor, largest: int) -> Tensor:
-    """Return the stable order of cluster numbers up to a largest one: int64, (n,)."""
-    if assign.device.type == "cpu" and largest < 1 << 15:  # numpy sorts 16-bit numbers by counting
-        return torch.from_numpy(np.argsort(assign.to(torch.int16).numpy(), kind="stable"))
-    return assign.argsort(stable=True)
 
 
 def means(sums: Tensor, hassign: Tensor) -> Tensor:
@@ -211,15 +158,12 @@ def imbalance_factor(hist: Tensor) -> float:
     return float(sizes.square().sum()) * len(hist) / (total * total) if total else float("nan")
 
 
-def objective(distances: Tensor) -> float:
-    """Add distances up as faiss does: one after the other in float32.
+def objective(distances: Tensor, before: float = 0.0) -> float:
+    """Add distances up as faiss does: one after the other in float32, to what comes before.
 
-    The rounding of this sum grows with n and is part of the objective that faiss reports and compares to stop. On an
-    accelerator distances stay where they are, and the sum is rounded once.
+    The rounding of this sum grows with n and is part of the objective that faiss reports and compares to stop.
     """
-    if distances.device.type not in ("cpu", "mps"):  # which has no float64
-        return float(distances.double().sum().float())
-    total = np.float32(0)
+    total = np.float32(before)
     values = distances.reshape(-1).cpu().numpy()
     for rows in chunks.slices(len(values), 1 << 20):
         part = values[rows].copy()
@@ -232,6 +176,13 @@ def renorm_L2(x: Tensor) -> Tensor:
     """Divide each row by its L2 norm; rows of zeros stay: (n, d) -> (n, d)."""
     squares = x.square().sum(1, keepdim=True)
     return x * torch.where(squares > 0, 1 / squares.sqrt(), 1.0)
+
+
+def post_processed(centroids: Tensor, spherical: bool, int_centroids: bool) -> Tensor:
+    """Normalise centroids, (..., d), then round them, as far as that is asked for."""
+    if spherical:
+        centroids = renorm_L2(centroids.reshape(-1, centroids.shape[-1])).view_as(centroids)
+    return round_half_away(centroids) if int_centroids else centroids
 
 
 def round_half_away(x: Tensor) -> Tensor:

@@ -48,12 +48,6 @@ DEVICE_TILE_VECTORS = 65536
 #: Blocks that the centroids of a tile form; block j holds the centroids j, j + BLOCKS, j + 2 BLOCKS ...
 BLOCKS = 32
 
-#: What computes on a GPU: "auto" is the kernel where there is Triton, and plain torch elsewhere.
-IMPLEMENTATIONS = ("auto", "torch", "triton")
-
-#: The relative error of one addition on tensor cores, which may cut off instead of rounding, and more.
-KERNEL_ROUNDING = 2.0**-22
-
 #: Up to this score the distance is finite as well.
 LARGEST_SCORE = 1e37
 
@@ -102,7 +96,7 @@ def nearest(
         What earlier assignments of the same `x` in the same metric left, and what this one is to leave. Results do not
         depend on it.
     impl : str
-        One of `IMPLEMENTATIONS`: results do not depend on it.
+        One of `kernels.IMPLEMENTATIONS`: results do not depend on it.
 
     Returns
     -------
@@ -140,37 +134,37 @@ def nearest_labels(
     return _assigned(x, centroids, metric_type, bias, largest_norm, False)[1]
 
 
-def nearest_of_sets(x: Tensor, centroids: Tensor, metric_type: int, impl: str = "auto") -> tuple[Tensor, Tensor]:
+def labels_of_sets(
+    x: Tensor, centroids: Tensor, metric_type: int, active: Tensor | None = None, impl: str = "auto"
+) -> Tensor:
     """Find the closest centroid of each vector of some sets, each of which has centroids of its own.
 
     Parameters
     ----------
-    x : Tensor, float32, shape (b, n, d)
+    x : Tensor, float32 (float16 or bfloat16 too), shape (b, n, d)
     centroids : Tensor, float32, shape (b, k, d)
     metric_type, impl
         As in `nearest`.
+    active : Tensor, bool, shape (b,), optional
+        Which sets are wanted; the labels of the others mean nothing.
 
     Returns
     -------
-    distances : Tensor, float32, shape (b, n)
-    labels : Tensor, int64, shape (b, n)
-        As in `nearest`. On a GPU one kernel finds those of all sets.
+    Tensor, int64, shape (b, n)
+        As in `nearest_labels`. One kernel finds those of all sets, and nothing waits for it.
     """
-    by_kernel = _by_kernel(x, centroids, metric_type, None, impl)
-    if by_kernel is None:
-        found = [nearest(*each, metric_type, impl=impl) for each in zip(x, centroids, strict=True)]
-        return torch.stack([each[0] for each in found]), torch.stack([each[1] for each in found])
-    labels, certain = by_kernel
-    b, n, d = x.shape
-    places = labels + torch.arange(0, b * centroids.shape[1], centroids.shape[1], device=x.device)[:, None]
-    keys = keys_of(x.reshape(b * n, d), centroids.reshape(-1, d), places.view(-1), metric_type).view(b, n)
-    distances = keys if metric_type == METRIC_L2 else keys.neg_()
-    left = certain.logical_not_()
-    for number in left.any(1).nonzero().view(-1).tolist():
-        again = left[number].nonzero().view(-1)
-        part = nearest(x[number, again], centroids[number], metric_type, impl="torch")
-        distances[number, again], labels[number, again] = part
-    return distances, labels
+
+    def one_by_one() -> Tensor:
+        wanted = [True] * len(x) if active is None else active.tolist()
+        labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
+        for number in range(len(x)):
+            if wanted[number]:
+                labels[number] = nearest_labels(x[number].to(torch.float32), centroids[number], metric_type)
+        return labels
+
+    return kernels.run(
+        "nearest", x.device, impl, lambda: _by_kernel(x, centroids, metric_type, active=active), one_by_one
+    )
 
 
 def _assigned(
@@ -188,23 +182,39 @@ def _assigned(
         raise RuntimeError(f"nearest: expected METRIC_L2 or METRIC_INNER_PRODUCT, got metric {metric_type}")
     if len(centroids) == 0:
         raise RuntimeError("nearest: expected at least one centroid, got none")
+
+    def by_kernel() -> tuple[Tensor, Tensor]:
+        labels = _by_kernel(x, centroids, metric_type, bias)
+        keys = keys_of(x, centroids, labels.clamp(min=0), metric_type) if with_distances else labels
+        return keys, labels
+
+    def by_torch() -> tuple[Tensor, Tensor]:
+        return _screened(x, centroids, metric_type, bias, largest_norm, with_distances, carried)
+
+    keys, labels = kernels.run("nearest", x.device, impl, by_kernel, by_torch)
+    return keys.neg_() if with_distances and metric_type == METRIC_INNER_PRODUCT else keys, labels
+
+
+def _screened(
+    x: Tensor,
+    centroids: Tensor,
+    metric_type: int,
+    bias: Tensor | None,
+    largest_norm: float | None,
+    with_keys: bool,
+    carried: Carried | None,
+) -> tuple[Tensor, Tensor]:
+    """Find the closest centroids by plain torch: their `keys_of`, and their labels."""
     n = len(x)
     labels = torch.empty(n, dtype=torch.int64, device=x.device)
     keys = torch.empty(n, device=x.device)
-    by_kernel = _by_kernel(x, centroids, metric_type, bias, impl)
-    screen = None if by_kernel is not None else make_screen(x, centroids, metric_type, carried)
-    if by_kernel is not None:
-        labels, certain = by_kernel
-        if with_distances:
-            keys.copy_(keys_of(x, centroids, labels, metric_type))
-        left = certain.logical_not_().nonzero().view(-1)
-        again = _settled_by_floats(left, x, centroids, metric_type, bias, largest_norm, labels, keys)
-    elif screen is None:
-        again = _by_floats(x, centroids, metric_type, bias, largest_norm, labels, keys if with_distances else None)
+    screen = make_screen(x, centroids, metric_type, carried)
+    if screen is None:
+        again = _by_floats(x, centroids, metric_type, bias, largest_norm, labels, keys if with_keys else None)
     else:
         again = labels.new_empty(0)
         for rows in screen.assign(labels, keys):
-            part_keys = keys[rows] if with_distances else None
+            part_keys = keys[rows] if with_keys else None
             uncertain = _by_floats(x[rows], centroids, metric_type, bias, largest_norm, labels[rows], part_keys)
             again = torch.cat([again, uncertain.add_(rows.start)])
     if len(again):
@@ -215,8 +225,6 @@ def _assigned(
         labels[again] = settled.masked_fill_(~(part_keys < FLT_MAX), -1)
     if carried is not None and screen is not None:
         carried.take(labels)
-    if metric_type == METRIC_INNER_PRODUCT:
-        keys.neg_()
     return keys, labels
 
 
@@ -271,50 +279,15 @@ def _by_floats(
 
 
 def _by_kernel(
-    x: Tensor, centroids: Tensor, metric_type: int, bias: Tensor | None, impl: str
-) -> tuple[Tensor, Tensor] | None:
-    """Find the closest centroids, of one set or several, by the Triton kernel: labels, and which of them are certain.
-    None where plain torch is to do it."""
-    if impl not in IMPLEMENTATIONS:
-        raise RuntimeError(f"nearest: got impl={impl!r}, expected one of {', '.join(IMPLEMENTATIONS)}")
-    if impl == "torch" or (impl == "auto" and not kernels.chosen("nearest", x.device)):
-        return None
-    if not kernels.available(x.device):
-        raise RuntimeError(f"nearest: no Triton kernels for tensors on {x.device}: {kernels.NEEDED}")
-    if bias is None:
-        squares = centroids.square().sum(-1)
-        bias = squares * 0.5 if metric_type == METRIC_L2 else torch.zeros_like(squares)
-    try:
-        from ..kernels.nearest import nearest as kernel
-
-        return kernel(x, centroids, bias, (x.shape[-1] + 16) * KERNEL_ROUNDING)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except Exception as error:
-        if impl == "triton":
-            raise RuntimeError(f"nearest: the Triton kernel fails: {error}") from error
-        kernels.give_up("nearest", error)
-        return None
-
-
-def _settled_by_floats(
-    uncertain: Tensor,
-    x: Tensor,
-    centroids: Tensor,
-    metric_type: int,
-    bias: Tensor | None,
-    largest_norm: float | None,
-    labels: Tensor,
-    keys: Tensor,
+    x: Tensor, centroids: Tensor, metric_type: int, bias: Tensor | None = None, active: Tensor | None = None
 ) -> Tensor:
-    """Find the closest centroids of some vectors by `_by_floats`; return for which of them that leaves several."""
-    left = [uncertain[:0]]
-    for part in uncertain.split(DEVICE_TILE_VECTORS):
-        part_labels, part_keys = labels[part], keys[part]
-        again = _by_floats(x[part], centroids, metric_type, bias, largest_norm, part_labels, part_keys)
-        labels[part], keys[part] = part_labels, part_keys
-        left.append(part[again])
-    return torch.cat(left)
+    """Find the closest centroids, of one set or several, by the Triton kernel: their labels."""
+    from ..kernels.nearest import nearest as kernel
+
+    if bias is None:
+        squares = centroids.to(torch.float32).square().sum(-1)
+        bias = squares * 0.5 if metric_type == METRIC_L2 else torch.zeros_like(squares)
+    return kernel(x, centroids, bias, metric_type == METRIC_L2, active)
 
 
 def _tile_vectors(n: int, centroids: Tensor, threads: int) -> int:

@@ -80,7 +80,9 @@ def keys_of(x: Tensor, centroids: Tensor, labels: Tensor, metric_type: int) -> T
     """Return the true distance, or the negated inner product, of each vector and its centroid: shape (n,)."""
     if x.device.type == "cpu" and centroids.dtype == torch.float32:
         return keys_among(x, None, centroids, labels, metric_type != METRIC_L2, _room(x))
-    step = max(1, DISTANCE_BYTES // (4 * x.shape[1]))
+    # an accelerator waits for every tile
+    room = DISTANCE_BYTES if x.device.type == "cpu" else chunks.TEMPORARY_BYTES
+    step = chunks.rows_within(4 * x.shape[1], room)
     if len(x) > step:
         parts = zip(x.split(step), labels.split(step), strict=True)
         return torch.cat([keys_of(vectors, centroids, own, metric_type) for vectors, own in parts])

@@ -6,10 +6,8 @@ data, parameters and seed give the same centroids up to float rounding.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -20,11 +18,14 @@ from ..border import Array
 from ..constants import ClusteringInitMethod_RANDOM, is_similarity_metric
 from ..interrupts import InterruptCallback
 from ..ops import kmeans, kmeans_initialization, workers
+from ..ops.centroid_update import ClusterSums
 from ..ops.kmeans1d import kmeans1d
+from ..ops.lloyd import Lloyd, Options, Turn, runs_ahead
 from ..vectors import Float32Vector
+from .assignment import Assignment, Clock, ClusteringIndex
 from .clustering_initialization import ClusteringInitialization
 from .clustering_parameters import ClusteringIterationStats, ClusteringIterationStatsVector, ClusteringParameters
-from .training_set import Assignment, ClusteringIndex, TrainingSet
+from .training_set import TrainingSet
 
 #: What the seeds of the tries of `nredo` differ by.
 _REDO_SEED_STEP = 15486557
@@ -79,12 +80,10 @@ class Clustering(ClusteringParameters):
         workers.conduct(lambda: self._train_on(x, index, weights), index.device, (x, weights))
 
     def _train_on(self, x: Array, index: ClusteringIndex, weights: Array | None) -> None:
-        vectors, kind = border.vectors_in(x, self.d, index.device)
+        vectors, kind = border.training_vectors_in(x, self.d)
         self._check_sizes(len(vectors), index)
         checked_weights = self._weights_in(weights, len(vectors), kind, index.device)
-        if self.check_input_data_for_NaNs and not kmeans.all_finite(vectors):
-            raise RuntimeError("input contains NaN's or Inf's")
-        self._train(TrainingSet(vectors, checked_weights, None, self.decode_block_size, index.device), index)
+        self.train_set(TrainingSet(vectors, checked_weights, index.device), index)
 
     def train_encoded(
         self, x: Array, codec: ClusteringIndex, index: ClusteringIndex, weights: Array | None = None
@@ -113,7 +112,8 @@ class Clustering(ClusteringParameters):
         codes, kind = border.codes_in(x, codec.sa_code_size(), codec.device)
         self._check_sizes(len(codes), index)
         checked_weights = self._weights_in(weights, len(codes), kind, index.device)
-        self._train(TrainingSet(codes, checked_weights, codec, self.decode_block_size, index.device), index)
+        data = TrainingSet(codes, checked_weights, index.device, codec.sa_decode, self.decode_block_size)
+        self.train_set(data, index)
 
     def post_process_centroids(self) -> None:
         """Normalise the centroids if `spherical`, then round them if `int_centroids`."""
@@ -147,22 +147,35 @@ class Clustering(ClusteringParameters):
         return border.floats_in(weights, device)
 
     def _post_processed(self, centroids: Tensor) -> Tensor:
-        if self.spherical:
-            centroids = kmeans.renorm_L2(centroids)
-        if self.int_centroids:
-            centroids = kmeans.round_half_away(centroids)
-        return centroids
+        return kmeans.post_processed(centroids, self.spherical, self.int_centroids)
 
     def _say(self, text: str, end: str = "\n") -> None:
         if self.verbose:
             print(text, end=end, flush=True)
 
-    def _train(self, given: TrainingSet, index: ClusteringIndex) -> None:
+    def train_set(self, given: TrainingSet, index: ClusteringIndex) -> None:
+        """Cluster a training set (an extension: what `train` and `train_encoded` do with theirs).
+
+        Parameters
+        ----------
+        given : TrainingSet
+            Of vectors of d components.
+        index : ClusteringIndex
+            As in `train`.
+
+        Raises
+        ------
+        RuntimeError
+            As in `train`.
+        """
         start = time.perf_counter()
+        self._check_sizes(len(given), index)
+        if self.check_input_data_for_NaNs and not given.finite():
+            raise RuntimeError("input contains NaN's or Inf's")
         data = self._subsampled(given)
         if len(data) == self.k:
             self._say(f"Number of training points ({self.k}) same as number of clusters, just copying")
-            centroids = given.vectors(slice(0, self.k))
+            centroids = given.vectors(torch.arange(self.k))
             self.iteration_stats.push_back(ClusteringIterationStats(imbalance_factor=1.0))
             index.reset()
             index.add(centroids)
@@ -172,15 +185,16 @@ class Clustering(ClusteringParameters):
             f"Clustering {len(data)} points in {self.d}D to {self.k} clusters, "
             f"redo {self.nredo} times, {self.niter} iterations"
         )
-        if data.codec is not None:
-            self._say(f"Input data encoded in {data.codec.sa_code_size()} bytes per vector")
+        if data.decode is not None:
+            self._say(f"Input data encoded in {data.x.shape[1]} bytes per vector")
         given_centroids = border.tensor_of(self.centroids.array.copy()).reshape(-1, self.d).to(index.device)
         if len(given_centroids):
             frozen = "" if self.frozen_centroids else "not "
             self._say(f"  Using {len(given_centroids)} centroids provided as input ({frozen}frozen)")
         self._say(f"  Preprocessing in {time.perf_counter() - start:.2f} s")
 
-        clock = _Clock()
+        clock = Clock()
+        assignment = Assignment(data, index, self.update_index, self.memory_budget)
         seed = kmeans.actual_seed(self.seed)
         lower_is_better = not is_similarity_metric(index.metric_type)
         best: tuple[float, Tensor, list[ClusteringIterationStats]] | None = None
@@ -190,7 +204,7 @@ class Clustering(ClusteringParameters):
             if self.nredo > 1:
                 self._say(f"Outer iteration {redo} / {self.nredo}")
             centroids = self._initial_centroids(data, start_centroids, seed + 1 + redo * _REDO_SEED_STEP)
-            obj, centroids = self._iterate(data, index, centroids, len(given_centroids), clock)
+            obj, centroids = self._iterate(assignment, centroids, len(given_centroids), clock)
             start_centroids = centroids[: len(given_centroids)]
             if best is None or (obj < best[0] if lower_is_better else obj > best[0]):
                 if self.nredo > 1:
@@ -212,7 +226,7 @@ class Clustering(ClusteringParameters):
         if n > wanted:
             self._say(f"Sampling a subset of {wanted} / {n} for training")
             chosen = kmeans.subsample(n, wanted, kmeans.actual_seed(self.seed), self.use_faster_subsampling)
-            return data.subset(torch.from_numpy(chosen).to(data.x.device))
+            return data.subset(torch.from_numpy(chosen))
         if n < self.k * self.min_points_per_centroid:
             print(
                 f"WARNING clustering {n} points to {self.k} centroids: please provide at least "
@@ -234,85 +248,84 @@ class Clustering(ClusteringParameters):
             initialization.seed = seed
             initialization.afkmc2_chain_length = self.afkmc2_chain_length
             chosen = initialization.choose(data.vectors(), given if len(given) else None)
-        fresh = data.vectors(chosen.to(data.x.device))
+        fresh = data.vectors(chosen)
         return self._post_processed(torch.cat([given, fresh]))
 
-    def _iterate(
-        self, data: TrainingSet, index: ClusteringIndex, centroids: Tensor, n_given: int, clock: _Clock
-    ) -> tuple[float, Tensor]:
+    def _iterate(self, assignment: Assignment, centroids: Tensor, n_given: int, clock: Clock) -> tuple[float, Tensor]:
         """Run one try: the last objective and the centroids, which are in the index as well."""
-        obj = 0.0
-        assignment = Assignment(data, index, centroids, self.update_index)
+        assignment.begin(centroids)
+        frozen, threshold = n_given if self.frozen_centroids else 0, self.early_stop_threshold
+        metric_type = assignment.index.metric_type
+        options = Options(metric_type, self.niter, self.spherical, self.int_centroids, frozen, threshold)
+        iterate = self._iterate_ahead if runs_ahead(assignment.whole) else self._iterate_step_by_step
         try:
-            for i in range(self.niter):
-                previous = obj
-                with clock.searching():
-                    distances, assign = assignment.search()
-                InterruptCallback.check()
-                obj = kmeans.objective(distances)
-                centroids, nsplit = self._updated(data, assign, centroids, n_given if self.frozen_centroids else 0)
-                balance = kmeans.imbalance_factor(torch.bincount(assign, minlength=self.k))
-                stats = ClusteringIterationStats(obj, clock.total(), clock.search, balance, nsplit)
-                self.iteration_stats.push_back(stats)
-                self._say(
-                    f"  Iteration {i} ({stats.time:.2f} s, search {stats.time_search:.2f} s): "
-                    f"objective={obj:g} imbalance={balance:.3f} nsplit={nsplit}       ",
-                    end="\r",
-                )
-                centroids = self._post_processed(centroids)
-                assignment.move(centroids)
-                if i > 0 and previous != 0 and abs(previous - obj) / abs(previous) <= self.early_stop_threshold:
-                    self._say(f"\n  Converged at iteration {i}: objective did not change")
-                    break
+            obj, centroids = iterate(assignment, centroids, options, clock)
         finally:
             assignment.store()
         self._say("")
         return obj, centroids
 
-    def _updated(self, data: TrainingSet, assign: Tensor, centroids: Tensor, n_frozen: int) -> tuple[Tensor, int]:
+    def _iterate_step_by_step(
+        self, assignment: Assignment, centroids: Tensor, options: Options, clock: Clock
+    ) -> tuple[float, Tensor]:
+        """Wait for each iteration before the next."""
+        obj = 0.0
+        for i in range(self.niter):
+            previous = obj
+            found = assignment.turn(clock)
+            InterruptCallback.check()
+            obj = found.obj
+            centroids, nsplit = self._updated(found.clusters, len(assignment.data), centroids, options.frozen)
+            self._tell(i, Turn(obj, kmeans.imbalance_factor(found.clusters.counts), nsplit), clock)
+            centroids = options.post_processed(centroids)
+            assignment.move(centroids)
+            if i > 0 and previous != 0 and abs(previous - obj) / abs(previous) <= self.early_stop_threshold:
+                self._say(f"\n  Converged at iteration {i}: objective did not change")
+                break
+        return obj, centroids
+
+    def _iterate_ahead(
+        self, assignment: Assignment, centroids: Tensor, options: Options, clock: Clock
+    ) -> tuple[float, Tensor]:
+        """Let the device go ahead, and look now and then at what it did."""
+        x, weights = assignment.whole, assignment.shares[0].weights
+        assert x is not None
+        lloyd = Lloyd(x[None], centroids[None], None if weights is None else weights[None], options)
+        turns, told = lloyd.turns[0], 0
+        for _ in lloyd.run():
+            InterruptCallback.check()
+            clock.search = clock.total()  # the device does not say when it assigned
+            for i in range(told, len(turns)):
+                self._tell(i, turns[i], clock)
+            told = len(turns)
+        if told < self.niter:
+            self._say(f"\n  Converged at iteration {told - 1}: objective did not change")
+        assignment.move(lloyd.centroids[0])
+        return turns[-1].obj if turns else 0.0, lloyd.centroids[0]
+
+    def _tell(self, i: int, turn: Turn, clock: Clock) -> None:
+        """Take note of an iteration, and tell of it."""
+        stats = ClusteringIterationStats(turn.obj, clock.total(), clock.search, turn.imbalance_factor, turn.nsplit)
+        self.iteration_stats.push_back(stats)
+        self._say(
+            f"  Iteration {i} ({stats.time:.2f} s, search {stats.time_search:.2f} s): "
+            f"objective={turn.obj:g} imbalance={turn.imbalance_factor:.3f} nsplit={turn.nsplit}       ",
+            end="\r",
+        )
+
+    @staticmethod
+    def _updated(clusters: ClusterSums, n: int, centroids: Tensor, n_frozen: int) -> tuple[Tensor, int]:
         """Move each centroid that is not frozen to the mean of its vectors: new centroids, and clusters split."""
-        lowest, highest = torch.aminmax(assign)
-        if lowest < 0 or highest >= self.k:
-            raise RuntimeError(
-                f"invalid cluster assignment: the index gave labels from {int(lowest)} to {int(highest)}, "
-                f"expected 0 to {self.k - 1}"
-            )
-        moving = self.k - n_frozen
-        if moving == 0:
+        hassign = clusters.sizes[n_frozen:]
+        if not len(hassign):
             return centroids, 0
-        sums = centroids.new_zeros(moving, self.d)
-        hassign = centroids.new_zeros(moving)
-        for rows in data.blocks():
-            weights = None if data.weights is None else data.weights[rows]
-            part, part_hassign = kmeans.compute_centroids(data.vectors(rows), assign[rows] - n_frozen, moving, weights)
-            sums += part
-            hassign += part_hassign
-        moved = kmeans.means(sums, hassign)
+        moved = kmeans.means(clusters.sums[n_frozen:], hassign)
         nsplit = 0
         if bool((hassign == 0).any()):
             host, host_hassign = moved.cpu().numpy(), hassign.cpu().numpy()
-            nsplit = kmeans.split_clusters(host, host_hassign, len(data))
+            nsplit = kmeans.split_clusters(host, host_hassign, n)
             moved = torch.from_numpy(host).to(centroids.device)
         return torch.cat([centroids[:n_frozen], moved]), nsplit
-
-
-class _Clock:
-    """Seconds since the start, and how many of them were spent in searches."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self.search = 0.0
-
-    def total(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self._start
-
-    @contextlib.contextmanager
-    def searching(self) -> Iterator[None]:
-        """Count the seconds of a block as search."""
-        begin = time.perf_counter()
-        yield
-        self.search += time.perf_counter() - begin
 
 
 class Clustering1D(Clustering):

@@ -45,6 +45,9 @@ class ClusteringParameters:
         Stop when the objective changes by this share or less; 0 stops when it does not change at all.
     use_super_kmeans : bool
         Accepted; faiss then prunes distance computations, here the assignment is always the same.
+    memory_budget : int or None
+        Bytes that training vectors may take on a device (an extension). What does not fit comes to it anew in each
+        iteration. None for half of what is free.
     """
 
     def __init__(self) -> None:
@@ -65,6 +68,7 @@ class ClusteringParameters:
         self.afkmc2_chain_length = 50
         self.early_stop_threshold = 0.0
         self.use_super_kmeans = False
+        self.memory_budget: int | None = None
 
     def _copy_parameters(self, cp: ClusteringParameters | None) -> None:
         """Take over the values of other parameters."""

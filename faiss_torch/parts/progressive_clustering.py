@@ -11,9 +11,9 @@ from ..border import Array
 from ..ops.rotations import pca
 from ..pointers import Pointer
 from ..vectors import Float32Vector
+from .assignment import ClusteringIndex
 from .clustering import Clustering
 from .clustering_parameters import ClusteringIterationStatsVector, ClusteringParameters
-from .training_set import ClusteringIndex
 
 
 class ProgressiveDimClusteringParameters(ClusteringParameters):

@@ -1,141 +1,168 @@
-"""What k-means works on: the training vectors, plain or encoded, and the index that assigns them to centroids."""
+"""What k-means works on: training vectors, plain or encoded, on the device that works on them or elsewhere."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from ..border import Array
-from ..ops.nearest import Carried
+from .. import kernels
+from ..ops import chunks, kmeans, memory, transfer
+from ..ops.centroid_update import ClusterSums
 
+#: Dtypes beside float32 that kernels read; vectors of others are cast as they come to a device.
+SHORT = (torch.float16, torch.bfloat16)
 
-class ClusteringIndex(Protocol):
-    """What clustering needs of an index; every ``Index`` has it."""
+#: Bytes of the vectors that are carried to a device at a time, at most.
+PORTION_BYTES = 64 << 20
 
-    d: int
-    ntotal: int
-    is_trained: bool
-    metric_type: int
-    device: torch.device
+#: A budget has room for so many portions at least, unless these are of so few vectors.
+PORTIONS_OF_BUDGET = 8
+FEW_VECTORS = 256
 
-    def train(self, x: Array) -> None:
-        """Train on vectors (n, d)."""
-
-    def add(self, x: Array) -> None:
-        """Store vectors (n, d)."""
-
-    def reset(self) -> None:
-        """Remove all vectors."""
-
-    def search(self, x: Array, k: int) -> tuple[Array, Array]:
-        """Find the k nearest of the stored vectors: distances and labels, (n, k) each."""
-
-    def sa_code_size(self) -> int:
-        """Bytes of a code."""
-
-    def sa_decode(self, codes: Array) -> Array:
-        """Decode codes (n, sa_code_size()) to vectors (n, d)."""
+#: Bytes that a step of k-means needs for each vector beside the vector.
+BYTES_BESIDE = 64
 
 
 class TrainingSet:
-    """Training vectors, plain or encoded; both kinds are read by slices of rows.
+    """Training vectors, plain or encoded; both kinds are read by rows.
 
     Parameters
     ----------
-    x : Tensor, float32, shape (n, d); or uint8, shape (n, code_size)
+    x : Tensor, shape (n, d), of any real dtype; or uint8, shape (n, code_size)
+        On any device.
     weights : Tensor, float32, shape (n,), or None
-    codec : Index or None
-        Decodes `x`.
+    device : torch.device
+        Which works on the vectors.
+    decode : callable, optional
+        Turns codes to vectors; None where `x` are vectors.
     block : int
         Rows decoded at a time.
-    device : torch.device
-        Where decoded vectors go.
+
+    Attributes
+    ----------
+    is_part : bool
+        Whether other processes have more of the vectors.
     """
 
+    is_part = False
+
     def __init__(
-        self, x: Tensor, weights: Tensor | None, codec: ClusteringIndex | None, block: int, device: torch.device
+        self,
+        x: Tensor,
+        weights: Tensor | None,
+        device: torch.device,
+        decode: Callable[[Tensor], Tensor] | None = None,
+        block: int = 1,
     ) -> None:
         self.x = x
         self.weights = weights
-        self.codec = codec
-        self.block = block
         self.device = device
+        self.decode = decode
+        self.block = block
+        self._resident: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
+    def finite(self) -> bool:
+        """Whether the vectors hold neither NaN nor infinity; codes are not looked at."""
+        return self.decode is not None or kmeans.all_finite(self.x)
+
     def subset(self, positions: Tensor) -> TrainingSet:
         """Some of the vectors with their weights."""
-        weights = None if self.weights is None else self.weights[positions]
-        return TrainingSet(self.x[positions], weights, self.codec, self.block, self.device)
+        return self._part(positions.to(self.x.device))
 
-    def vectors(self, positions: slice | Tensor = slice(None)) -> Tensor:
-        """Vectors as float32."""
-        if self.codec is None:
-            return self.x[positions]
-        return self.codec.sa_decode(self.x[positions]).to(self.device)
+    def vectors(self, positions: Tensor | None = None) -> Tensor:
+        """Vectors, all or some, as float32 on the device."""
+        rows = self.x if positions is None else self.x[positions.to(self.x.device)]
+        return (rows if self.decode is None else self.decode(rows)).to(self.device, torch.float32)
 
-    def blocks(self) -> list[slice]:
-        """Rows to be read together: all of them, unless they have to be decoded."""
-        n = len(self.x)
-        if self.codec is None:
-            return [slice(0, n)]
-        return [slice(begin, min(begin + self.block, n)) for begin in range(0, n, self.block)]
+    def combined(self, clusters: ClusterSums, obj: float) -> tuple[ClusterSums, float]:
+        """Return what all processes know of the clusters, and the objective of all vectors."""
+        return clusters, obj
 
+    def shared_out(self, devices: Sequence[torch.device], budget: int | None) -> list[TrainingSet]:
+        """Share the vectors out, and bring to each device what has room there for the whole training.
 
-class Assignment:
-    """The assignment of training vectors to the nearest centroids by an index, in one iteration after the other.
+        Parameters
+        ----------
+        devices : sequence of torch.device
+        budget : int or None
+            Bytes that the vectors may take on each; None for half of what is free.
 
-    A flat index says how it assigns, and then the centroids are stored in it at the end only, and one assignment
-    leaves something to the next. Any other index stores the centroids of each iteration and is searched.
+        Returns
+        -------
+        list of TrainingSet
+            As many as there are devices, or vectors.
+        """
+        rows = -(-len(self.x) // len(devices))
+        shares = [self._part(part) for part in chunks.slices(len(self.x), rows)] or [self._part(slice(0, 0))]
+        for share, device in zip(shares, devices, strict=False):
+            share._place(device, budget)
+        return shares
 
-    Parameters
-    ----------
-    data : TrainingSet
-    index : ClusteringIndex
-        What it holds is replaced.
-    centroids : Tensor, float32, shape (k, d)
-        The first ones.
-    update_index : bool
-        Train the index with the centroids of each iteration.
-    """
+    def _part(self, positions: Tensor | slice) -> TrainingSet:
+        weights = self.weights
+        if weights is not None:
+            weights = weights[positions.to(weights.device) if isinstance(positions, Tensor) else positions]
+        return TrainingSet(self.x[positions], weights, self.device, self.decode, self.block)
 
-    def __init__(self, data: TrainingSet, index: ClusteringIndex, centroids: Tensor, update_index: bool) -> None:
-        if index.ntotal != 0:
-            index.reset()
-        if not index.is_trained:
-            index.train(centroids)
-        index.add(centroids)
-        self._data, self._index, self._centroids, self._update_index = data, index, centroids, update_index
-        self._is_stored = True
-        self._carried = Carried()
-        self._flat = None
-        if data.codec is None and not update_index:
-            self._flat = getattr(index, "assignment", lambda: None)()
-
-    def search(self) -> tuple[Tensor, Tensor]:
-        """Find the nearest centroid of each vector: distances and labels, shape (n,) each."""
-        if self._flat is not None:
-            return self._flat.nearest(self._data.vectors(), self._centroids, self._carried)
-        parts = [self._index.search(self._data.vectors(rows), 1) for rows in self._data.blocks()]
-        if len(parts) == 1:
-            return parts[0][0].reshape(-1), parts[0][1].reshape(-1)
-        return torch.cat([D.reshape(-1) for D, _ in parts]), torch.cat([I.reshape(-1) for _, I in parts])
-
-    def move(self, centroids: Tensor) -> None:
-        """Take other centroids."""
-        self._centroids, self._is_stored = centroids, False
-        if self._flat is None:
-            self.store()
-
-    def store(self) -> None:
-        """Store the centroids in the index, if they are not there."""
-        if self._is_stored:
+    def _place(self, device: torch.device, budget: int | None) -> None:
+        """Bring to a device what has room there."""
+        self.device = device
+        if self.weights is not None:
+            self.weights = self.weights.to(device)
+        if self.decode is not None:
             return
-        self._index.reset()
-        if self._update_index:
-            self._index.train(self._centroids)
-        self._index.add(self._centroids)
-        self._is_stored = True
+        kept = SHORT if kernels.chosen("nearest", device) else ()
+        dtype = self.x.dtype if self.x.dtype in kept else torch.float32
+        if self.x.device == device and self.x.dtype == dtype:
+            self._resident = self.x.contiguous()
+            return
+        budget = memory.free_bytes(device) // 2 if budget is None else budget
+        row_bytes = max(1, self.x.shape[1] * dtype.itemsize)
+        rows = len(self.x)
+        if rows * row_bytes > budget:
+            portion = chunks.rows_within(row_bytes, min(PORTION_BYTES, budget // PORTIONS_OF_BUDGET))
+            self.block = max(FEW_VECTORS, portion)
+            rows = max(0, budget // row_bytes - transfer.SLOTS * self.block)
+        self._resident = transfer.copied(self.x[:rows], dtype, device)
+
+    @property
+    def whole(self) -> Tensor | None:
+        """All vectors, where they are on the device; None where they come in several portions."""
+        resident = self._resident
+        if resident is None or len(resident) < len(self.x) or len(resident) > self._most_rows():
+            return None
+        return resident
+
+    def portions(self) -> Iterator[tuple[slice, Tensor]]:
+        """Go through all vectors once.
+
+        Yields
+        ------
+        rows : slice
+        vectors : Tensor, float32, float16 or bfloat16, shape (rows, d)
+            On the device. They may be overwritten when the next ones are asked for.
+        """
+        begin = 0 if self._resident is None else len(self._resident)
+        rest = chunks.slices(len(self.x) - begin, self.block)
+        slices = [slice(part.start + begin, part.stop + begin) for part in rest]
+        if self.decode is not None:
+            yield from ((rows, self.decode(self.x[rows]).to(self.device)) for rows in slices)
+            return
+        dtype = torch.float32 if self._resident is None else self._resident.dtype
+        # the first ones are under way while the device works on those that it has
+        with transfer.Carrier(self.x, slices, dtype, self.device) as carrier:
+            if self._resident is not None:
+                for rows in chunks.slices(begin, self._most_rows()):
+                    yield rows, self._resident[rows]
+            yield from carrier
+
+    def _most_rows(self) -> int:
+        """Vectors that a step of k-means may work on at once."""
+        if self.device.type == "cpu":  # where every step has tiles of its own
+            return max(1, len(self.x))
+        return chunks.rows_within(BYTES_BESIDE, max(memory.free_bytes(self.device) // 4, PORTION_BYTES))

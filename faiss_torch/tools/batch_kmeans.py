@@ -11,7 +11,8 @@ from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..interrupts import InterruptCallback
 from ..ops import kmeans, workers
 from ..ops.kmeans_initialization import init_random
-from ..ops.nearest import nearest_of_sets
+from ..ops.lloyd import Lloyd, Options
+from ..ops.nearest import labels_of_sets
 
 
 def batch_kmeans(
@@ -31,7 +32,7 @@ def batch_kmeans(
     Parameters
     ----------
     x : array, shape (b, n, d)
-        b sets. It stays on its device; dtypes other than float32 are cast.
+        b sets. They stay on their device; dtypes other than float32, float16 and bfloat16 are cast to float32.
     k : int
         Clusters of each set.
     niter : int
@@ -67,60 +68,36 @@ def batch_kmeans(
         raise RuntimeError(f"expected 1 <= k <= n and niter >= 0, got k={k}, n={n} and niter={niter}")
     if init_centroids is not None and tuple(init_centroids.shape) != (b, k, d):
         raise AssertionError(f"init_centroids have shape {tuple(init_centroids.shape)}, expected {(b, k, d)}")
+    options = Options(METRIC_INNER_PRODUCT if spherical else METRIC_L2, niter, spherical)
     device = x.device if isinstance(x, Tensor) else torch.device("cpu")
 
     def train() -> tuple[Array, Array, Array]:
-        vectors, kind = border.vectors_in(x.reshape(b * n, d), d, device)
+        vectors, kind = border.training_vectors_in(x.reshape(b * n, d), d)
+        if vectors.dtype not in (torch.float16, torch.bfloat16):
+            vectors = vectors.to(torch.float32)
         if not kmeans.all_finite(vectors):
             raise RuntimeError("input contains NaN's or Inf's")
         sets = vectors.view(b, n, d)
         if init_centroids is None:
             chosen = torch.from_numpy(init_random(n, k, kmeans.actual_seed(seed) + 1)[:k])
-            centroids = sets[:, chosen.to(device)]
+            centroids = sets[:, chosen.to(device)].to(torch.float32)
         else:
             kind.require(init_centroids, "init_centroids")
             centroids = border.floats_in(init_centroids, device).clone()
-        return tuple(kind.out(each) for each in _iterate(sets, centroids, niter, spherical))
+        return tuple(kind.out(each) for each in _clustered(sets, centroids, options))
 
     return workers.conduct(train, device, (x, init_centroids))
 
 
-def _iterate(x: Tensor, centroids: Tensor, niter: int, spherical: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the iterations on sets, (b, n, d): see `batch_kmeans`."""
-    metric_type = METRIC_INNER_PRODUCT if spherical else METRIC_L2
-    centroids = _post_processed(centroids, spherical)
-    running = torch.arange(len(x), device=x.device)
-    objectives: list[Tensor] = []
+def _clustered(x: Tensor, centroids: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+    """Cluster sets, (b, n, d): see `batch_kmeans`."""
+    centroids, objectives = options.post_processed(centroids), x.new_empty(len(x), 0, dtype=torch.float32)
     if x.shape[1] > centroids.shape[1]:  # as many vectors as clusters are their own centroids
-        for _ in range(niter):
-            sets = x if len(running) == len(x) else x[running]
-            distances, labels = nearest_of_sets(sets, centroids[running], metric_type)
+        lloyd = Lloyd(x, centroids, None, options)
+        for _ in lloyd.run():
             InterruptCallback.check()
-            obj = torch.tensor([kmeans.objective(each) for each in distances], device=x.device)
-            objectives.append(obj if not objectives else objectives[-1].index_copy(0, running, obj))
-            centroids[running] = _post_processed(_updated(sets, labels, centroids.shape[1]), spherical)
-            if len(objectives) > 1:
-                running = running[objectives[-1][running] != objectives[-2][running]]
-            if not len(running):
-                break
-    labels = nearest_of_sets(x, centroids, metric_type)[1]
-    return centroids, labels, torch.stack(objectives, 1) if objectives else x.new_empty(len(x), 0)
-
-
-def _updated(x: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Return the means of the clusters of sets, empty ones split: (b, k, d)."""
-    b, n, d = x.shape
-    clusters = labels + torch.arange(0, b * k, k, device=x.device)[:, None]
-    sums, hassign = kmeans.compute_centroids(x.reshape(b * n, d), clusters.view(-1), b * k, None)
-    moved, counts = kmeans.means(sums, hassign).view(b, k, d), hassign.view(b, k)
-    for number in (counts == 0).any(1).nonzero().view(-1).tolist():
-        host, host_counts = moved[number].cpu().numpy(), counts[number].cpu().numpy()
-        kmeans.split_clusters(host, host_counts, n)
-        moved[number] = torch.from_numpy(host).to(x.device)
-    return moved
-
-
-def _post_processed(centroids: Tensor, spherical: bool) -> Tensor:
-    if not spherical:
-        return centroids
-    return kmeans.renorm_L2(centroids.flatten(0, 1)).view_as(centroids)
+        centroids, longest = lloyd.centroids, max(map(len, lloyd.turns), default=0)
+        rows = [[turn.obj for turn in turns] for turns in lloyd.turns]
+        rows = [row + row[-1:] * (longest - len(row)) for row in rows]
+        objectives = objectives.new_tensor(rows).view(len(x), longest)
+    return centroids, labels_of_sets(x, centroids, options.metric_type), objectives

@@ -1,0 +1,90 @@
+"""Compile all kernels for a GPU that need not be here: python compile_kernels.py cuda 90 32.
+
+Prints the name and the bytes of shared memory of each kernel in each of its forms.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+try:
+    import triton
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+except ImportError:
+    sys.exit("no such compiler")
+
+from faiss_torch.kernels import centroid_update, nearest, nearest_exact, tuning
+
+#: Types of arguments by their names; the others are int32.
+TYPES = {
+    "h_ptr": "*fp32",
+    "facts_ptr": "*fp32",
+    "labels_ptr": "*i64",
+    "order_ptr": "*i64",
+    "begins_ptr": "*i64",
+    "active_ptr": "*i1",
+    "rounding": "fp32",
+    "least": "fp32",
+    **{f"{name}_ptr": "*i32" for name in ("left", "count", "again", "again_count", "pieces", "counts")},
+    **{f"{name}_ptr": "*fp32" for name in ("x", "c", "centroids", "weights", "sums", "sizes", "costs", "parts", "out")},
+}
+MULTIPLES_OF_16 = ("x_ptr", "c_ptr", "h_ptr", "k", "d", "x_batch", "x_stride", "c_batch", "c_stride")
+
+Form = tuple[Any, dict[str, Any], dict[str, Any], dict[str, str]]
+
+
+def forms() -> Iterator[Form]:
+    """Kernels, their constants, options, and types that differ."""
+    for row in tuning.NEAREST:
+        constants = {
+            "BLOCK_N": row.vectors,
+            "BLOCK_K": row.centroids,
+            "BLOCK_D": row.components,
+            "ONE_CHUNK": row.widest < 1 << 30,
+            "EXPONENT": nearest._EXPONENT,
+            "SOME": True,
+        }
+        options = {"num_warps": row.warps, "num_stages": row.stages}
+        yield nearest._nearest_kernel, constants, options, {"c_ptr": "*fp16"}
+    exact = tuning.EXACT
+    sizes = {"BLOCK_N": exact.vectors, "BLOCK_K": exact.centroids, "BLOCK_D": exact.components}
+    yield nearest_exact._float_kernel, sizes, {"num_warps": exact.warps}, {}
+    for l2 in (True, False):
+        sizes = {"BLOCK_N": exact.double_vectors, "BLOCK_K": exact.double_centroids, "L2": l2}
+        yield nearest_exact._double_kernel, sizes, {"num_warps": exact.warps}, {}
+    for update in tuning.UPDATE:
+        options = {"num_warps": update.warps}
+        sizes = {"BLOCK_N": update.vectors, "BLOCK_D": update.components}
+        yield centroid_update._clusters_kernel, sizes, options, {}
+        for l2 in (True, False):
+            constants = {**sizes, "PIECE": update.piece, "WEIGHTS": l2, "COSTS": True, "L2": l2}
+            yield centroid_update._pieces_kernel, constants, options, {}
+    few = tuning.FEW_UPDATE
+    for parts, dtype in ((1, "*fp16"), (3, "*fp32")):
+        sizes = {"BLOCK_N": few.vectors, "BLOCK_K": tuning.FEW_CLUSTERS, "BLOCK_D": few.components}
+        factor = tl.float16 if parts == 1 else tl.bfloat16
+        constants = {**sizes, "PARTS": parts, "FACTOR": factor, "WEIGHTS": parts == 3, "COSTS": True, "L2": True}
+        yield centroid_update._few_kernel, constants, {"num_warps": few.warps}, {"x_ptr": dtype}
+
+
+def compiled(form: Form, target: "GPUTarget") -> int:
+    """Return the shared memory that a kernel takes: bytes."""
+    kernel, constants, options, types = form
+    types = {**TYPES, **types}
+    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
+    attributes = {
+        (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
+        for name in MULTIPLES_OF_16
+        if name in kernel.arg_names
+    }
+    source = ASTSource(kernel, signature, constants, attributes)
+    return triton.compile(source, target=target, options=options).metadata.shared
+
+
+if __name__ == "__main__":
+    backend, arch, warp = sys.argv[1:]
+    target = GPUTarget(backend, int(arch) if arch.isdigit() else arch, int(warp))
+    for form in forms():
+        print(form[0].__name__, compiled(form, target))

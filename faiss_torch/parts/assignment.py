@@ -1,0 +1,242 @@
+"""The assignment of training vectors to centroids by an index, and what k-means makes of it, iteration by iteration."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..border import Array
+from ..ops import kmeans, memory, streams
+from ..ops.centroid_update import ClusterSums, centroid_update
+from ..ops.nearest import Carried
+from .training_set import TrainingSet
+
+
+class ClusteringIndex(Protocol):
+    """What clustering needs of an index; every ``Index`` has it."""
+
+    d: int
+    ntotal: int
+    is_trained: bool
+    metric_type: int
+    device: torch.device
+
+    def train(self, x: Array) -> None:
+        """Train on vectors (n, d)."""
+
+    def add(self, x: Array) -> None:
+        """Store vectors (n, d)."""
+
+    def reset(self) -> None:
+        """Remove all vectors."""
+
+    def search(self, x: Array, k: int) -> tuple[Array, Array]:
+        """Find the k nearest of the stored vectors: distances and labels, (n, k) each."""
+
+    def sa_code_size(self) -> int:
+        """Bytes of a code."""
+
+    def sa_decode(self, codes: Array) -> Array:
+        """Decode codes (n, sa_code_size()) to vectors (n, d)."""
+
+
+class Flat(Protocol):
+    """How a flat index assigns: ``indexes.flat.FlatAssignment``."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def nearest(self, x: Tensor, centroids: Tensor, carried: Carried | None) -> tuple[Tensor, Tensor]:
+        """Find the nearest centroids: distances and labels."""
+
+    def labels(self, x: Tensor, centroids: Tensor) -> Tensor:
+        """Find the nearest centroids, without waiting where a device does not need that: labels."""
+
+
+class Clock:
+    """Seconds since the start, and how many of them were spent in searches."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.search = 0.0
+
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    @contextlib.contextmanager
+    def searching(self) -> Iterator[None]:
+        """Count the seconds of a block as search."""
+        begin = time.perf_counter()
+        yield
+        self.search += time.perf_counter() - begin
+
+
+class Found(NamedTuple):
+    """What an iteration finds.
+
+    Attributes
+    ----------
+    clusters : ClusterSums
+    obj : float
+        The objective.
+    """
+
+    clusters: ClusterSums
+    obj: float
+
+
+class Assignment:
+    """The assignment of training vectors to the nearest centroids by an index, in one iteration after the other.
+
+    A flat index says how it assigns, and then the centroids are stored in it at the end only, and one assignment
+    leaves something to the next. Replicas of a flat index on several devices take a share of the vectors each, which
+    stay there. Any other index stores the centroids of each iteration and is searched.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    index : ClusteringIndex
+        What it holds is replaced.
+    update_index : bool
+        Train the index with the centroids of each iteration.
+    budget : int or None
+        Bytes that vectors may take on a device.
+
+    Attributes
+    ----------
+    shares : list of TrainingSet
+        The vectors of each device.
+    """
+
+    def __init__(self, data: TrainingSet, index: ClusteringIndex, update_index: bool, budget: int | None) -> None:
+        self.data, self.index = data, index
+        self.shares: list[TrainingSet] = []
+        self._update_index, self._budget = update_index, budget
+        self._flats: list[Flat] = []
+        self._is_stored = True
+
+    def begin(self, centroids: Tensor) -> None:
+        """Start with first centroids, float32, (k, d)."""
+        index = self.index
+        if index.ntotal != 0:
+            index.reset()
+        if not index.is_trained:
+            index.train(centroids)
+        index.add(centroids)
+        self._centroids, self._is_stored = centroids, True
+        if self.data.decode is None and not self._update_index:
+            self._flats = getattr(index, "assignments", list)()
+        devices = [flat.device for flat in self._flats] or [index.device]
+        if [share.device for share in self.shares] != devices[: len(self.data.x)]:
+            self.shares = self.data.shared_out(devices, self._budget)
+        self._carried = [Carried() for _ in self.shares]
+
+    @property
+    def whole(self) -> Tensor | None:
+        """All vectors, where one device has them at once and k-means on it needs to know nothing else."""
+        if self.data.is_part or len(self.shares) > 1 or not self._flats or self._flats[0].dtype != torch.float32:
+            return None
+        return self.shares[0].whole
+
+    def turn(self, clock: Clock) -> Found:
+        """Assign all vectors, and sum up those of each cluster.
+
+        Raises
+        ------
+        RuntimeError
+            If the index gives labels that are not those of centroids.
+        """
+        if len(self.shares) == 1 or all(share.device.type == "cpu" for share in self.shares):
+            found = [self._of_share(number, clock) for number in range(len(self.shares))]
+        else:
+            entries = streams.current({share.device for share in self.shares})
+
+            def in_streams(number: int) -> Found:
+                with streams.entered(entries):
+                    return self._of_share(number, Clock())
+
+            with clock.searching(), ThreadPoolExecutor(len(self.shares)) as pool:
+                found = list(pool.map(in_streams, range(len(self.shares))))
+        clusters = functools.reduce(ClusterSums.plus, (each.clusters for each in found))
+        return Found(*self.data.combined(clusters, float(np.sum([each.obj for each in found], dtype=np.float32))))
+
+    def _of_share(self, number: int, clock: Clock) -> Found:
+        """Do a turn for the vectors of one device."""
+        share = self.shares[number]
+        flat = self._flats[number] if self._flats else None
+        centroids = self._centroids.to(share.device)
+        carried = self._carried[number] if share.whole is not None else None
+        clusters: ClusterSums | None = None
+        obj = 0.0
+        for rows, vectors in share.portions():
+            weights = None if share.weights is None else share.weights[rows]
+
+            def work(
+                part: slice, vectors: Tensor = vectors, weights: Tensor | None = weights
+            ) -> tuple[ClusterSums, Tensor | None]:
+                own = None if weights is None else weights[part]
+                return self._of_rows(flat, vectors[part], own, centroids, carried, clock)
+
+            for found, distances in memory.halved_if_short(work, len(vectors), "training vectors"):
+                clusters = found if clusters is None else clusters.plus(found)
+                if distances is not None:
+                    obj = kmeans.objective(distances, obj)
+        assert clusters is not None
+        self._check(clusters, len(share.x))
+        by_costs = flat is not None and share.device.type != "cpu"
+        return Found(clusters, float(clusters.costs.sum()) if by_costs else obj)
+
+    def _of_rows(
+        self,
+        flat: Flat | None,
+        x: Tensor,
+        weights: Tensor | None,
+        centroids: Tensor,
+        carried: Carried | None,
+        clock: Clock,
+    ) -> tuple[ClusterSums, Tensor | None]:
+        """Assign vectors and sum them up; their distances, unless the costs of the clusters are what they sum up to."""
+        k = len(centroids)
+        if flat is not None and x.device.type != "cpu":
+            with clock.searching():
+                labels = flat.labels(x, centroids)
+            return centroid_update(x, labels, k, weights, centroids, self.index.metric_type), None
+        with clock.searching():
+            if flat is None:
+                distances, labels = (found.reshape(-1) for found in self.index.search(x, 1))
+            else:
+                distances, labels = flat.nearest(x, centroids, carried)
+        return centroid_update(x, labels, k, weights), distances
+
+    def _check(self, clusters: ClusterSums, n: int) -> None:
+        known = int(clusters.counts.sum())
+        if known != n:
+            raise RuntimeError(
+                f"invalid cluster assignment: the index gave {n - known} of {n} vectors labels outside "
+                f"0 ... {len(clusters.counts) - 1}"
+            )
+
+    def move(self, centroids: Tensor) -> None:
+        """Take other centroids."""
+        self._centroids, self._is_stored = centroids, False
+        if not self._flats:
+            self.store()
+
+    def store(self) -> None:
+        """Store the centroids in the index, if they are not there."""
+        if self._is_stored:
+            return
+        self.index.reset()
+        if self._update_index:
+            self.index.train(self._centroids)
+        self.index.add(self._centroids)
+        self._is_stored = True
