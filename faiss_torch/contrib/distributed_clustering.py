@@ -1,15 +1,22 @@
-"""k-means of vectors that are in several places: several objects of one process, or several processes.
+"""k-means of vectors that are in several places: several processes, or several objects of one process.
 
-Both classes are data for `contrib.clustering.kmeans`. faiss has the first in its program for distributed k-means, where
-it talks to servers. Here the processes are those of ``torch.distributed``, which all run the same program::
+The processes are those of ``torch.distributed``, on one machine or several. All run the same program, and each holds
+its own vectors, which stay where they are; what is exchanged are the sums of the clusters::
 
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("nccl")
+    kmeans = DistributedKmeans(d, 1000, gpu=1)
+    kmeans.train(vectors_of_this_process)  # kmeans.centroids are the same in every process
+
+The other classes are data for `contrib.clustering.kmeans`. faiss has the first of them in its program for distributed
+k-means, where it talks to servers::
+
     data = DatasetAssignDistributed(vectors_of_this_process)
-    centroids = kmeans(1000, data)  # the same in every process
+    centroids = kmeans(1000, data)
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,9 +26,136 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .. import Kmeans, border
+from ..ops import workers
+from ..ops.centroid_update import ClusterSums
+from ..parts.clustering import Clustering
+from ..parts.training_set import TrainingSet
 from .torch.clustering import DatasetAssign
 
 Array = np.ndarray
+
+
+class DistributedKmeans(Kmeans):
+    """k-means of the vectors of all processes of a ``torch.distributed`` group.
+
+    The centroids are those that `Kmeans` finds for the vectors of all processes, one behind the other in the order of
+    the ranks, up to rounding: it draws the same initial centroids, subsamples and splits as that does.
+
+    Parameters
+    ----------
+    d, k : int
+        Dimensions, and clusters.
+    group : torch.distributed.ProcessGroup, optional
+        The default is that of all processes.
+    **kwargs
+        As for `Kmeans`; `init_method` is ClusteringInitMethod_RANDOM.
+
+    Attributes
+    ----------
+    group : torch.distributed.ProcessGroup or None
+    """
+
+    def __init__(self, d: int, k: int, group: Any = None, **kwargs: Any) -> None:
+        super().__init__(d, k, **kwargs)
+        self.group = group
+
+    def train(self, x: Array | Tensor, weights: Any = None, init_centroids: Any = None) -> float:
+        """Cluster the vectors of all processes; the results are in the attributes, the same in each process.
+
+        Every process calls this at the same time.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+            The vectors of this process. n may differ, and be 0.
+        weights : array, shape (n,), optional
+            Theirs; all processes give weights, or none does.
+        init_centroids : array, float32, shape (m, d), optional
+            Centroids to start from, m <= k, the same in each process.
+
+        Returns
+        -------
+        float
+            The objective of all vectors at the last iteration.
+
+        Raises
+        ------
+        AssertionError
+            If a width is not d, or the settings are those of progressive clustering.
+        RuntimeError
+            If there are fewer vectors than clusters, some are not finite, or the first centroids are not drawn at
+            random.
+        """
+        if hasattr(self, "fac"):
+            raise AssertionError("progressive_dim_steps cannot be combined with several processes")
+        return super().train(x, weights, init_centroids)
+
+    def _cluster(self, clustering: Clustering, x: Array | Tensor, weights: Any) -> None:
+        vectors, kind = border.training_vectors_in(x, self.d)
+        device = self.index.device
+        if weights is not None:
+            kind.require(weights, "weights")
+            weights = border.floats_in(weights, device)
+        data = _DistributedTrainingSet(vectors, weights, device, self.group)
+        workers.conduct(lambda: clustering.train_set(data, self.index), device, (x, weights))
+
+
+class _DistributedTrainingSet(TrainingSet):
+    """The training vectors of all processes, of which this one has a part."""
+
+    is_part = True
+
+    def __init__(self, x: Tensor, weights: Tensor | None, device: torch.device, group: Any) -> None:
+        super().__init__(x, weights, device)
+        self._group = group
+        self._where = torch.device("cpu") if dist.get_backend(group) == "gloo" else device
+        sizes = [torch.zeros(1, dtype=torch.int64, device=self._where) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(sizes, torch.tensor([len(x)], device=self._where), group=group)
+        before = sum(int(size) for size in sizes[: dist.get_rank(group)])
+        #: the numbers of the vectors of this process among those of all, rising
+        self._numbers = torch.arange(before, before + len(x))
+        self._total = sum(int(size) for size in sizes)
+
+    def __len__(self) -> int:
+        return self._total
+
+    def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
+        """Return what all processes together make of their values, on the device that these are on."""
+        shared = values.to(self._where, copy=True).contiguous()
+        dist.all_reduce(shared, operation, group=self._group)
+        return shared.to(values.device)
+
+    def finite(self) -> bool:
+        """Whether the vectors of all processes hold neither NaN nor infinity."""
+        return bool(self._reduced(torch.tensor(int(super().finite())), dist.ReduceOp.MIN))
+
+    def subset(self, positions: Tensor) -> TrainingSet:
+        """Some of the vectors with their weights, each in the process that has it."""
+        begin, n = int(self._numbers[0]) if len(self._numbers) else 0, len(self._numbers)
+        own = ((positions >= begin) & (positions < begin + n)).nonzero().view(-1)
+        rows = positions[own] - begin
+        part = copy.copy(self)
+        part.x = self.x[rows.to(self.x.device)]
+        part.weights = None if self.weights is None else self.weights[rows.to(self.weights.device)]
+        part._numbers, part._total = own, len(positions)
+        return part
+
+    def vectors(self, positions: Tensor | None = None) -> Tensor:
+        """Some of the vectors of all processes as float32 on the device."""
+        if positions is None:
+            raise RuntimeError("vectors of several processes need init_method=ClusteringInitMethod_RANDOM")
+        places = torch.searchsorted(self._numbers, positions.cpu())
+        own = (places < len(self._numbers)).nonzero().view(-1)
+        own = own[self._numbers[places[own]] == positions.cpu()[own]]
+        found = torch.zeros(len(positions), self.x.shape[1], device=self.device)
+        found[own.to(self.device)] = super().vectors(places[own])
+        return self._reduced(found)
+
+    def combined(self, clusters: ClusterSums, obj: float) -> tuple[ClusterSums, float]:
+        """Return what all processes know of the clusters, and the objective of all vectors."""
+        total = self._reduced(torch.tensor(obj, dtype=torch.float64))
+        return ClusterSums(*(self._reduced(each) for each in clusters)), float(total.float())
 
 
 class DatasetAssignDispatch:

@@ -40,6 +40,12 @@ class ClusterSums(NamedTuple):
     counts: Tensor
     costs: Tensor
 
+    @staticmethod
+    def none(centroids: Tensor) -> ClusterSums:
+        """Those of no vectors, for centroids, float32, (k, d)."""
+        nothing = torch.zeros_like(centroids[:, 0])
+        return ClusterSums(torch.zeros_like(centroids), nothing, nothing.long(), nothing.clone())
+
     def plus(self, other: ClusterSums) -> ClusterSums:
         """Those of the vectors of both."""
         return ClusterSums(*(one + another.to(one.device) for one, another in zip(self, other, strict=True)))

@@ -122,6 +122,7 @@ class Assignment:
         self.shares: list[TrainingSet] = []
         self._update_index, self._budget = update_index, budget
         self._flats: list[Flat] = []
+        self._devices: list[torch.device] = []
         self._is_stored = True
 
     def begin(self, centroids: Tensor) -> None:
@@ -136,8 +137,8 @@ class Assignment:
         if self.data.decode is None and not self._update_index:
             self._flats = getattr(index, "assignments", list)()
         devices = [flat.device for flat in self._flats] or [index.device]
-        if [share.device for share in self.shares] != devices[: len(self.data.x)]:
-            self.shares = self.data.shared_out(devices, self._budget)
+        if devices != self._devices:
+            self.shares, self._devices = self.data.shared_out(devices, self._budget), devices
         self._carried = [Carried() for _ in self.shares]
 
     @property
@@ -167,7 +168,15 @@ class Assignment:
             with clock.searching(), ThreadPoolExecutor(len(self.shares)) as pool:
                 found = list(pool.map(in_streams, range(len(self.shares))))
         clusters = functools.reduce(ClusterSums.plus, (each.clusters for each in found))
-        return Found(*self.data.combined(clusters, float(np.sum([each.obj for each in found], dtype=np.float32))))
+        obj = float(np.sum([each.obj for each in found], dtype=np.float32))
+        clusters, obj = self.data.combined(clusters, obj)
+        known, n = int(clusters.counts.sum()), len(self.data)
+        if known != n:
+            raise RuntimeError(
+                f"invalid cluster assignment: the index gave {n - known} of {n} vectors labels outside "
+                f"0 ... {len(clusters.counts) - 1}"
+            )
+        return Found(clusters, obj)
 
     def _of_share(self, number: int, clock: Clock) -> Found:
         """Do a turn for the vectors of one device."""
@@ -175,8 +184,7 @@ class Assignment:
         flat = self._flats[number] if self._flats else None
         centroids = self._centroids.to(share.device)
         carried = self._carried[number] if share.whole is not None else None
-        clusters: ClusterSums | None = None
-        obj = 0.0
+        clusters, obj = ClusterSums.none(centroids), 0.0
         for rows, vectors in share.portions():
             weights = None if share.weights is None else share.weights[rows]
 
@@ -187,11 +195,9 @@ class Assignment:
                 return self._of_rows(flat, vectors[part], own, centroids, carried, clock)
 
             for found, distances in memory.halved_if_short(work, len(vectors), "training vectors"):
-                clusters = found if clusters is None else clusters.plus(found)
+                clusters = clusters.plus(found)
                 if distances is not None:
                     obj = kmeans.objective(distances, obj)
-        assert clusters is not None
-        self._check(clusters, len(share.x))
         by_costs = flat is not None and share.device.type != "cpu"
         return Found(clusters, float(clusters.costs.sum()) if by_costs else obj)
 
@@ -216,14 +222,6 @@ class Assignment:
             else:
                 distances, labels = flat.nearest(x, centroids, carried)
         return centroid_update(x, labels, k, weights), distances
-
-    def _check(self, clusters: ClusterSums, n: int) -> None:
-        known = int(clusters.counts.sum())
-        if known != n:
-            raise RuntimeError(
-                f"invalid cluster assignment: the index gave {n - known} of {n} vectors labels outside "
-                f"0 ... {len(clusters.counts) - 1}"
-            )
 
     def move(self, centroids: Tensor) -> None:
         """Take other centroids."""

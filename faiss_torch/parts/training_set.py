@@ -97,7 +97,7 @@ class TrainingSet:
         list of TrainingSet
             As many as there are devices, or vectors.
         """
-        rows = -(-len(self.x) // len(devices))
+        rows = max(1, -(-len(self.x) // len(devices)))
         shares = [self._part(part) for part in chunks.slices(len(self.x), rows)] or [self._part(slice(0, 0))]
         for share, device in zip(shares, devices, strict=False):
             share._place(device, budget)

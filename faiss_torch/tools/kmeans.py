@@ -182,8 +182,11 @@ class Kmeans:
                 raise AssertionError(f"init_centroids are {init_centroids.dtype}, expected float32")
             given = floats_in(init_centroids, torch.device("cpu"))
             clustering.centroids.assign(given.reshape(count * width).numpy())
-        clustering.train(x, self.index, weights)
+        self._cluster(clustering, x, weights)
         return clustering
+
+    def _cluster(self, clustering: Clustering, x: Array, weights: Array | None) -> None:
+        clustering.train(x, self.index, weights)
 
     def _train_progressively(
         self, x: Array, weights: Array | None, init_centroids: Array | None
