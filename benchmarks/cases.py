@@ -32,6 +32,10 @@ class Workload:
         "L2" or "IP".
     path : str or None
         A path of this library's IVF search that is asked for, instead of the one that it chooses.
+    dtype : str
+        Of vectors that are made on a device: "float32" or "float16".
+    sets : int
+        Of vectors, each of nb, that are clustered at once.
     """
 
     nb: int = 262_144
@@ -44,6 +48,8 @@ class Workload:
     data: str = "normal"
     metric: str = "L2"
     path: str | None = None
+    dtype: str = "float32"
+    sets: int = 1
 
     def with_(self, **changes: Any) -> Workload:
         """Return the same with changes."""
@@ -102,6 +108,9 @@ class Case:
     point : Point or None
     recall : bool
         Whether the record has the recall of both sides.
+    rivals : tuple of str
+        The libraries that it is measured beside, one after the other, where none is asked for; those that are not
+        installed are left out.
     """
 
     name: str
@@ -116,6 +125,7 @@ class Case:
     suite: str = "cpu"
     point: Point | None = None
     recall: bool = False
+    rivals: tuple[str, ...] = ("faiss-cpu",)
 
     @property
     def device(self) -> str:
@@ -218,6 +228,46 @@ GPU = (
     Case("gpu_kmeans_20480", "kmeans", SMALL, None, "centroids", suite="gpu"),
 )
 
+HALF = S.with_(dtype="float16", niter=10)
+
+#: k-means of vectors that are on the GPU, or in memory that it reads.
+ON_DEVICE = tuple(
+    Case(
+        f"gpu_{name}", work, workload, Goal(goal, 1), compare, repeats, suite="gpu", rivals=("flash-kmeans", "flashlib")
+    )
+    for work, compare, rows in (
+        (
+            "device_kmeans",
+            "device_objective",
+            (
+                ("kmeans_8m_k1024", HALF.with_(nb=8_388_608, nlist=1024), 1.3, 5),
+                ("kmeans_33m_k4096", HALF.with_(nb=33_554_432, nlist=4096), 1.3, 5),
+                ("kmeans_20480_iterations", SMALL.with_(niter=25), 3, 15),
+            ),
+        ),
+        (
+            "device_nearest",
+            "labels",
+            (
+                ("nearest_1m_k8192_half", HALF.with_(nb=1_048_576, nlist=8192), 1.3, 9),
+                ("nearest_1m_k8192", S.with_(nb=1_048_576, nlist=8192), 2, 9),
+                ("nearest_512k_d256_k16384", HALF.with_(nb=524_288, d=256, nlist=16_384), 1.4, 9),
+            ),
+        ),
+        (
+            "device_batch_kmeans",
+            "device_objective",
+            (("batch_kmeans_32", HALF.with_(nb=131_072, nlist=1024, sets=32), 1.5, 5),),
+        ),
+        (
+            "host_kmeans",
+            "device_objective",
+            (("kmeans_out_of_core", HALF.with_(nb=67_108_864, nlist=16_384, niter=3), 3, 5),),
+        ),
+    )
+    for name, workload, goal, repeats in rows
+)
+
 # Sweeps: values and the runs of each side at each of them.
 NQ = ((1, 9), (2, 9), (4, 9), (8, 9), (16, 9), (32, 9), (64, 9), (128, 9), (256, 7), (512, 5), (1024, 5))
 NQ_IVF = (*NQ, (2048, 3), (4096, 3), (8192, 3), (19_600, 3))
@@ -263,5 +313,5 @@ SWEEPS = (
     *(_sweep("nb", "flat", nb, "flat_search", FLAT.with_(nb=nb, nq=128), 3) for nb in NB),
 )
 
-CASES = (*CPU, *GPU, *SWEEPS)
+CASES = (*CPU, *GPU, *ON_DEVICE, *SWEEPS)
 SUITES = ("cpu", "sweeps", "gpu")

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import os
 import pathlib
+import statistics
 import tempfile
 import threading
 import time
@@ -17,7 +18,7 @@ from . import own_process, rivals
 from .cases import Case
 from .compare import COMPARISONS, Comparison
 from .goals import OURS, rival_key
-from .work import Task, index_bytes, prepare, recall
+from .work import ON_DEVICE, Task, index_bytes, prepare, recall
 
 PAUSE = 0.05
 
@@ -91,6 +92,12 @@ def _compared(case: Case, tasks: dict[str, Task]) -> tuple[str | None, dict[str,
         more["path"] = results[OURS][2]
     if case.recall:
         more["recall"] = {side: round(recall(case.workload, found[1]), 5) for side, found in results.items()}
+    if case.compare == "labels":
+        from .device_work import labels_right
+
+        more["labels_right"] = {
+            side: round(labels_right(case.workload, case.device, found[0]), 6) for side, found in results.items()
+        }
     if "range" in case.work and OURS in results:
         more["results"] = len(results[OURS][2])
     return difference, more
@@ -104,7 +111,13 @@ def times(case: Case, rival: str | None, threads: int, ours: bool = True) -> Mea
     for _ in range(case.repeats):
         for side, task in tasks.items():
             runs[side].append(seconds(task, case.device, case.calls))
-    return Measurement(runs, difference, more={**more, **({"calls": case.calls} if case.calls > 1 else {})})
+    if case.calls > 1:
+        more["calls"] = case.calls
+    if case.work in ON_DEVICE and case.device != "cpu" and OURS in runs:
+        from .device_work import shares_of_peak
+
+        more |= shares_of_peak(case, statistics.median(runs[OURS]))
+    return Measurement(runs, difference, more=more)
 
 
 def busy(case: Case, rival: str | None, threads: int, ours: bool = True) -> Measurement:

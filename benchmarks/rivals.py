@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import device_work
 from .cases import Case, Workload
 from .data import database, queries
 from .work import Task, index_bytes, prepare
@@ -168,6 +169,55 @@ def flashlib_kmeans(workload: Workload, device: str) -> Task:
     return cluster
 
 
+# flash-kmeans and flashlib on vectors of a device: both have these functions under the same names
+
+
+def _flash(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+def _flash_kmeans_of(module: str) -> Adapter:
+    def prepare_task(workload: Workload, device: str) -> Task:
+        x = device_work.vectors(workload, device)
+        sets, start = x.view(workload.sets, workload.nb, workload.d), device_work.first_centroids(workload, x)
+        cluster = _flash(module, "batch_kmeans_Euclid")
+        settings = {"max_iters": workload.niter, "tol": -1.0}
+        return lambda: (cluster(sets, workload.nlist, init_centroids=start.clone(), **settings)[1].cpu(),)
+
+    return prepare_task
+
+
+def _flash_kmeans_of_host(module: str) -> Adapter:
+    def prepare_task(workload: Workload, device: str) -> Task:
+        x = device_work.vectors_of_host(workload, device)
+        start = device_work.first_centroids(workload, x)[0].to(device)
+        cluster = _flash(module, "kmeans_largeN")
+        settings = {"max_iters": workload.niter, "tol": -1.0, "device": _torch().device(device)}
+        return lambda: (cluster(x, workload.nlist, init_centroids=start.clone(), **settings)[1].cpu(),)
+
+    return prepare_task
+
+
+def _flash_nearest_of(module: str) -> Adapter:
+    def prepare_task(workload: Workload, device: str) -> Task:
+        x = device_work.vectors(workload, device)
+        start, squares = device_work.first_centroids(workload, x), x.float().square().sum(1).to(x.dtype)[None]
+        assign = _flash(module, "euclid_assign_triton")
+        return lambda: (assign(x[None], start, squares)[0],)
+
+    return prepare_task
+
+
+def _flash_on_device(kmeans: str, nearest: str) -> dict[str, Adapter]:
+    """Return what is done with vectors of a device, by the modules that have the functions."""
+    return {
+        "device_kmeans": _flash_kmeans_of(kmeans),
+        "device_batch_kmeans": _flash_kmeans_of(kmeans),
+        "host_kmeans": _flash_kmeans_of_host(kmeans),
+        "device_nearest": _flash_nearest_of(nearest),
+    }
+
+
 WITHOUT_GPU = "without a GPU this is its plain torch form"
 
 RIVALS = {
@@ -177,12 +227,20 @@ RIVALS = {
         {"ivf_search": torch_ivf_search, "flat_search": torch_ivf_flat, "kmeans": torch_ivf_kmeans},
     ),
     "flash-kmeans": Rival(
-        "flash_kmeans", "python -m pip install flash-kmeans triton", {"kmeans": flash_kmeans}, WITHOUT_GPU
+        "flash_kmeans",
+        "python -m pip install flash-kmeans triton",
+        {"kmeans": flash_kmeans, **_flash_on_device("flash_kmeans", "flash_kmeans.assign_euclid_triton")},
+        WITHOUT_GPU,
     ),
     "flashlib": Rival(
         "flashlib",
         "python -m pip install flashlib (with triton)",
-        {"ivf_search": flashlib_search, "flat_search": flashlib_flat, "kmeans": flashlib_kmeans},
+        {
+            "ivf_search": flashlib_search,
+            "flat_search": flashlib_flat,
+            "kmeans": flashlib_kmeans,
+            **_flash_on_device("flashlib.primitives.kmeans", "flashlib.primitives.kmeans"),
+        },
         WITHOUT_GPU,
     ),
 }
@@ -193,13 +251,14 @@ class CannotDo(Exception):
     """A rival has nothing that does a case."""
 
 
-def check_installed(name: str) -> None:
-    """Exit with what to install, unless a rival can be imported."""
+def missing(name: str) -> str | None:
+    """Return what to install, if a rival cannot be imported."""
     module, install = ("faiss", "python -m pip install faiss-cpu") if name == "faiss-cpu" else _of(name)
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise SystemExit(f"{name} is not installed ({error}): {install}") from None
+        return f"{name} is not installed ({error}): {install}"
+    return None
 
 
 def _of(name: str) -> tuple[str, str]:

@@ -67,7 +67,7 @@ def screens_in(device: str) -> str:
     return arithmetic.chosen(torch.device(device))
 
 
-def record_of(case: Case, measured: Measurement, options: argparse.Namespace) -> dict[str, Any]:
+def record_of(case: Case, rival: str, measured: Measurement, options: argparse.Namespace) -> dict[str, Any]:
     """Return what is kept of a measurement.
 
     "figure" is what the goal is set for, with its range by the quartiles: for most cases the rival's time, side by
@@ -77,7 +77,7 @@ def record_of(case: Case, measured: Measurement, options: argparse.Namespace) ->
     runs = {side: [round(run, digits) for run in each] for side, each in measured.runs.items()}
     record: dict[str, Any] = {
         "case": case.name,
-        "rival": options.rival,
+        "rival": rival,
         "quantity": case.quantity,
         f"median_{measured.unit}": {side: round(statistics.median(each), digits) for side, each in runs.items()},
         f"quartiles_{measured.unit}": {
@@ -91,7 +91,7 @@ def record_of(case: Case, measured: Measurement, options: argparse.Namespace) ->
         "threads": options.threads,
         "arithmetic": options.arithmetic,
         "screen": screens_in(case.device),
-        "environment": environment(options.rival),
+        "environment": environment(rival),
     }
     reached = figure(record)
     record["figure"] = [round(value, 4) for value in (reached.value, reached.low, reached.high)]
@@ -142,7 +142,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--case", action="append", metavar="NAME", help="may be repeated; --list prints the names")
     parser.add_argument("--list", action="store_true", help="print the names of the cases of the suite")
     parser.add_argument("--suite", choices=SUITES, default="cpu")
-    parser.add_argument("--rival", choices=rivals.NAMES, default="faiss-cpu")
+    parser.add_argument("--rival", choices=rivals.NAMES, help="instead of those of the case, mostly faiss-cpu")
     parser.add_argument("--only", choices=IMPLEMENTATIONS, help="measure one alone; nothing is recorded")
     parser.add_argument("--scale", type=float, default=1.0, help="below 1: in small; nothing is recorded")
     parser.add_argument("--repeats", type=int, help="runs of each side, instead of the case's own number")
@@ -178,7 +178,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         print("\n".join(case.name for case in cases))
         return 0
-    rivals.check_installed(options.rival)
+    asked_for = [options.rival] if options.rival else [] if options.only == OURS else ["faiss-cpu"]
+    for name in asked_for:
+        if (options.rival or any(name in case.rivals for case in cases)) and (install := rivals.missing(name)):
+            raise SystemExit(install)
     if options.arithmetic:
         os.environ[SCREEN] = options.arithmetic  # processes that are started here have it too
     if options.data:
@@ -187,32 +190,46 @@ def main(arguments: list[str] | None = None) -> int:
     if recording and not green.passes(green.selection(cases)):
         print("the tests fail: nothing is measured", file=sys.stderr)
         return 1
-    rival = None if options.only == OURS else options.rival
     failed = False
     for case in cases:
-        try:
-            measured = measure(case, rival, options.threads, ours=options.only != "faiss")
-        except rivals.CannotDo as reason:
-            print(f"{case.name:30} left out: {reason}", flush=True)
-            failed |= bool(options.case)
-            continue
-        if options.json:
-            print(json.dumps(measured.runs), flush=True)
-            continue
-        if options.only:
-            print(line_of(case, measured), flush=True)
-            continue
-        record = record_of(case, measured, options)
-        reached = figure(record)
-        print(f"{line_of(case, measured)}  {reached.text} ({reached.spread})", flush=True)
-        if measured.difference:
-            failed = True
-            print(f"results differ, nothing is recorded: {measured.difference}", file=sys.stderr)
-        elif recording:
-            if case.suite == "cpu" and case.measure == "times" and options.rival == "faiss-cpu":
-                record["faiss_alone"] = round(seconds_alone(case, options.threads), 8)
-            records.append(record, options.records)
+        for rival in sides_of(case, options):
+            failed |= not measure_and_record(case, rival, options, recording)
     return int(failed)
+
+
+def sides_of(case: Case, options: argparse.Namespace) -> list[str | None]:
+    """Return the rivals that a case is measured beside; None alone where one side alone is asked for."""
+    if options.only == OURS:
+        return [None]
+    return [options.rival] if options.rival else list(case.rivals)
+
+
+def measure_and_record(case: Case, rival: str | None, options: argparse.Namespace, recording: bool) -> bool:
+    """Measure a case beside a rival, tell of it and keep it; return whether that went well."""
+    try:
+        if rival is not None and (install := rivals.missing(rival)):
+            raise rivals.CannotDo(install)
+        measured = measure(case, rival, options.threads, ours=options.only != "faiss")
+    except rivals.CannotDo as reason:
+        print(f"{case.name:30} left out: {reason}", flush=True)
+        return not options.case
+    if options.json:
+        print(json.dumps(measured.runs), flush=True)
+        return True
+    if options.only or rival is None:
+        print(line_of(case, measured), flush=True)
+        return True
+    record = record_of(case, rival, measured, options)
+    reached = figure(record)
+    print(f"{line_of(case, measured)}  {reached.text} ({reached.spread})", flush=True)
+    if measured.difference:
+        print(f"results differ, nothing is recorded: {measured.difference}", file=sys.stderr)
+        return False
+    if recording:
+        if case.suite == "cpu" and case.measure == "times" and rival == "faiss-cpu":
+            record["faiss_alone"] = round(seconds_alone(case, options.threads), 8)
+        records.append(record, options.records)
+    return True
 
 
 if __name__ == "__main__":

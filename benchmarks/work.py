@@ -211,7 +211,14 @@ WORK: dict[str, Callable[..., Task]] = {
     "kmeans": kmeans,
 }
 
+#: Of `device_work`, which imports torch.
+ON_DEVICE = ("device_kmeans", "host_kmeans", "device_batch_kmeans", "device_nearest")
+
 
 def prepare(case: Case, faiss: Any) -> Task:
     """Return the task of a case for an implementation's module."""
+    if case.work in ON_DEVICE:
+        from .device_work import WORK as OF_DEVICE
+
+        return OF_DEVICE[case.work](faiss, case.workload, case.device)
     return WORK[case.work](faiss, case.workload, case.device, **dict(case.options))

@@ -72,7 +72,7 @@ def test_every_row_names_what_there_is():
     from benchmarks.compare import COMPARISONS
     from benchmarks.goals import QUANTITIES
     from benchmarks.measure import MEASURES
-    from benchmarks.work import WORK
+    from benchmarks.work import ON_DEVICE, WORK
 
     assert len({case.name for case in CASES}) == len(CASES)
     for case in CASES:
@@ -81,7 +81,7 @@ def test_every_row_names_what_there_is():
         assert case.quantity in QUANTITIES
         assert case.compare in COMPARISONS
         if case.measure in {"times", "busy", "two_threads"}:
-            assert case.work in WORK
+            assert case.work in (*WORK, *ON_DEVICE)
         assert (case.point is not None) == (case.suite == "sweeps")
         assert case.device == ("cuda" if case.suite == "gpu" else "cpu")
 
@@ -111,3 +111,31 @@ def test_radius():
     lims, *_ = ivf_range_search(faiss, small, "cpu")()
     assert 70 < lims[-1] / 500 < 130
     assert radius(small, "flat") < radius(small, "ivf")
+
+
+#: Goals of k-means on a GPU, beside the best of the libraries named there.
+GPU_GOALS = {
+    "gpu_kmeans_8m_k1024": 1.3,
+    "gpu_nearest_1m_k8192_half": 1.3,
+    "gpu_nearest_1m_k8192": 2,
+    "gpu_nearest_512k_d256_k16384": 1.4,
+    "gpu_kmeans_33m_k4096": 1.3,
+    "gpu_kmeans_20480_iterations": 3,
+    "gpu_batch_kmeans_32": 1.5,
+    "gpu_kmeans_out_of_core": 3,
+}
+
+
+def test_goals_on_a_gpu():
+    """Each has its case, which says beside whom, and what is done there has a name."""
+    from benchmarks import device_work, rivals, work
+    from benchmarks.cases import ON_DEVICE
+
+    assert set(work.ON_DEVICE) == device_work.WORK.keys()
+
+    cases = {case.name: case for case in ON_DEVICE}
+    assert {name: case.goal.goal for name, case in cases.items()} == GPU_GOALS
+    for case in cases.values():
+        assert case.rivals == ("flash-kmeans", "flashlib")
+        assert case.work in device_work.WORK
+        assert all(case.work in rivals.RIVALS[rival].work for rival in case.rivals)

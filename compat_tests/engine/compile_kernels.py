@@ -27,6 +27,10 @@ TYPES = {
     "active_ptr": "*i1",
     "rounding": "fp32",
     "least": "fp32",
+    "numbering": "fp32",
+    "rounded_ptr": "*fp16",
+    "bias_ptr": "*fp32",
+    "largest_ptr": "*fp32",
     **{f"{name}_ptr": "*i32" for name in ("left", "count", "again", "again_count", "pieces", "counts")},
     **{f"{name}_ptr": "*fp32" for name in ("x", "c", "centroids", "weights", "sums", "sizes", "costs", "parts", "out")},
 }
@@ -42,12 +46,16 @@ def forms() -> Iterator[Form]:
             "BLOCK_N": row.vectors,
             "BLOCK_K": row.centroids,
             "BLOCK_D": row.components,
+            "BLOCK_P": 16,
             "ONE_CHUNK": row.widest < 1 << 30,
             "EXPONENT": nearest._EXPONENT,
             "SOME": True,
         }
         options = {"num_warps": row.warps, "num_stages": row.stages}
         yield nearest._nearest_kernel, constants, options, {"c_ptr": "*fp16"}
+        constants = {"BLOCK_K": 32, "BLOCK_D": min(row.components, 128), "EXPONENT": nearest._EXPONENT}
+        for bias in (True, False):
+            yield nearest._round_kernel, {**constants, "BIAS": bias, "L2": True}, {}, {}
     exact = tuning.EXACT
     sizes = {"BLOCK_N": exact.vectors, "BLOCK_K": exact.centroids, "BLOCK_D": exact.components}
     yield nearest_exact._float_kernel, sizes, {"num_warps": exact.warps}, {}

@@ -67,6 +67,7 @@ def _float_kernel(
     x_stride,
     c_batch,
     c_stride,
+    h_batch,
     rounding,
     least,
     BLOCK_N: tl.constexpr,
@@ -76,7 +77,7 @@ def _float_kernel(
     batch = tl.program_id(1).to(tl.int64)
     x_ptr += batch * x_batch
     c_ptr += batch * c_batch
-    h_ptr += batch * k
+    h_ptr += batch * h_batch
     labels_ptr += batch * n
     left_ptr += batch * n
     again_ptr += batch * n
@@ -197,7 +198,8 @@ def settle(x: Tensor, centroids: Tensor, h: Tensor, facts: Tensor, l2: bool, lab
     x : Tensor, float32, float16 or bfloat16, shape (b, n, d)
         Vectors of b sets, each in one piece of memory.
     centroids : Tensor, float32, float16 or bfloat16, shape (b, k, d)
-    h : Tensor, float32, shape (b, k)
+        The same.
+    h : Tensor, float32, shape (b, k) or more
         Half the squared norms of the centroids for L2, zeros for the inner product.
     facts : Tensor, float32, shape (b, 4)
         The largest of the centroids' norms stands at 1, that of |h| at 3.
@@ -209,7 +211,6 @@ def settle(x: Tensor, centroids: Tensor, h: Tensor, facts: Tensor, l2: bool, lab
     """
     b, n, d = x.shape
     k = centroids.shape[1]
-    centroids = centroids if centroids.stride(2) == 1 else centroids.contiguous()
     blocks = tuning.EXACT
     again = Left.none(b, n, x.device)
     programs = min(triton.cdiv(n, blocks.vectors), max(1, blocks.programs // b))
@@ -227,6 +228,7 @@ def settle(x: Tensor, centroids: Tensor, h: Tensor, facts: Tensor, l2: bool, lab
         k,
         d,
         *strides,
+        h.stride(0),
         (d + 16) * 2.0**-23,
         d * 2.0**-125,  # what is lost below the smallest normal float32
         BLOCK_N=blocks.vectors,

@@ -1,7 +1,9 @@
 """Block sizes of the kernels, as rows of data.
 
-A row holds for widths up to `widest`. Rows are for unknown cards as long as no benchmark record says better: each with
-a record names it. None has one yet.
+A row holds for widths up to `widest`. None has a benchmark record yet: they are chosen by what can be seen without a
+GPU, that compiled for sm_90 no register is spilled to memory, and that two blocks of `nearest` at d = 128 and 256 fit
+on a multiprocessor, so that one multiplies while the other compares. ``python -m benchmarks.tune`` times others on a
+GPU.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ class NearestBlocks(NamedTuple):
 
 
 NEAREST = (
-    NearestBlocks(widest=16, vectors=128, centroids=64, components=16, warps=4, stages=3),
-    NearestBlocks(widest=32, vectors=128, centroids=64, components=32, warps=4, stages=3),
-    NearestBlocks(widest=64, vectors=128, centroids=64, components=64, warps=4, stages=3),
-    NearestBlocks(widest=128, vectors=128, centroids=64, components=128, warps=8, stages=3),
-    NearestBlocks(widest=256, vectors=64, centroids=64, components=256, warps=8, stages=2),
-    NearestBlocks(widest=1 << 30, vectors=128, centroids=64, components=64, warps=8, stages=3),
+    NearestBlocks(widest=16, vectors=128, centroids=64, components=16, warps=8, stages=3),
+    NearestBlocks(widest=32, vectors=128, centroids=64, components=32, warps=8, stages=3),
+    NearestBlocks(widest=64, vectors=128, centroids=64, components=64, warps=8, stages=3),
+    NearestBlocks(widest=128, vectors=128, centroids=32, components=128, warps=4, stages=3),
+    NearestBlocks(widest=256, vectors=64, centroids=64, components=256, warps=4, stages=2),
+    NearestBlocks(widest=1 << 30, vectors=64, centroids=64, components=64, warps=4, stages=3),
 )
 
 

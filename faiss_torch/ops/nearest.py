@@ -83,7 +83,7 @@ def nearest(
 
     Parameters
     ----------
-    x : Tensor, float32, shape (n, d)
+    x : Tensor, float32 (float16 or bfloat16 too), shape (n, d)
     centroids : Tensor, float32 (float16 or bfloat16 where `bias` is given), shape (k, d)
         k >= 1, on the device of `x`.
     metric_type : int
@@ -159,7 +159,7 @@ def labels_of_sets(
         labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
         for number in range(len(x)):
             if wanted[number]:
-                labels[number] = nearest_labels(x[number].to(torch.float32), centroids[number], metric_type)
+                labels[number] = nearest_labels(x[number], centroids[number], metric_type)
         return labels
 
     return kernels.run(
@@ -189,7 +189,8 @@ def _assigned(
         return keys, labels
 
     def by_torch() -> tuple[Tensor, Tensor]:
-        return _screened(x, centroids, metric_type, bias, largest_norm, with_distances, carried)
+        vectors = x.to(torch.float32)
+        return _screened(vectors, centroids, metric_type, bias, largest_norm, with_distances, carried)
 
     keys, labels = kernels.run("nearest", x.device, impl, by_kernel, by_torch)
     return keys.neg_() if with_distances and metric_type == METRIC_INNER_PRODUCT else keys, labels
@@ -284,9 +285,6 @@ def _by_kernel(
     """Find the closest centroids, of one set or several, by the Triton kernel: their labels."""
     from ..kernels.nearest import nearest as kernel
 
-    if bias is None:
-        squares = centroids.to(torch.float32).square().sum(-1)
-        bias = squares * 0.5 if metric_type == METRIC_L2 else torch.zeros_like(squares)
     return kernel(x, centroids, bias, metric_type == METRIC_L2, active)
 
 

@@ -1,0 +1,185 @@
+"""What is done on a GPU alone: k-means of vectors that are made there, or in page-locked memory, in any number.
+
+All sides start from the same centroids and make the same number of iterations. Figures of a record beside the ratio:
+the time of one iteration, and the share of what the card's own matrix product in 16 bits and its own copy of memory
+reach.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from .cases import Case, Workload
+
+Task = Callable[[], Any]
+
+#: Vectors that are made, or looked at, at a time.
+BLOCK = 1 << 20
+
+#: Vectors whose labels are compared with those of float64.
+LOOKED_AT = 4096
+
+
+def _made(workload: Workload, device: str, room: torch.Tensor) -> torch.Tensor:
+    """Fill room of shape (n, d) with standard normal vectors, made on a device."""
+    generator = torch.Generator(device).manual_seed(1)
+    for begin in range(0, len(room), BLOCK):
+        part = room[begin : begin + BLOCK]
+        part.copy_(torch.randn(part.shape, generator=generator, device=device))
+    return room
+
+
+@functools.lru_cache(maxsize=1)
+def vectors(workload: Workload, device: str) -> torch.Tensor:
+    """Return vectors on a device: shape (sets * nb, d)."""
+    shape = (workload.sets * workload.nb, workload.d)
+    return _made(workload, device, torch.empty(shape, dtype=getattr(torch, workload.dtype), device=device))
+
+
+@functools.lru_cache(maxsize=1)
+def vectors_of_host(workload: Workload, device: str) -> torch.Tensor:
+    """Return vectors in memory of the host, page-locked where there is a GPU: shape (nb, d)."""
+    dtype, pinned = getattr(torch, workload.dtype), device != "cpu"
+    room = torch.empty((workload.nb, workload.d), dtype=dtype, pin_memory=pinned)
+    return _made(workload, device, room)
+
+
+def first_centroids(workload: Workload, x: torch.Tensor) -> torch.Tensor:
+    """Return vectors to start from, spread over all, in the dtype of `x`: shape (sets, nlist, d)."""
+    step = workload.nb // workload.nlist
+    sets = x.view(workload.sets, workload.nb, workload.d)
+    return sets[:, : step * workload.nlist : step].contiguous()
+
+
+def device_kmeans(faiss: Any, workload: Workload, device: str) -> Task:
+    """Cluster vectors of a device by so many iterations."""
+    return _kmeans(faiss, workload, device, vectors(workload, device))
+
+
+def host_kmeans(faiss: Any, workload: Workload, device: str) -> Task:
+    """Cluster vectors of the host on a device."""
+    return _kmeans(faiss, workload, device, vectors_of_host(workload, device))
+
+
+def _kmeans(faiss: Any, workload: Workload, device: str, x: torch.Tensor) -> Task:
+    settings = {"max_points_per_centroid": workload.nb, "min_points_per_centroid": 1, "early_stop_threshold": -1.0}
+    start = first_centroids(workload, x)[0].float()
+
+    def cluster() -> tuple[Any]:
+        kmeans = faiss.Kmeans(workload.d, workload.nlist, niter=workload.niter, gpu=int(device != "cpu"), **settings)
+        kmeans.train(x, init_centroids=start)
+        return (kmeans.centroids.cpu(),)
+
+    return cluster
+
+
+def device_batch_kmeans(faiss: Any, workload: Workload, device: str) -> Task:
+    """Cluster several sets of vectors of a device at once."""
+    x = vectors(workload, device)
+    sets, start = x.view(workload.sets, workload.nb, workload.d), first_centroids(workload, x).float()
+
+    def cluster() -> tuple[Any]:
+        found = faiss.batch_kmeans(sets, workload.nlist, niter=workload.niter, init_centroids=start)
+        return (found[0].cpu(),)
+
+    return cluster
+
+
+def device_nearest(faiss: Any, workload: Workload, device: str) -> Task:
+    """Find the closest centroid of vectors of a device."""
+    from faiss_torch.ops.nearest import nearest_labels
+
+    x = vectors(workload, device)
+    centroids = first_centroids(workload, x)[0].float()
+    return lambda: (nearest_labels(x, centroids, faiss.METRIC_L2),)
+
+
+WORK: dict[str, Callable[..., Task]] = {
+    "device_kmeans": device_kmeans,
+    "host_kmeans": host_kmeans,
+    "device_batch_kmeans": device_batch_kmeans,
+    "device_nearest": device_nearest,
+}
+
+
+# what results are worth
+
+
+def labels_right(workload: Workload, device: str, labels: torch.Tensor) -> float:
+    """Return the share of labels that are those of float64, or as close within a millionth."""
+    x = vectors(workload, device)
+    rows = torch.arange(0, len(x), max(1, len(x) // LOOKED_AT), device=x.device)
+    centroids, part = first_centroids(workload, x)[0].double(), x[rows].double()
+    distances = torch.cat(
+        [torch.cdist(each, centroids, compute_mode="donot_use_mm_for_euclid_dist") for each in part.split(256)]
+    )
+    found = distances.gather(1, labels.view(-1)[rows].long()[:, None])[:, 0]
+    return float((found <= distances.amin(1) * (1 + 1e-6)).double().mean())
+
+
+def same_labels(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
+    """Say whether our labels are those of float64; rivals round to 16 bits, so theirs are not asked for."""
+    right = labels_right(workload, str(ours[0].device), ours[0])
+    return None if right == 1 else f"{1 - right:.2%} of the labels are not those of float64"
+
+
+def device_objective(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
+    """Compare what centroids are worth, by distances to them of the first vectors of the first set."""
+    from faiss_torch import METRIC_L2
+    from faiss_torch.ops.nearest import nearest
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = _made(workload, device, torch.empty(min(BLOCK, workload.nb), workload.d, device=device))
+    reference, found = (
+        float(nearest(x, each[0].to(device).float().reshape(-1, workload.nlist, workload.d)[0], METRIC_L2)[0].sum())
+        for each in (theirs, ours)
+    )
+    return None if found <= 1.005 * reference else f"the objective is {found:.6g}, the other's {reference:.6g}"
+
+
+# what the card can do
+
+
+@functools.cache
+def peaks() -> dict[str, float]:
+    """Return what a GPU reaches: operations a second of a product of matrices in bfloat16, and bytes a second of a copy
+    of memory, those read and those written."""
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    source, target = (torch.empty(1 << 30, device="cuda", dtype=torch.uint8) for _ in range(2))
+    return {
+        "product": 2 * 8192**3 / _fastest(lambda: a @ b),
+        "copy": 2 * len(source) / _fastest(lambda: target.copy_(source)),
+    }
+
+
+def _fastest(task: Task) -> float:
+    """Return the least seconds of some runs."""
+    times = []
+    for _ in range(8):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        task()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3)
+    return min(times)
+
+
+def shares_of_peak(case: Case, seconds: float) -> dict[str, Any]:
+    """Return what is made of the card in one run of a case: the time of an iteration, and shares of its peaks."""
+    workload = case.workload
+    turns = 1 if case.work == "device_nearest" else workload.niter
+    n = workload.sets * workload.nb
+    read = n * workload.d * np.dtype(workload.dtype).itemsize * (1 if case.work == "device_nearest" else 2)
+    peak = peaks()
+    return {
+        "seconds_of_iteration": seconds / turns,
+        "share_of_product": round(2 * n * workload.d * workload.nlist * turns / seconds / peak["product"], 4),
+        "share_of_copy": round(read * turns / seconds / peak["copy"], 4),
+        "peaks": peak,
+    }

@@ -1,0 +1,112 @@
+"""Time block sizes of the kernels on a GPU: ``python -m benchmarks.tune``.
+
+Prints, for each width, the row of ``faiss_torch/kernels/tuning.py`` that is there and the fastest that was tried, and
+keeps both in the records. Nothing is tuned when the library is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import pathlib
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from faiss_torch.kernels import tuning
+
+from . import records
+from .env import environment
+
+WIDTHS = (16, 32, 64, 128, 256, 512)
+REPEATS = 7
+
+
+def nearest_rows(d: int) -> Iterator[tuning.NearestBlocks]:
+    """Rows to be tried for the search of centroids."""
+    widest = tuning.nearest_blocks(d).widest
+    components = (min(d, 128) // 2, 64) if d > 256 else (max(16, d),)
+    sizes = itertools.product((64, 128), (32, 64, 128), sorted(set(components)), (4, 8), (2, 3, 4))
+    return (tuning.NearestBlocks(widest, *each) for each in sizes)
+
+
+def update_rows(d: int) -> Iterator[tuning.UpdateBlocks]:
+    """Rows to be tried for the update of centroids."""
+    widest = tuning.update_blocks(d).widest
+    sizes = itertools.product((128, 256, 512), (16, 32, 64), (min(128, max(16, d)),), (2, 4, 8))
+    return (tuning.UpdateBlocks(widest, *each) for each in sizes)
+
+
+def seconds(task: Callable[[], Any]) -> float:
+    """Return the median time of a task on the GPU."""
+    task()
+    times = []
+    for _ in range(REPEATS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        task()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3)
+    return statistics.median(times)
+
+
+def tasks(d: int, n: int, k: int) -> dict[str, tuple[Callable[[], Any], Iterator[Any]]]:
+    """Return what is timed for vectors of d components, by the table of its rows."""
+    from faiss_torch.kernels.centroid_update import centroid_update
+    from faiss_torch.kernels.nearest import Rounded, screen
+
+    x = torch.randn(n, d, device="cuda", dtype=torch.float16)
+    centroids = torch.randn(k, d, device="cuda")
+    labels = torch.randint(0, k, (n,), device="cuda")
+    return {
+        "NEAREST": (lambda: screen(x[None], Rounded.make(centroids[None], None, True)), nearest_rows(d)),
+        "UPDATE": (lambda: centroid_update(x, labels, k, None, centroids, True), update_rows(d)),
+    }
+
+
+def tried(table: str, task: Callable[[], Any], rows: Iterator[Any]) -> dict[Any, float]:
+    """Return the seconds of rows; those that a GPU has no room for are left out."""
+    found = {}
+    before = getattr(tuning, table)
+    try:
+        for row in rows:
+            setattr(tuning, table, (row._replace(widest=1 << 30),))
+            try:
+                found[row] = seconds(task)
+            except Exception as error:  # of shared memory or registers, of several types
+                print(f"  {row}: {type(error).__name__}", file=sys.stderr)
+    finally:
+        setattr(tuning, table, before)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Try rows for all widths."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description="Time block sizes of the kernels")
+    parser.add_argument("--d", type=int, action="append", help="only this width; may be repeated")
+    parser.add_argument("--n", type=int, default=1 << 20, help="vectors")
+    parser.add_argument("--k", type=int, default=1024, help="centroids")
+    parser.add_argument("--no-record", action="store_true")
+    parser.add_argument("--records", type=pathlib.Path, default=records.RECORDS, help="the file of records")
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        raise SystemExit("torch sees no GPU here")
+    for d in options.d or WIDTHS:
+        for table, (task, rows) in tasks(d, options.n, options.k).items():
+            there = seconds(task)
+            found = tried(table, task, rows)
+            best = min(found, key=lambda row: found[row])
+            print(f"{table} d={d}: {1e3 * there:.3f} ms as it is, {1e3 * found[best]:.3f} ms by {best}", flush=True)
+            if not options.no_record:
+                record = {"tuned": table, "d": d, "n": options.n, "k": options.k, "seconds": there}
+                record |= {"best": best._asdict(), "best_seconds": found[best], "environment": environment()}
+                records.append(record, options.records)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
