@@ -15,7 +15,7 @@ try:
 except ImportError:
     sys.exit("no such compiler")
 
-from faiss_torch.kernels import centroid_update, nearest, nearest_exact, tuning
+from faiss_torch.kernels import centroid_update, nearest, nearest_exact, rounding, tuning
 
 #: Types of arguments by their names; the others are int32.
 TYPES = {
@@ -32,6 +32,8 @@ TYPES = {
     "bias_ptr": "*fp32",
     "largest_ptr": "*fp32",
     **{f"{name}_ptr": "*i32" for name in ("left", "count", "again", "again_count", "pieces", "counts")},
+    "double_rounding": "fp32",
+    "exact_ptr": "*fp32",
     **{f"{name}_ptr": "*fp32" for name in ("x", "c", "centroids", "weights", "sums", "sizes", "costs", "parts", "out")},
 }
 MULTIPLES_OF_16 = ("x_ptr", "c_ptr", "h_ptr", "k", "d", "x_batch", "x_stride", "c_batch", "c_stride")
@@ -48,14 +50,18 @@ def forms() -> Iterator[Form]:
             "BLOCK_D": row.components,
             "BLOCK_P": 16,
             "ONE_CHUNK": row.widest < 1 << 30,
-            "EXPONENT": nearest._EXPONENT,
+            "EXPONENT": rounding.EXPONENT_OF_LARGEST,
             "SOME": True,
         }
         options = {"num_warps": row.warps, "num_stages": row.stages}
         yield nearest._nearest_kernel, constants, options, {"c_ptr": "*fp16"}
-        constants = {"BLOCK_K": 32, "BLOCK_D": min(row.components, 128), "EXPONENT": nearest._EXPONENT}
-        for bias in (True, False):
-            yield nearest._round_kernel, {**constants, "BIAS": bias, "L2": True}, {}, {}
+    row = tuning.nearest_blocks(128)
+    for choice in (True, False):
+        constants = {"BLOCK_K": 32, "BLOCK_D": 128, "EXPONENT": rounding.EXPONENT_OF_LARGEST}
+        yield rounding._round_kernel, {**constants, "BIAS": choice, "L2": True}, {}, {}
+        sizes = {"BLOCK_N": tuning.EXACT.vectors, "BLOCK_K": row.centroids, "BLOCK_D": min(64, row.components)}
+        constants = {**sizes, "BLOCK_P": 16, "EXPONENT": rounding.EXPONENT_OF_LARGEST, "L2": choice}
+        yield nearest_exact._pairs_kernel, constants, {"num_warps": tuning.EXACT.warps}, {"c_ptr": "*fp16"}
     exact = tuning.EXACT
     sizes = {"BLOCK_N": exact.vectors, "BLOCK_K": exact.centroids, "BLOCK_D": exact.components}
     yield nearest_exact._float_kernel, sizes, {"num_warps": exact.warps}, {}

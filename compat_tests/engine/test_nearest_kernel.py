@@ -11,9 +11,10 @@ import torch
 from screening import NAMES, adversarial
 
 from faiss_torch import kernels
-from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
+from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.kernels import tuning
 from faiss_torch.ops.nearest import nearest, nearest_reference
+from faiss_torch.ops.nearest_double import nearest_in_double
 
 pytest.importorskip("triton")
 
@@ -27,7 +28,8 @@ def normal(*shape, seed=0, dtype=torch.float32):
 
 def screened(x, centroids, metric_type):
     """What the screen in 16 bits finds: labels, and which of them are certain."""
-    from faiss_torch.kernels.nearest import Rounded, screen
+    from faiss_torch.kernels.nearest import screen
+    from faiss_torch.kernels.rounding import Rounded
 
     labels, left = screen(x[None], Rounded.make(centroids[None], None, metric_type == METRIC_L2))
     rows = left.rows[0, : int(left.counts[0])].long()
@@ -74,6 +76,54 @@ def test_what_is_certain_is_right(name, metric_type):
     assert bool((best[:, 0] < best[:, 1])[certain].all())
     if name == "normal":
         assert float(certain.float().mean()) > 0.9
+
+
+def settled(x, centroids, metric_type):
+    """Labels, and how many vectors were left by 16 bits, by two of three centroids, and by float32."""
+    from faiss_torch.kernels import nearest_exact
+    from faiss_torch.kernels.nearest import screen
+    from faiss_torch.kernels.rounding import Rounded
+
+    rounded = Rounded.make(centroids[None], None, metric_type == METRIC_L2)
+    labels, left = screen(x[None], rounded)
+    stages, none = [left], nearest_exact.Left.none
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest_exact.Left, "none", staticmethod(lambda *size: stages.append(none(*size)) or stages[-1]))
+        nearest_exact.settle(x[None], centroids[None], rounded, metric_type == METRIC_L2, labels, left)
+    return labels[0], [int(stage.counts[0]) for stage in stages]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_left_is_settled(name, metric_type):
+    x = torch.from_numpy(adversarial(150, 24)[name]).to(DEVICE)
+    centroids = torch.cat([x[::5], x[:40:2]])  # some of them twice
+    labels, left = settled(x, centroids, metric_type)
+    expected = nearest_in_double(x, centroids, metric_type)
+    distances = nearest_reference(x, centroids, metric_type)[0]
+    assert torch.equal(labels, torch.where(distances.abs() < FLT_MAX, expected, -1))
+    assert left == sorted(left, reverse=True)
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_two_close_centroids_are_compared_at_once(metric_type):
+    x, centroids = normal(200, 40), normal(60, 40, seed=1)
+    centroids = torch.cat([centroids, centroids * (1 + 2e-5)])  # within the bound of 16 bits, and far beyond float64's
+    labels, left = settled(x, centroids, metric_type)
+    assert torch.equal(labels, nearest_reference(x, centroids, metric_type)[1])
+    assert left[0] > 190
+    assert left[1] < 30
+
+
+def test_three_close_centroids_are_compared_in_float32():
+    x, centroids = normal(100, 40), normal(60, 40, seed=1)
+    centroids = torch.cat([centroids, centroids * (1 + 1e-4), centroids * (1 - 1e-4)])
+    labels, left = settled(x, centroids, METRIC_L2)
+    assert torch.equal(labels, nearest_reference(x, centroids, METRIC_L2)[1])
+    assert left[1] > 90
+    assert left[2] < 20
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -153,5 +203,5 @@ def test_it_compiles_for(target):
         pytest.skip("this triton compiles in another way")
     assert run.returncode == 0, run.stderr
     rows = [line.split() for line in run.stdout.splitlines()]
-    assert len({name for name, _ in rows}) == 7
+    assert len({name for name, _ in rows}) == 8
     assert all(int(shared) <= (64 << 10 if target.startswith("hip") else 160 << 10) for _, shared in rows)

@@ -1,8 +1,12 @@
-"""The closest centroid of the vectors for which 16-bit products leave several: in float32, then in float64.
+"""The closest centroid of the vectors for which 16-bit products leave several.
+
+The products are made once more, and the best three kept: mostly only two centroids are left, which are compared by
+float64 differences. Where three are, the products are made in float32, and where that leaves several, all differences
+in float64. What rounding of these cannot tell apart is as close, and the lowest id is taken, as in
+``ops.nearest_double``.
 
 Which vectors these are, and how many, stands on the device: programs that are always as many share them, so nothing
-waits for the host. Of the float64 differences, all that rounding cannot tell apart are as close, and the lowest id is
-taken: what ``ops.nearest_double`` does.
+waits for the host.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import tuning
+from .rounding import EXPONENT_OF_LARGEST, Margins, Rounded, bound, measured, numbered, scaled
 
 
 class Left(NamedTuple):
@@ -47,6 +52,116 @@ def leave(left_ptr, count_ptr, rows, uncertain):
         begin = tl.atomic_add(count_ptr, count)
         places = begin + tl.cumsum(ones, 0) - 1
         tl.store(left_ptr + places, rows.to(tl.int32), mask=uncertain)
+
+
+@triton.jit
+def _pairs_kernel(
+    x_ptr,
+    c_ptr,
+    h_ptr,
+    facts_ptr,
+    exact_ptr,
+    labels_ptr,
+    left_ptr,
+    count_ptr,
+    again_ptr,
+    again_count_ptr,
+    n,
+    k,
+    d,
+    x_batch,
+    x_stride,
+    c_batch,
+    c_stride,
+    exact_batch,
+    exact_stride,
+    rounding,
+    least,
+    kept,
+    numbering,
+    double_rounding,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    EXPONENT: tl.constexpr,
+    L2: tl.constexpr,
+):
+    batch = tl.program_id(1).to(tl.int64)
+    x_ptr += batch * x_batch
+    c_ptr += batch * c_batch
+    exact_ptr += batch * exact_batch
+    h_ptr += batch * k
+    facts_ptr += batch * 4
+    labels_ptr += batch * n
+    left_ptr += batch * n
+    again_ptr += batch * n
+    count = tl.load(count_ptr + batch)
+    inner, lanes = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_K)
+    few = tl.arange(0, BLOCK_P)
+    c_rows = c_ptr + lanes[None, :].to(tl.int64) * c_stride + inner[:, None]
+    for part in range(tl.program_id(0), tl.cdiv(count, BLOCK_N), tl.num_programs(0)):
+        places = part * BLOCK_N + tl.arange(0, BLOCK_N)
+        there = places < count
+        rows = tl.load(left_ptr + places, mask=there, other=0).to(tl.int64)
+        x_begins = x_ptr + rows * x_stride
+        scale, unscale, norm, residual = measured(x_begins, there, d, BLOCK_P, EXPONENT)
+        factor = -unscale * tl.load(facts_ptr)
+        best = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
+        second = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
+        third = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
+        for tile in range(0, tl.cdiv(k, BLOCK_K)):
+            products = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+            for begin in range(0, d, BLOCK_D):
+                mask = there[:, None] & (begin + inner < d)[None, :]
+                x = tl.load(x_begins[:, None] + (begin + inner)[None, :], mask=mask, other=0.0)
+                c = tl.load(c_rows + tl.cast(tile, tl.int64) * BLOCK_K * c_stride + begin)
+                products = tl.dot(scaled(x, scale)[1], c, products)
+            h = tl.load(h_ptr + tile * BLOCK_K + lanes)
+            scores = numbered(products * factor[:, None] + h[None, :], tile, kept)
+            behind = tl.maximum(scores, best)
+            best = tl.minimum(best, scores)
+            third = tl.minimum(third, tl.maximum(behind, second))
+            second = tl.minimum(second, behind)
+
+        smallest = tl.min(best, 1)
+        lane = tl.min(tl.where(best == smallest[:, None], lanes[None, :], BLOCK_K), 1)
+        first = lanes[None, :] == lane[:, None]
+        others = tl.where(first, second, best)
+        next_one = tl.min(others, 1)
+        next_lane = tl.min(tl.where(others == next_one[:, None], lanes[None, :], BLOCK_K), 1)
+        again = lanes[None, :] == next_lane[:, None]
+        last = tl.min(tl.where(again, tl.where(first, third, second), others), 1)
+        error = bound(norm, residual, facts_ptr, rounding, least) + tl.abs(last) * numbering
+        error += tl.maximum(tl.abs(smallest), tl.abs(next_one)) * numbering
+        # with fewer than two centroids one of them is none
+        two = there & (last - smallest > 2.0 * error) & (tl.maximum(tl.abs(smallest), tl.abs(next_one)) < 1e37)
+
+        one_id = ((smallest.to(tl.int32, bitcast=True) & ~kept) * BLOCK_K + lane).to(tl.int64)
+        other_id = ((next_one.to(tl.int32, bitcast=True) & ~kept) * BLOCK_K + next_lane).to(tl.int64)
+        one_key = tl.zeros([BLOCK_N], tl.float64)
+        other_key = tl.zeros([BLOCK_N], tl.float64)
+        size = tl.zeros([BLOCK_N], tl.float64)
+        for begin in range(0, d, BLOCK_P):
+            mask = two[:, None] & (begin + few < d)[None, :]
+            columns = (begin + few)[None, :]
+            x = tl.load(x_begins[:, None] + columns, mask=mask, other=0.0).to(tl.float64)
+            one = tl.load(exact_ptr + one_id[:, None] * exact_stride + columns, mask=mask, other=0.0).to(tl.float64)
+            other = tl.load(exact_ptr + other_id[:, None] * exact_stride + columns, mask=mask, other=0.0).to(tl.float64)
+            if L2:
+                one_key += tl.sum((x - one) * (x - one), 1)
+                other_key += tl.sum((x - other) * (x - other), 1)
+            else:
+                one_key -= tl.sum(x * one, 1)
+                other_key -= tl.sum(x * other, 1)
+                size += tl.sum(tl.maximum(tl.abs(x * one), tl.abs(x * other)), 1)
+        if L2:
+            size = tl.minimum(one_key, other_key)
+        closer = tl.where(one_key < other_key, one_id, other_id)
+        same = tl.abs(one_key - other_key) <= size * double_rounding
+        label = tl.where(same, tl.minimum(one_id, other_id), closer)
+        tl.store(labels_ptr + rows, label, mask=two)
+        leave(again_ptr, again_count_ptr + batch, rows, there & (two == 0))
 
 
 @triton.jit
@@ -190,7 +305,7 @@ def _double_kernel(
         tl.store(labels_ptr + rows, tl.where(close, found, -1).to(tl.int64), mask=there)
 
 
-def settle(x: Tensor, centroids: Tensor, h: Tensor, facts: Tensor, l2: bool, labels: Tensor, left: Left) -> None:
+def settle(x: Tensor, centroids: Tensor, rounded: Rounded, l2: bool, labels: Tensor, left: Left) -> None:
     """Find the closest centroids of the vectors left.
 
     Parameters
@@ -199,10 +314,8 @@ def settle(x: Tensor, centroids: Tensor, h: Tensor, facts: Tensor, l2: bool, lab
         Vectors of b sets, each in one piece of memory.
     centroids : Tensor, float32, float16 or bfloat16, shape (b, k, d)
         The same.
-    h : Tensor, float32, shape (b, k) or more
-        Half the squared norms of the centroids for L2, zeros for the inner product.
-    facts : Tensor, float32, shape (b, 4)
-        The largest of the centroids' norms stands at 1, that of |h| at 3.
+    rounded : Rounded
+        Those that left the vectors.
     l2 : bool
     labels : Tensor, int64, shape (b, n)
         Those of the vectors left are written: the closest centroid, the first of several, or -1 where nothing is closer
@@ -212,23 +325,51 @@ def settle(x: Tensor, centroids: Tensor, h: Tensor, facts: Tensor, l2: bool, lab
     b, n, d = x.shape
     k = centroids.shape[1]
     blocks = tuning.EXACT
-    again = Left.none(b, n, x.device)
     programs = min(triton.cdiv(n, blocks.vectors), max(1, blocks.programs // b))
     options: dict[str, Any] = {"num_warps": blocks.warps}
-    strides = (x.stride(0), x.stride(1), centroids.stride(0), centroids.stride(1))
+    of_x, of_centroids = (x.stride(0), x.stride(1)), (centroids.stride(0), centroids.stride(1))
+    double_rounding = 2 * (d + 4) * 2.0**-53
+    of_three, of_several = Left.none(b, n, x.device), Left.none(b, n, x.device)
+    tile = tuning.nearest_blocks(d).centroids
+    columns = rounded.h.shape[1]
+    _pairs_kernel[(programs, b)](
+        x,
+        *rounded,
+        centroids,
+        labels,
+        *left,
+        *of_three,
+        n,
+        columns,
+        d,
+        *of_x,
+        rounded.centroids.stride(0),
+        rounded.centroids.stride(1),
+        *of_centroids,
+        *Margins.make(d, columns // tile),
+        double_rounding,
+        BLOCK_N=blocks.vectors,
+        BLOCK_K=tile,
+        BLOCK_D=min(64, tuning.nearest_blocks(d).components),
+        BLOCK_P=16,
+        EXPONENT=EXPONENT_OF_LARGEST,
+        L2=l2,
+        **options,
+    )
     _float_kernel[(programs, b)](
         x,
         centroids,
-        h,
-        facts,
+        rounded.h,
+        rounded.facts,
         labels,
-        *left,
-        *again,
+        *of_three,
+        *of_several,
         n,
         k,
         d,
-        *strides,
-        h.stride(0),
+        *of_x,
+        *of_centroids,
+        columns,
         (d + 16) * 2.0**-23,
         d * 2.0**-125,  # what is lost below the smallest normal float32
         BLOCK_N=blocks.vectors,
@@ -240,12 +381,13 @@ def settle(x: Tensor, centroids: Tensor, h: Tensor, facts: Tensor, l2: bool, lab
         x,
         centroids,
         labels,
-        *again,
+        *of_several,
         n,
         k,
         d,
-        *strides,
-        2 * (d + 4) * 2.0**-53,
+        *of_x,
+        *of_centroids,
+        double_rounding,
         BLOCK_N=blocks.double_vectors,
         BLOCK_K=blocks.double_centroids,
         L2=l2,

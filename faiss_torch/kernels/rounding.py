@@ -1,0 +1,217 @@
+"""Vectors and centroids rounded to float16, and the bound of what that does to a score.
+
+They are scaled by powers of two: each vector by its own, all centroids of a set by one. With x~ and c~ for the rounded
+ones, a score ``h - <x, c>`` that is computed from them is off by at most
+
+    |x - x~| |c| + |x~| |c - c~| + what float32 makes of the sum, and the last bits of the score
+
+where the vector's norms are those of this vector, and the centroids' the largest of the set. The last bits of a score
+are the number of its tile of centroids.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import tuning
+
+#: The relative error of one addition on tensor cores, which may cut off instead of rounding, and more.
+ROUNDING = 2.0**-22
+
+#: Scaled components are less than 2 to this.
+EXPONENT_OF_LARGEST = 14
+
+
+@triton.jit
+def scaled(x, scale):
+    """Vectors times powers of two, and these rounded."""
+    x = x.to(tl.float32) * scale[:, None]
+    return x, x.to(tl.float16)
+
+
+@triton.jit
+def numbered(scores, tile, kept):
+    """Scores whose last bits are the number of their tile."""
+    bits = scores.to(tl.int32, bitcast=True)
+    return ((bits & kept) | tile).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def power(largest, EXPONENT: tl.constexpr):
+    """The power of two that brings what is as large as this below 2 ** EXPONENT: it, and what undoes it."""
+    exponent = (largest.to(tl.int32, bitcast=True) >> 23) & 0xFF
+    power = tl.minimum(tl.maximum(EXPONENT - 1 + 127 - exponent, -126), 126)
+    scale = ((127 + power) << 23).to(tl.float32, bitcast=True)
+    return scale, ((127 - power) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _most(fact_ptr, values):
+    """Note the largest of values that are not negative; their bits are in the same order, NaN above all."""
+    tl.atomic_max(fact_ptr, tl.max(values.to(tl.int32, bitcast=True), 0))
+
+
+@triton.jit
+def _round_kernel(
+    c_ptr,
+    bias_ptr,
+    largest_ptr,
+    rounded_ptr,
+    h_ptr,
+    facts_ptr,
+    k,
+    d,
+    columns,
+    width,
+    c_batch,
+    c_stride,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    EXPONENT: tl.constexpr,
+    BIAS: tl.constexpr,
+    L2: tl.constexpr,
+):
+    batch = tl.program_id(1).to(tl.int64)
+    c_ptr += batch * c_batch
+    facts_ptr += batch * 4
+    lanes = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
+    inner = tl.arange(0, BLOCK_D)
+    known = lanes < k
+    scale, unscale = power(tl.load(largest_ptr + batch), EXPONENT)
+    squares = tl.zeros([BLOCK_K], tl.float32)
+    residuals = tl.zeros([BLOCK_K], tl.float32)
+    for begin in range(0, width, BLOCK_D):
+        mask = known[:, None] & (begin + inner < d)[None, :]
+        c_rows = c_ptr + lanes[:, None].to(tl.int64) * c_stride + (begin + inner)[None, :]
+        c = tl.load(c_rows, mask=mask, other=0.0).to(tl.float32)
+        rounded = (c * scale).to(tl.float16)
+        out = rounded_ptr + (batch * columns + lanes[:, None]) * width + (begin + inner)[None, :]
+        tl.store(out, rounded)
+        errors = c - rounded.to(tl.float32) * unscale
+        squares += tl.sum(c * c, 1)
+        residuals += tl.sum(errors * errors, 1)
+    if BIAS:
+        h = tl.load(bias_ptr + batch * k + lanes, mask=known, other=0.0)
+    elif L2:
+        h = squares * 0.5
+    else:
+        h = tl.zeros([BLOCK_K], tl.float32)
+    tl.store(h_ptr + batch * columns + lanes, tl.where(known, h, 3e38))
+    tl.store(facts_ptr, unscale)
+    _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 1, tl.sqrt(squares))
+    _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 2, tl.sqrt(residuals))
+    _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 3, tl.abs(h))
+
+
+@triton.jit
+def measured(x_rows, there, d, BLOCK_P: tl.constexpr, EXPONENT: tl.constexpr):
+    """What rounding makes of vectors: their scale, what undoes it, their norms, and those of what rounding takes away.
+
+    A few components are read at a time: a tile of floats takes more registers than all that follows.
+    """
+    few = tl.arange(0, BLOCK_P)
+    x_few = x_rows[:, None] + few[None, :]
+    largest = tl.zeros([there.shape[0]], tl.float32)
+    for begin in range(0, d, BLOCK_P):
+        x = tl.load(x_few + begin, mask=there[:, None] & (begin + few < d)[None, :], other=0.0)
+        largest = tl.maximum(largest, tl.max(tl.abs(x.to(tl.float32)), 1))
+    scale, unscale = power(largest, EXPONENT)
+    squares = tl.zeros([there.shape[0]], tl.float32)
+    residuals = tl.zeros([there.shape[0]], tl.float32)
+    for begin in range(0, d, BLOCK_P):
+        x = tl.load(x_few + begin, mask=there[:, None] & (begin + few < d)[None, :], other=0.0)
+        exact, rounded = scaled(x, scale)
+        errors = exact - rounded.to(tl.float32)
+        squares += tl.sum(exact * exact, 1)
+        residuals += tl.sum(errors * errors, 1)
+    return scale, unscale, tl.sqrt(squares) * unscale, tl.sqrt(residuals) * unscale
+
+
+@triton.jit
+def bound(norm, residual, facts_ptr, rounding, least):
+    """How far the scores of vectors may be off, but for their last bits."""
+    c_norm, c_residual, h_largest = tl.load(facts_ptr + 1), tl.load(facts_ptr + 2), tl.load(facts_ptr + 3)
+    return residual * c_norm + (norm + residual) * c_residual + rounding * (norm * c_norm + h_largest) + least
+
+
+class Margins(NamedTuple):
+    """What the kernels take for their bounds.
+
+    Attributes
+    ----------
+    rounding : float
+        The relative error of a sum of d products on tensor cores.
+    least : float
+        What is lost below the smallest normal float32.
+    kept : int
+        The bits of a score that are not the number of its tile.
+    numbering : float
+        The relative error from the others.
+    """
+
+    rounding: float
+    least: float
+    kept: int
+    numbering: float
+
+    @staticmethod
+    def make(d: int, tiles: int) -> Margins:
+        """For vectors of d components, and so many tiles of centroids."""
+        bits = (tiles - 1).bit_length()
+        return Margins((d + 16) * ROUNDING, d * 2.0**-125, -(1 << bits), 2.0 ** (bits - 23))
+
+
+class Rounded(NamedTuple):
+    """Centroids of b sets as the screen takes them.
+
+    Attributes
+    ----------
+    centroids : Tensor, float16, shape (b, columns, width)
+        Whole tiles of centroids and of components, zeros where there are none.
+    h : Tensor, float32, shape (b, columns)
+        Theirs, very large where there is no centroid.
+    facts : Tensor, float32, shape (b, 4)
+        What undoes their scale; the largest of their norms, of their residuals' norms, and of |h|.
+    """
+
+    centroids: Tensor
+    h: Tensor
+    facts: Tensor
+
+    @staticmethod
+    def make(centroids: Tensor, bias: Tensor | None, l2: bool) -> Rounded:
+        """Round centroids, (b, k, d): see `nearest`."""
+        b, k, d = centroids.shape
+        blocks = tuning.nearest_blocks(d)
+        columns = triton.cdiv(k, blocks.centroids) * blocks.centroids
+        width = triton.cdiv(d, blocks.components) * blocks.components
+        rounded = torch.empty(b, columns, width, dtype=torch.float16, device=centroids.device)
+        h = torch.empty(b, columns, dtype=torch.float32, device=centroids.device)
+        facts = torch.zeros(b, 4, dtype=torch.float32, device=centroids.device)
+        largest = torch.linalg.vector_norm(centroids, float("inf"), (1, 2), dtype=torch.float32)
+        tile = min(blocks.centroids, 32)
+        _round_kernel[(columns // tile, b)](
+            centroids,
+            centroids if bias is None else bias,
+            largest,
+            rounded,
+            h,
+            facts,
+            k,
+            d,
+            columns,
+            width,
+            centroids.stride(0),
+            centroids.stride(1),
+            BLOCK_K=tile,
+            BLOCK_D=min(blocks.components, 128),
+            EXPONENT=EXPONENT_OF_LARGEST,
+            BIAS=bias is not None,
+            L2=l2,
+        )
+        return Rounded(rounded, h, facts)
