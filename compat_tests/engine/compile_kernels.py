@@ -29,6 +29,7 @@ TYPES = {
     "least": "fp32",
     "numbering": "fp32",
     "rounded_ptr": "*fp16",
+    "keys_ptr": "*i16",
     "bias_ptr": "*fp32",
     "largest_ptr": "*fp32",
     **{f"{name}_ptr": "*i32" for name in ("left", "count", "again", "again_count", "pieces", "counts")},
@@ -68,6 +69,7 @@ def forms() -> Iterator[Form]:
     for l2 in (True, False):
         sizes = {"BLOCK_N": exact.double_vectors, "BLOCK_K": exact.double_centroids, "L2": l2}
         yield nearest_exact._double_kernel, sizes, {"num_warps": exact.warps}, {}
+    yield centroid_update._keys_kernel, {"BLOCK_N": 1024}, {}, {}
     for update in tuning.UPDATE:
         options = {"num_warps": update.warps}
         sizes = {"BLOCK_N": update.vectors, "BLOCK_D": update.components}

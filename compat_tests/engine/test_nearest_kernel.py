@@ -31,7 +31,7 @@ def screened(x, centroids, metric_type):
     from faiss_torch.kernels.nearest import screen
     from faiss_torch.kernels.rounding import Rounded
 
-    labels, left = screen(x[None], Rounded.make(centroids[None], None, metric_type == METRIC_L2))
+    labels, (left, *_) = screen(x[None], Rounded.make(centroids[None], None, metric_type == METRIC_L2))
     rows = left.rows[0, : int(left.counts[0])].long()
     assert len(rows.unique()) == len(rows)
     certain = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -80,17 +80,14 @@ def test_what_is_certain_is_right(name, metric_type):
 
 def settled(x, centroids, metric_type):
     """Labels, and how many vectors were left by 16 bits, by two of three centroids, and by float32."""
-    from faiss_torch.kernels import nearest_exact
     from faiss_torch.kernels.nearest import screen
+    from faiss_torch.kernels.nearest_exact import settle
     from faiss_torch.kernels.rounding import Rounded
 
     rounded = Rounded.make(centroids[None], None, metric_type == METRIC_L2)
-    labels, left = screen(x[None], rounded)
-    stages, none = [left], nearest_exact.Left.none
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nearest_exact.Left, "none", staticmethod(lambda *size: stages.append(none(*size)) or stages[-1]))
-        nearest_exact.settle(x[None], centroids[None], rounded, metric_type == METRIC_L2, labels, left)
-    return labels[0], [int(stage.counts[0]) for stage in stages]
+    labels, steps = screen(x[None], rounded)
+    settle(x[None], centroids[None], rounded, metric_type == METRIC_L2, labels, steps)
+    return labels[0], [int(step.counts[0]) for step in steps]
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -203,5 +200,5 @@ def test_it_compiles_for(target):
         pytest.skip("this triton compiles in another way")
     assert run.returncode == 0, run.stderr
     rows = [line.split() for line in run.stdout.splitlines()]
-    assert len({name for name, _ in rows}) == 8
+    assert len({name for name, _ in rows}) == 9
     assert all(int(shared) <= (64 << 10 if target.startswith("hip") else 160 << 10) for _, shared in rows)

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from . import interpreted, tuning
 
+#: Labels that one program makes short.
+_KEYS = 1024
+
 
 @triton.jit
 def _cost(x, c, L2: tl.constexpr):
@@ -27,6 +30,16 @@ def _cost(x, c, L2: tl.constexpr):
     if L2:
         return (x - c) * (x - c)
     return x * c
+
+
+@triton.jit
+def _keys_kernel(labels_ptr, keys_ptr, n, k, BLOCK_N: tl.constexpr):
+    """Labels as short numbers, those of no cluster as the last."""
+    rows = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    label = tl.load(labels_ptr + rows, mask=rows < n, other=-1)
+    tl.store(
+        keys_ptr + rows, tl.where((label >= 0) & (label < k), label, k).to(keys_ptr.dtype.element_ty), mask=rows < n
+    )
 
 
 @triton.jit
@@ -263,7 +276,9 @@ def _sorted(labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
     it and the last one ends, int64, (k + 1,)."""
     # a sort by digits reads short keys in fewer turns
     dtype = next(each for each in (torch.uint8, torch.int16, torch.int32) if k <= torch.iinfo(each).max)
-    keys, order = torch.where((labels >= 0) & (labels < k), labels, k).to(dtype).sort(stable=True)
+    keys = torch.empty_like(labels, dtype=dtype)
+    _keys_kernel[(triton.cdiv(len(labels), _KEYS),)](labels, keys, len(labels), k, BLOCK_N=_KEYS)
+    keys, order = keys.sort(stable=True)
     return order, torch.searchsorted(keys, torch.arange(k + 1, device=labels.device, dtype=dtype))
 
 

@@ -109,7 +109,7 @@ def _nearest_kernel(
     leave(left_ptr, count_ptr + batch, rows, there & (certain == 0))
 
 
-def screen(x: Tensor, rounded: Rounded, active: Tensor | None = None) -> tuple[Tensor, Left]:
+def screen(x: Tensor, rounded: Rounded, active: Tensor | None = None) -> tuple[Tensor, list[Left]]:
     """Find the closest centroid of each vector for which 16-bit products prove it.
 
     Parameters
@@ -123,12 +123,12 @@ def screen(x: Tensor, rounded: Rounded, active: Tensor | None = None) -> tuple[T
     -------
     labels : Tensor, int64, shape (b, n)
         Where a vector is not left, exact arithmetic has the same label, and no tie, and the score is finite by far.
-    left : Left
-        The vectors whose labels mean nothing.
+    steps : list of Left
+        The first has the vectors whose labels mean nothing; the others are for `settle`.
     """
     b, n, d = x.shape
     labels = torch.empty(b, n, dtype=torch.int64, device=x.device)
-    left = Left.none(b, n, x.device)
+    steps = Left.none(b, n, x.device)
     blocks = tuning.nearest_blocks(d)
     centroids, h, facts = rounded
     options: dict[str, Any] = {"num_warps": blocks.warps, "num_stages": blocks.stages}
@@ -138,7 +138,7 @@ def screen(x: Tensor, rounded: Rounded, active: Tensor | None = None) -> tuple[T
         h,
         facts,
         labels,
-        *left,
+        *steps[0],
         labels if active is None else active,
         n,
         centroids.shape[1],
@@ -157,7 +157,7 @@ def screen(x: Tensor, rounded: Rounded, active: Tensor | None = None) -> tuple[T
         SOME=active is not None,
         **options,
     )
-    return labels, left
+    return labels, steps
 
 
 def nearest(x: Tensor, centroids: Tensor, bias: Tensor | None, l2: bool, active: Tensor | None = None) -> Tensor:
@@ -187,6 +187,6 @@ def nearest(x: Tensor, centroids: Tensor, bias: Tensor | None, l2: bool, active:
         return torch.empty(x.shape[:2], dtype=torch.int64, device=x.device)
     centroids = centroids if centroids.stride(2) == 1 else centroids.contiguous()
     rounded = Rounded.make(centroids, bias, l2)
-    labels, left = screen(x, rounded, active)
-    settle(x, centroids, rounded, l2, labels, left)
+    labels, steps = screen(x, rounded, active)
+    settle(x, centroids, rounded, l2, labels, steps)
     return labels

@@ -37,10 +37,10 @@ class Left(NamedTuple):
     counts: Tensor
 
     @staticmethod
-    def none(b: int, n: int, device: torch.device) -> Left:
-        """Room for n of each set."""
-        rows = torch.empty(b, n, dtype=torch.int32, device=device)
-        return Left(rows, torch.zeros(b, dtype=torch.int32, device=device))
+    def none(b: int, n: int, device: torch.device) -> list[Left]:
+        """Room for n of each set, once for each of the three steps that leave some."""
+        rows = torch.empty(3, b, n, dtype=torch.int32, device=device)
+        return [Left(*each) for each in zip(rows, torch.zeros(3, b, dtype=torch.int32, device=device), strict=True)]
 
 
 @triton.jit
@@ -305,7 +305,7 @@ def _double_kernel(
         tl.store(labels_ptr + rows, tl.where(close, found, -1).to(tl.int64), mask=there)
 
 
-def settle(x: Tensor, centroids: Tensor, rounded: Rounded, l2: bool, labels: Tensor, left: Left) -> None:
+def settle(x: Tensor, centroids: Tensor, rounded: Rounded, l2: bool, labels: Tensor, steps: list[Left]) -> None:
     """Find the closest centroids of the vectors left.
 
     Parameters
@@ -320,8 +320,10 @@ def settle(x: Tensor, centroids: Tensor, rounded: Rounded, l2: bool, labels: Ten
     labels : Tensor, int64, shape (b, n)
         Those of the vectors left are written: the closest centroid, the first of several, or -1 where nothing is closer
         than the largest float32.
-    left : Left
+    steps : list of Left
+        The vectors that the screen left, and room for those that are left here, as from `Left.none`.
     """
+    left, of_three, of_several = steps
     b, n, d = x.shape
     k = centroids.shape[1]
     blocks = tuning.EXACT
@@ -329,7 +331,6 @@ def settle(x: Tensor, centroids: Tensor, rounded: Rounded, l2: bool, labels: Ten
     options: dict[str, Any] = {"num_warps": blocks.warps}
     of_x, of_centroids = (x.stride(0), x.stride(1)), (centroids.stride(0), centroids.stride(1))
     double_rounding = 2 * (d + 4) * 2.0**-53
-    of_three, of_several = Left.none(b, n, x.device), Left.none(b, n, x.device)
     tile = tuning.nearest_blocks(d).centroids
     columns = rounded.h.shape[1]
     _pairs_kernel[(programs, b)](

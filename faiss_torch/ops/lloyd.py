@@ -109,7 +109,9 @@ class Lloyd:
         self._waiting = torch.zeros(b, dtype=torch.bool, device=device)
         self._lost = torch.zeros(b, dtype=torch.bool, device=device)
         self._number = torch.zeros(b, dtype=torch.int64, device=device)
-        self._history = torch.zeros(b, max(1, options.niter), 2, dtype=torch.float32, device=device)
+        self._obj, self._previous = torch.zeros(b, device=device), torch.zeros(b, device=device)
+        # the last place takes what is not to be kept
+        self._history = torch.zeros(b, options.niter + 1, 2, device=device)
         self._moved = torch.zeros_like(self.centroids)
         self._sizes = torch.zeros(centroids.shape[:2], device=device)
 
@@ -148,29 +150,24 @@ class Lloyd:
         empty = (sizes[:, options.frozen :] == 0).any(1)
         obj = found.costs.view(b, k).to(self._wide).sum(1).float()
         balance = counts.to(self._wide).square().sum(1).mul_(k / n**2).float()
-        self._record(torch.stack([obj, balance], 1), (counts.sum(1) < n) & active)
-        self._moved.copy_(torch.where(active[:, None, None], moved, self._moved))
-        self._sizes.copy_(torch.where(active[:, None], sizes, self._sizes))
+        place = torch.where(active, self._number, options.niter)[:, None, None].expand(b, 1, 2)
+        self._history.scatter_(1, place, torch.stack([obj, balance], 1)[:, None])
+        torch.where(active, obj, self._obj, out=self._obj)
+        torch.where(active[:, None], sizes, self._sizes, out=self._sizes)
+        torch.where(active[:, None, None], moved, self._moved, out=self._moved)
+        self._lost.logical_or_((counts.sum(1) < n) & active)
         self._waiting.logical_or_(active & empty)
         self._end(active & ~empty, options.post_processed(moved))
 
-    def _record(self, results: Tensor, lost: Tensor) -> None:
-        """Take note of an iteration of the active sets: (b, 2), and whether a vector has no centroid."""
-        places = self._number.clamp(max=self._options.niter - 1)[:, None, None].expand(-1, 1, 2)
-        known = self._history.gather(1, places)
-        self._history.scatter_(1, places, torch.where(self._active[:, None, None], results[:, None], known))
-        self._lost.logical_or_(lost)
-
     def _end(self, ended: Tensor, centroids: Tensor) -> None:
         """End the iteration of some sets, which have these centroids now; the sets that wait are no longer active."""
-        self.centroids.copy_(torch.where(ended[:, None, None], centroids, self.centroids))
-        place = self._number.clamp(max=self._options.niter - 1)[:, None]
-        objectives = self._history[:, :, 0]
-        obj, previous = objectives.gather(1, place)[:, 0], objectives.gather(1, (place - 1).clamp(min=0))[:, 0]
-        change = (previous - obj).abs() / previous.abs()
-        stays = (self._number > 0) & (previous != 0) & (change <= self._options.early_stop_threshold)
+        torch.where(ended[:, None, None], centroids, self.centroids, out=self.centroids)
+        # of the first iteration it is infinite, or no number
+        change = (self._previous - self._obj).abs() / self._previous.abs()
+        torch.where(ended, self._obj, self._previous, out=self._previous)
         self._number.add_(ended)
-        self._active.copy_(ended & ~stays & (self._number < self._options.niter) & ~self._lost)
+        goes_on = (self._number < self._options.niter) & ~(change <= self._options.early_stop_threshold) & ~self._lost
+        torch.logical_and(ended, goes_on, out=self._active)
 
     def _look(self) -> int:
         """Wait for what is queued, split clusters where some are empty, and return how many iterations are left."""
