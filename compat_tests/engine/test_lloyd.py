@@ -102,6 +102,17 @@ def test_the_host_looks_now_and_then(monkeypatch):
     assert len(looks) == 5  # after 1, 3, 7, 15 and 23
 
 
+def test_without_room_for_all_at_once(monkeypatch):
+    expected = trained(vectors())
+    ahead(monkeypatch)
+
+    def no_room(self):
+        raise torch.cuda.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(lloyd.Lloyd, "_step", no_room)
+    same(trained(vectors()), expected)
+
+
 def test_vectors_without_a_centroid(monkeypatch):
     ahead(monkeypatch)
     x = vectors()

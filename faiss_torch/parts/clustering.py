@@ -257,13 +257,19 @@ class Clustering(ClusteringParameters):
         frozen, threshold = n_given if self.frozen_centroids else 0, self.early_stop_threshold
         metric_type = assignment.index.metric_type
         options = Options(metric_type, self.niter, self.spherical, self.int_centroids, frozen, threshold)
-        iterate = self._iterate_ahead if runs_ahead(assignment.whole) else self._iterate_step_by_step
+        known = self.iteration_stats.size()
         try:
-            obj, centroids = iterate(assignment, centroids, options, clock)
+            if runs_ahead(assignment.whole):
+                try:
+                    return self._iterate_ahead(assignment, centroids, options, clock)
+                except torch.cuda.OutOfMemoryError:
+                    if self.iteration_stats.size() > known:
+                        raise
+            # step by step, what there is no room for is done in parts
+            return self._iterate_step_by_step(assignment, centroids, options, clock)
         finally:
             assignment.store()
-        self._say("")
-        return obj, centroids
+            self._say("")
 
     def _iterate_step_by_step(
         self, assignment: Assignment, centroids: Tensor, options: Options, clock: Clock
