@@ -152,22 +152,22 @@ def peaks() -> dict[str, float]:
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     source, target = (torch.empty(1 << 30, device="cuda", dtype=torch.uint8) for _ in range(2))
     return {
-        "product": 2 * 8192**3 / _fastest(lambda: a @ b),
-        "copy": 2 * len(source) / _fastest(lambda: target.copy_(source)),
+        "product": 2 * 8192**3 / min(gpu_seconds(lambda: a @ b)),
+        "copy": 2 * len(source) / min(gpu_seconds(lambda: target.copy_(source))),
     }
 
 
-def _fastest(task: Task) -> float:
-    """Return the least seconds of some runs."""
+def gpu_seconds(task: Task, repeats: int = 8) -> list[float]:
+    """Return the seconds that the GPU worked on each run of a task."""
     times = []
-    for _ in range(8):
+    for _ in range(repeats):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         task()
         end.record()
         end.synchronize()
         times.append(begin.elapsed_time(end) / 1e3)
-    return min(times)
+    return times
 
 
 def shares_of_peak(case: Case, seconds: float) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 from faiss_torch.kernels import tuning
 
 from . import records
+from .device_work import gpu_seconds
 from .env import environment
 
 WIDTHS = (16, 32, 64, 128, 256, 512)
@@ -41,17 +42,9 @@ def update_rows(d: int) -> Iterator[tuning.UpdateBlocks]:
 
 
 def seconds(task: Callable[[], Any]) -> float:
-    """Return the median time of a task on the GPU."""
+    """Return the median time of a task on the GPU, after a run to compile it."""
     task()
-    times = []
-    for _ in range(REPEATS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        task()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3)
-    return statistics.median(times)
+    return statistics.median(gpu_seconds(task, REPEATS))
 
 
 def tasks(d: int, n: int, k: int) -> dict[str, tuple[Callable[[], Any], Iterator[Any]]]:
