@@ -229,11 +229,34 @@ from .swig import __version__ as __version__
 from .threads import check_openmp, omp_get_max_threads, omp_get_num_threads, omp_set_num_threads
 from .tools.autotune import ParameterRange, ParameterRangeVector, ParameterSpace
 from .tools.batch_kmeans import batch_kmeans
+from .tools.bit_vectors import (
+    binary_to_real,
+    bincode_hist,
+    bitvec_shuffle,
+    bitvecs2fvecs,
+    fvec2bitvec,
+    fvecs2bitvecs,
+    pack_bitstrings,
+    real_to_binary,
+    unpack_bitstrings,
+)
 
 # arrays: checksums, buckets, maps, statistics
 from .tools.buckets import MapInt64ToInt64, MapLong2Long, bucket_sort, matrix_bucket_sort_inplace
 from .tools.checksums import bvec_checksum, bvecs_checksum, checksum, hash_bytes, ivec_checksum
 from .tools.code_set import CodeSet
+from .tools.hamming import (
+    crosshamming_count_thres,
+    hamming_count_thres,
+    hammings,
+    hammings_knn,
+    hammings_knn_hc,
+    hammings_knn_mc,
+    knn_hamming,
+    match_hamming_thres,
+    popcount32,
+    popcount64,
+)
 
 # results: keeping, merging, comparing
 from .tools.heaps import (
@@ -540,6 +563,10 @@ __all__ = [
     "ZeroCopyIOReader",
     "array_to_AlignedTable",
     "batch_kmeans",
+    "binary_to_real",
+    "bincode_hist",
+    "bitvec_shuffle",
+    "bitvecs2fvecs",
     "bucket_sort",
     "bvec_checksum",
     "bvecs_checksum",
@@ -555,6 +582,7 @@ __all__ = [
     "clone_index",
     "copy_array_to_AlignedTable",
     "copy_array_to_vector",
+    "crosshamming_count_thres",
     "cvar",
     "deserialize_index",
     "downcast_AdditiveQuantizer",
@@ -572,6 +600,7 @@ __all__ = [
     "fourcc",
     "fourcc_inv",
     "fourcc_inv_printable",
+    "fvec2bitvec",
     "fvec_L1",
     "fvec_L2sqr",
     "fvec_L2sqr_by_idx",
@@ -591,6 +620,7 @@ __all__ = [
     "fvec_norms_L2sqr",
     "fvec_renorm_L2",
     "fvec_sub",
+    "fvecs2bitvecs",
     "get_compile_options",
     "get_cycles",
     "get_deserialization_loop_limit",
@@ -604,6 +634,11 @@ __all__ = [
     "gpu_profiler_start",
     "gpu_profiler_stop",
     "gpu_sync_all_devices",
+    "hamming_count_thres",
+    "hammings",
+    "hammings_knn",
+    "hammings_knn_hc",
+    "hammings_knn_mc",
     "hash_bytes",
     "imbalance_factor",
     "index_cpu_to_all_gpus",
@@ -626,11 +661,13 @@ __all__ = [
     "knn_L2sqr",
     "knn_extra_metrics",
     "knn_gpu",
+    "knn_hamming",
     "knn_inner_product",
     "lo_build",
     "lo_listno",
     "lo_offset",
     "lrand",
+    "match_hamming_thres",
     "matrix_bucket_sort_inplace",
     "memcpy",
     "merge_into",
@@ -643,12 +680,15 @@ __all__ = [
     "omp_get_max_threads",
     "omp_get_num_threads",
     "omp_set_num_threads",
+    "pack_bitstrings",
     "pairwise_L2sqr",
     "pairwise_distance_gpu",
     "pairwise_distances",
     "pairwise_extra_distances",
     "pairwise_indexed_L2sqr",
     "pairwise_indexed_inner_product",
+    "popcount32",
+    "popcount64",
     "rand",
     "rand_perm",
     "rand_perm_splitmix64",
@@ -660,6 +700,7 @@ __all__ = [
     "ranklist_intersection_size",
     "read_InvertedLists",
     "read_index",
+    "real_to_binary",
     "rev_swig_ptr",
     "reverse_index_factory",
     "search_and_return_centroids",
@@ -681,6 +722,7 @@ __all__ = [
     "to_string",
     "try_extract_index_ivf",
     "uninstall",
+    "unpack_bitstrings",
     "vector_float_to_array",
     "vector_to_array",
     "write_InvertedLists",

@@ -82,18 +82,16 @@ _NAMES_BY_REASON = (
     ),
     (
         "Binary indexes",
-        "binary indexes and Hamming distances come in a later version",
+        "binary indexes come in a later version",
         """
-        BinaryInvertedListScanner BitstringReader BitstringWriter IndexBinary IndexBinaryFlat
-        IndexBinaryFromFloat IndexBinaryHNSW IndexBinaryHNSWCagra IndexBinaryHash
-        IndexBinaryHashStats IndexBinaryIDMap IndexBinaryIDMap2 IndexBinaryIVF IndexBinaryMultiHash
-        IndexBinaryReplicas IndexBinaryShards ThreadedIndexBaseBinary binary_to_real bincode_hist
-        bitvec_print bitvec_shuffle bitvecs2fvecs clone_binary_index crosshamming_count_thres
-        deserialize_index_binary fvec2bitvec fvecs2bitvecs generalized_hamming_64
-        generalized_hammings_knn_hc hamdis_tab_ham_bytes hamming_count_thres hamming_range_search
-        hammings hammings_knn hammings_knn_hc hammings_knn_mc index_binary_factory knn_hamming
-        match_hamming_thres pack_bitstrings popcount32 popcount64 read_index_binary real_to_binary
-        serialize_index_binary shard_binary_ivf_index_centroids unpack_bitstrings write_index_binary
+        BinaryInvertedListScanner BitstringReader BitstringWriter IndexBinary
+        IndexBinaryFlat IndexBinaryFromFloat IndexBinaryHNSW IndexBinaryHNSWCagra
+        IndexBinaryHash IndexBinaryHashStats IndexBinaryIDMap IndexBinaryIDMap2
+        IndexBinaryIVF IndexBinaryMultiHash IndexBinaryReplicas IndexBinaryShards
+        ThreadedIndexBaseBinary bitvec_print clone_binary_index deserialize_index_binary
+        generalized_hamming_64 generalized_hammings_knn_hc hamdis_tab_ham_bytes
+        hamming_range_search index_binary_factory read_index_binary serialize_index_binary
+        shard_binary_ivf_index_centroids write_index_binary
         """,
     ),
     (
