@@ -124,7 +124,7 @@ def labels_right(workload: Workload, device: str, labels: torch.Tensor) -> float
 
 def same_labels(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
     """Say whether our labels are those of float64; rivals round to 16 bits, so theirs are not asked for."""
-    right = labels_right(workload, str(ours[0].device), ours[0])
+    right = labels_right(workload, "cuda" if ours[0].is_cuda else "cpu", ours[0])
     return None if right == 1 else f"{1 - right:.2%} of the labels are not those of float64"
 
 

@@ -169,20 +169,20 @@ def flashlib_kmeans(workload: Workload, device: str) -> Task:
     return cluster
 
 
-# flash-kmeans and flashlib on vectors of a device: both have these functions under the same names
+# flash-kmeans and flashlib on vectors of a device
 
 
 def _flash(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _flash_kmeans_of(module: str) -> Adapter:
+def _flash_kmeans_of(module: str, name: str) -> Adapter:
     def prepare_task(workload: Workload, device: str) -> Task:
         x = device_work.vectors(workload, device)
         sets, start = x.view(workload.sets, workload.nb, workload.d), device_work.first_centroids(workload, x)
-        cluster = _flash(module, "batch_kmeans_Euclid")
+        cluster = _flash(module, name)
         settings = {"max_iters": workload.niter, "tol": -1.0}
-        return lambda: (cluster(sets, workload.nlist, init_centroids=start.clone(), **settings)[1].cpu(),)
+        return lambda: (cluster(sets, workload.nlist, init_centroids=start, **settings)[1].cpu(),)
 
     return prepare_task
 
@@ -193,28 +193,34 @@ def _flash_kmeans_of_host(module: str) -> Adapter:
         start = device_work.first_centroids(workload, x)[0].to(device)
         cluster = _flash(module, "kmeans_largeN")
         settings = {"max_iters": workload.niter, "tol": -1.0, "device": _torch().device(device)}
-        return lambda: (cluster(x, workload.nlist, init_centroids=start.clone(), **settings)[1].cpu(),)
+        return lambda: (cluster(x, workload.nlist, init_centroids=start, **settings)[1].cpu(),)
 
     return prepare_task
 
 
-def _flash_nearest_of(module: str) -> Adapter:
-    def prepare_task(workload: Workload, device: str) -> Task:
-        x = device_work.vectors(workload, device)
-        start, squares = device_work.first_centroids(workload, x), x.float().square().sum(1).to(x.dtype)[None]
-        assign = _flash(module, "euclid_assign_triton")
-        return lambda: (assign(x[None], start, squares)[0],)
-
-    return prepare_task
+def flash_kmeans_nearest(workload: Workload, device: str) -> Task:
+    """Find the closest centroids of vectors of a device by flash-kmeans, which is given the squares of the vectors."""
+    x = device_work.vectors(workload, device)
+    start, squares = device_work.first_centroids(workload, x), x.float().square().sum(1).to(x.dtype)[None]
+    assign = _flash("flash_kmeans.assign_euclid_triton", "euclid_assign_triton")
+    return lambda: (assign(x[None], start, x_sq=squares)[0],)
 
 
-def _flash_on_device(kmeans: str, nearest: str) -> dict[str, Adapter]:
-    """Return what is done with vectors of a device, by the modules that have the functions."""
+def flashlib_nearest(workload: Workload, device: str) -> Task:
+    """Find the closest centroids of vectors of a device by flashlib's Triton kernel."""
+    x = device_work.vectors(workload, device)
+    start = device_work.first_centroids(workload, x)
+    assign = _flash("flashlib.primitives.kmeans", "euclid_assign_triton")
+    return lambda: (assign(x[None], start)[0],)
+
+
+def _flash_on_device(module: str, kmeans: str, nearest: Adapter) -> dict[str, Adapter]:
+    """Return what is done with vectors of a device."""
     return {
-        "device_kmeans": _flash_kmeans_of(kmeans),
-        "device_batch_kmeans": _flash_kmeans_of(kmeans),
-        "host_kmeans": _flash_kmeans_of_host(kmeans),
-        "device_nearest": _flash_nearest_of(nearest),
+        "device_kmeans": _flash_kmeans_of(module, kmeans),
+        "device_batch_kmeans": _flash_kmeans_of(module, kmeans),
+        "host_kmeans": _flash_kmeans_of_host(module),
+        "device_nearest": nearest,
     }
 
 
@@ -229,7 +235,7 @@ RIVALS = {
     "flash-kmeans": Rival(
         "flash_kmeans",
         "python -m pip install flash-kmeans triton",
-        {"kmeans": flash_kmeans, **_flash_on_device("flash_kmeans", "flash_kmeans.assign_euclid_triton")},
+        {"kmeans": flash_kmeans, **_flash_on_device("flash_kmeans", "batch_kmeans_Euclid", flash_kmeans_nearest)},
         WITHOUT_GPU,
     ),
     "flashlib": Rival(
@@ -239,7 +245,7 @@ RIVALS = {
             "ivf_search": flashlib_search,
             "flat_search": flashlib_flat,
             "kmeans": flashlib_kmeans,
-            **_flash_on_device("flashlib.primitives.kmeans", "flashlib.primitives.kmeans"),
+            **_flash_on_device("flashlib.primitives.kmeans", "flash_kmeans", flashlib_nearest),
         },
         WITHOUT_GPU,
     ),

@@ -29,15 +29,15 @@ REPEATS = 7
 def nearest_rows(d: int) -> Iterator[tuning.NearestBlocks]:
     """Rows to be tried for the search of centroids."""
     widest = tuning.nearest_blocks(d).widest
-    components = (min(d, 128) // 2, 64) if d > 256 else (max(16, d),)
-    sizes = itertools.product((64, 128), (32, 64, 128), sorted(set(components)), (4, 8), (2, 3, 4))
+    components = 64 if d > 256 else max(16, 1 << (d - 1).bit_length())
+    sizes = itertools.product((64, 128), (32, 64, 128), (components,), (4, 8), (2, 3, 4))
     return (tuning.NearestBlocks(widest, *each) for each in sizes)
 
 
 def update_rows(d: int) -> Iterator[tuning.UpdateBlocks]:
     """Rows to be tried for the update of centroids."""
     widest = tuning.update_blocks(d).widest
-    sizes = itertools.product((128, 256, 512), (16, 32, 64), (min(128, max(16, d)),), (2, 4, 8))
+    sizes = itertools.product((128, 256, 512), (16, 32, 64), (min(128, max(16, 1 << (d - 1).bit_length())),), (2, 4, 8))
     return (tuning.UpdateBlocks(widest, *each) for each in sizes)
 
 
@@ -50,13 +50,14 @@ def seconds(task: Callable[[], Any]) -> float:
 def tasks(d: int, n: int, k: int) -> dict[str, tuple[Callable[[], Any], Iterator[Any]]]:
     """Return what is timed for vectors of d components, by the table of its rows."""
     from faiss_torch.kernels.centroid_update import centroid_update
-    from faiss_torch.kernels.nearest import Rounded, screen
+    from faiss_torch.kernels.nearest import screen
+    from faiss_torch.kernels.rounding import Rounded
 
     x = torch.randn(n, d, device="cuda", dtype=torch.float16)
     centroids = torch.randn(k, d, device="cuda")
     labels = torch.randint(0, k, (n,), device="cuda")
     return {
-        "NEAREST": (lambda: screen(x[None], Rounded.make(centroids[None], None, True)), nearest_rows(d)),
+        "NEAREST": (lambda: screen(x[None], Rounded.make(centroids[None], True)), nearest_rows(d)),
         "UPDATE": (lambda: centroid_update(x, labels, k, None, centroids, True), update_rows(d)),
     }
 
@@ -92,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         for table, (task, rows) in tasks(d, options.n, options.k).items():
             there = seconds(task)
             found = tried(table, task, rows)
+            if not found:
+                continue
             best = min(found, key=lambda row: found[row])
             print(f"{table} d={d}: {1e3 * there:.3f} ms as it is, {1e3 * found[best]:.3f} ms by {best}", flush=True)
             if not options.no_record:

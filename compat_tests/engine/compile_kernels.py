@@ -30,7 +30,7 @@ TYPES = {
     "numbering": "fp32",
     "rounded_ptr": "*fp16",
     "keys_ptr": "*i16",
-    "bias_ptr": "*fp32",
+    "shift_ptr": "*fp32",
     "largest_ptr": "*fp32",
     **{f"{name}_ptr": "*i32" for name in ("left", "count", "again", "again_count", "pieces", "counts")},
     "double_rounding": "fp32",
@@ -59,12 +59,13 @@ def forms() -> Iterator[Form]:
     row = tuning.nearest_blocks(128)
     for choice in (True, False):
         constants = {"BLOCK_K": 32, "BLOCK_D": 128, "EXPONENT": rounding.EXPONENT_OF_LARGEST}
-        yield rounding._round_kernel, {**constants, "BIAS": choice, "L2": True}, {}, {}
+        yield rounding._round_kernel, {**constants, "L2": choice}, {}, {}
         sizes = {"BLOCK_N": tuning.EXACT.vectors, "BLOCK_K": row.centroids, "BLOCK_D": min(64, row.components)}
         constants = {**sizes, "BLOCK_P": 16, "EXPONENT": rounding.EXPONENT_OF_LARGEST, "L2": choice}
         yield nearest_exact._pairs_kernel, constants, {"num_warps": tuning.EXACT.warps}, {"c_ptr": "*fp16"}
     exact = tuning.EXACT
     sizes = {"BLOCK_N": exact.vectors, "BLOCK_K": exact.centroids, "BLOCK_D": exact.components}
+    sizes |= {"BLOCK_P": 16, "EXPONENT": rounding.EXPONENT_OF_LARGEST}
     yield nearest_exact._float_kernel, sizes, {"num_warps": exact.warps}, {}
     for l2 in (True, False):
         sizes = {"BLOCK_N": exact.double_vectors, "BLOCK_K": exact.double_centroids, "L2": l2}
@@ -81,7 +82,15 @@ def forms() -> Iterator[Form]:
     for parts, dtype in ((1, "*fp16"), (3, "*fp32")):
         sizes = {"BLOCK_N": few.vectors, "BLOCK_K": tuning.FEW_CLUSTERS, "BLOCK_D": few.components}
         factor = tl.float16 if parts == 1 else tl.bfloat16
-        constants = {**sizes, "PARTS": parts, "FACTOR": factor, "WEIGHTS": parts == 3, "COSTS": True, "L2": True}
+        constants = {
+            **sizes,
+            "PARTS": parts,
+            "FACTOR": factor,
+            "TOGETHER": 8,
+            "WEIGHTS": parts == 3,
+            "COSTS": True,
+            "L2": True,
+        }
         yield centroid_update._few_kernel, constants, {"num_warps": few.warps}, {"x_ptr": dtype}
 
 

@@ -31,7 +31,7 @@ def screened(x, centroids, metric_type):
     from faiss_torch.kernels.nearest import screen
     from faiss_torch.kernels.rounding import Rounded
 
-    labels, (left, *_) = screen(x[None], Rounded.make(centroids[None], None, metric_type == METRIC_L2))
+    labels, (left, *_) = screen(x[None], Rounded.make(centroids[None], metric_type == METRIC_L2))
     rows = left.rows[0, : int(left.counts[0])].long()
     assert len(rows.unique()) == len(rows)
     certain = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -84,7 +84,7 @@ def settled(x, centroids, metric_type):
     from faiss_torch.kernels.nearest_exact import settle
     from faiss_torch.kernels.rounding import Rounded
 
-    rounded = Rounded.make(centroids[None], None, metric_type == METRIC_L2)
+    rounded = Rounded.make(centroids[None], metric_type == METRIC_L2)
     labels, steps = screen(x[None], rounded)
     settle(x[None], centroids[None], rounded, metric_type == METRIC_L2, labels, steps)
     return labels[0], [int(step.counts[0]) for step in steps]
@@ -130,6 +130,61 @@ def test_vectors_in_16_bits(dtype):
     expected = nearest_reference(x, centroids, METRIC_L2)[1]
     assert float(certain.float().mean()) > 0.9
     assert torch.equal(labels[certain], expected[certain])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("offset", [3.0, 100.0])
+def test_vectors_far_from_the_origin(offset, dtype):
+    x, centroids = (normal(120, 64) + offset).to(dtype), normal(200, 64, seed=1) + offset
+    labels, left = settled(x, centroids, METRIC_L2)
+    assert torch.equal(labels, nearest_reference(x, centroids, METRIC_L2)[1])
+    assert left[0] < 24
+    assert left[2] == 0
+
+
+@pytest.mark.parametrize("metric_type", METRICS)
+@pytest.mark.parametrize("size", [1e-38, 1e-24, 1e-20, 1e-12, 1e12])
+def test_vectors_of_any_size(size, metric_type):
+    """Pairs of centroids that 16 bits tell apart only if what rounding takes away is known."""
+    pairs = normal(30, 32, seed=1)
+    centroids = torch.cat([pairs, pairs * (1 + 1e-4)]) * size
+    queries = [normal(100, 32) * size]
+    if metric_type == METRIC_INNER_PRODUCT:  # for L2 all of them would be as far
+        queries += [normal(100, 32), normal(100, 32, dtype=torch.float16)]
+    for x in queries:
+        D, I = nearest(x.float(), centroids, metric_type, impl="torch")
+        found = nearest(x.float(), centroids, metric_type, impl="triton")
+        assert torch.equal(found[1], I)
+        torch.testing.assert_close(found[0], D)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_vectors_whose_distances_are_not_finite():
+    x, centroids = normal(50, 32), normal(20, 32, seed=1)
+    for size in (1e18, 1e20):
+        D, I = nearest(x * size, centroids * size, METRIC_L2, impl="torch")
+        found = nearest(x * size, centroids * size, METRIC_L2, impl="triton")
+        assert torch.equal(found[1], I)
+        torch.testing.assert_close(found[0], D)
+    assert (I == -1).all()
+    assert (nearest(x * 1e20, centroids, METRIC_L2, impl="triton")[1] == -1).all()
+
+
+def test_a_score_that_would_be_lost_in_scaling():
+    x = torch.full((70, 32), 0.999 * 2.0**-61, device=DEVICE)
+    centroids = torch.stack([torch.zeros_like(x[0]), x[0]])
+    assert nearest(x, centroids, METRIC_L2, impl="triton")[1].eq(1).all()
+
+
+def test_more_sets_than_cuda_starts_at_once(monkeypatch):
+    from faiss_torch.kernels import nearest as module
+
+    monkeypatch.setattr(module, "MOST_SETS", 2)
+    x, centroids = normal(5, 20, 6), normal(5, 7, 6, seed=1)
+    found = module.nearest(x, centroids, True)
+    for number in range(5):
+        assert torch.equal(found[number], nearest_reference(x[number], centroids[number], METRIC_L2)[1])
 
 
 def test_small_integers_are_certain_but_for_ties():

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from . import interpreted, tuning
 
+#: Tiles whose products tensor cores add up.
+_TOGETHER = 8
+
 #: Labels that one program makes short.
 _KEYS = 1024
 
@@ -148,6 +151,7 @@ def _few_kernel(
     BLOCK_D: tl.constexpr,
     PARTS: tl.constexpr,
     FACTOR: tl.constexpr,
+    TOGETHER: tl.constexpr,
     WEIGHTS: tl.constexpr,
     COSTS: tl.constexpr,
     L2: tl.constexpr,
@@ -160,33 +164,37 @@ def _few_kernel(
     size = tl.zeros([BLOCK_K], tl.float32)
     count = tl.zeros([BLOCK_K], tl.int32)
     cost = tl.zeros([BLOCK_K], tl.float32)
-    for first in range(0, share_rows, BLOCK_N):
-        rows = share * share_rows + first + tl.arange(0, BLOCK_N)
-        label = tl.load(labels_ptr + rows, mask=rows < n, other=-1)
-        there = (label >= 0) & (label < k)
-        mask = there[:, None] & inside[None, :]
-        x = tl.load(x_ptr + rows[:, None] * x_stride + columns[None, :], mask=mask, other=0.0)
-        member = (lanes[:, None] == label[None, :]) & there[None, :]
-        count += tl.sum(member.to(tl.int32), 1)
-        if COSTS:
-            c_rows = centroids_ptr + label[:, None] * c_stride + columns[None, :]
-            c = tl.load(c_rows, mask=mask, other=0.0).to(tl.float32)
-            costs = tl.sum(_cost(x.to(tl.float32), c, L2), 1)
-            cost += tl.sum(tl.where(member, costs[None, :], 0.0), 1)
-        if WEIGHTS:
-            weight = tl.load(weights_ptr + rows, mask=there, other=0.0)
-            size += tl.sum(tl.where(member, weight[None, :], 0.0), 1)
-            left = x.to(tl.float32) * weight[:, None]
-        else:
-            left = x
-        ones = member.to(FACTOR)
-        if PARTS == 1:
-            total += tl.dot(ones, left.to(FACTOR))
-        else:
-            for _ in tl.static_range(PARTS):  # three of eight bits each are all of a float32
-                part = left.to(tl.bfloat16)
-                total += tl.dot(ones, part.to(FACTOR))
-                left -= part.to(tl.float32)
+    for begin in range(0, share_rows, BLOCK_N * TOGETHER):
+        # tensor cores cut off what does not fit: their sums are kept short
+        part = tl.zeros([BLOCK_K, BLOCK_D], tl.float32)
+        for first in range(begin, tl.minimum(begin + BLOCK_N * TOGETHER, share_rows), BLOCK_N):
+            rows = share * share_rows + first + tl.arange(0, BLOCK_N)
+            label = tl.load(labels_ptr + rows, mask=rows < n, other=-1)
+            there = (label >= 0) & (label < k)
+            mask = there[:, None] & inside[None, :]
+            x = tl.load(x_ptr + rows[:, None] * x_stride + columns[None, :], mask=mask, other=0.0)
+            member = (lanes[:, None] == label[None, :]) & there[None, :]
+            count += tl.sum(member.to(tl.int32), 1)
+            if COSTS:
+                c_rows = centroids_ptr + label[:, None] * c_stride + columns[None, :]
+                c = tl.load(c_rows, mask=mask, other=0.0).to(tl.float32)
+                costs = tl.sum(_cost(x.to(tl.float32), c, L2), 1)
+                cost += tl.sum(tl.where(member, costs[None, :], 0.0), 1)
+            if WEIGHTS:
+                weight = tl.load(weights_ptr + rows, mask=there, other=0.0)
+                size += tl.sum(tl.where(member, weight[None, :], 0.0), 1)
+                left = x.to(tl.float32) * weight[:, None]
+            else:
+                left = x
+            ones = member.to(FACTOR)
+            if PARTS == 1:
+                part = tl.dot(ones, left.to(FACTOR), part)
+            else:
+                for _ in tl.static_range(PARTS):  # three of eight bits each are all of a float32
+                    bits = left.to(tl.bfloat16)
+                    part = tl.dot(ones, bits.to(FACTOR), part)
+                    left -= bits.to(tl.float32)
+        total += part
     places = share * k + lanes
     kept = lanes < k
     tl.store(sums_ptr + places[:, None] * d + columns[None, :], total, mask=kept[:, None] & inside[None, :])
@@ -327,6 +335,7 @@ def _of_few(
         BLOCK_D=blocks.components,
         PARTS=1 if weights is None and x.dtype != torch.float32 else 3,
         FACTOR=factor,
+        TOGETHER=_TOGETHER,
         WEIGHTS=weights is not None,
         COSTS=centroids is not None,
         L2=l2,

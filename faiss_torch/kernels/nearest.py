@@ -22,6 +22,9 @@ from . import tuning
 from .nearest_exact import Left, leave, settle
 from .rounding import EXPONENT_OF_LARGEST, Margins, Rounded, bound, measured, numbered, scaled
 
+#: Sets that are done at once: CUDA starts no more programs side by side in the second place.
+MOST_SETS = 65535
+
 
 @triton.jit
 def _nearest_kernel(
@@ -29,6 +32,7 @@ def _nearest_kernel(
     c_ptr,
     h_ptr,
     facts_ptr,
+    shift_ptr,
     labels_ptr,
     left_ptr,
     count_ptr,
@@ -60,6 +64,7 @@ def _nearest_kernel(
     c_ptr += batch * c_batch
     h_ptr += batch * k
     facts_ptr += batch * 4
+    shift_ptr += batch * d
     labels_ptr += batch * n
     left_ptr += batch * n
     rows = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -69,13 +74,14 @@ def _nearest_kernel(
     x_begins = x_ptr + rows * x_stride
     x_rows = x_begins[:, None] + inner[None, :]
     c_rows = c_ptr + lanes[None, :].to(tl.int64) * c_stride + inner[:, None]
-    scale, unscale, norm, residual = measured(x_begins, there, d, BLOCK_P, EXPONENT)
+    scale, unscale, norm, residual = measured(x_begins, shift_ptr, there, d, BLOCK_P, EXPONENT)
     factor = -unscale * tl.load(facts_ptr)
     best = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
     second = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
     if ONE_CHUNK:
         x = tl.load(x_rows, mask=there[:, None] & (inner < d)[None, :], other=0.0)
-        rounded = scaled(x, scale)[1]
+        shift = tl.load(shift_ptr + inner, mask=inner < d, other=0.0)
+        rounded = scaled(x, shift, scale)[1]
         for tile in range(0, tl.cdiv(k, BLOCK_K)):
             c = tl.load(c_rows + tl.cast(tile, tl.int64) * BLOCK_K * c_stride)
             h = tl.load(h_ptr + tile * BLOCK_K + lanes)
@@ -87,7 +93,8 @@ def _nearest_kernel(
             products = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
             for begin in range(0, d, BLOCK_D):
                 x = tl.load(x_rows + begin, mask=there[:, None] & (begin + inner < d)[None, :], other=0.0)
-                rounded = scaled(x, scale)[1]
+                shift = tl.load(shift_ptr + begin + inner, mask=begin + inner < d, other=0.0)
+                rounded = scaled(x, shift, scale)[1]
                 c = tl.load(c_rows + tl.cast(tile, tl.int64) * BLOCK_K * c_stride + begin)
                 products = tl.dot(rounded, c, products)
             h = tl.load(h_ptr + tile * BLOCK_K + lanes)
@@ -103,8 +110,8 @@ def _nearest_kernel(
 
     error = bound(norm, residual, facts_ptr, rounding, least)
     error += tl.maximum(tl.abs(smallest), tl.abs(next_one)) * numbering
-    # NaN, and infinity less infinity, are not greater than anything
-    certain = (gap > 2.0 * error) & (tl.abs(smallest) < 1e37)
+    # NaN, and infinity less infinity, are not greater than anything; of longer vectors the distance may not be finite
+    certain = (gap > 2.0 * error) & (tl.abs(smallest) < 1e37) & (norm < 1e18)
     tl.store(labels_ptr + rows, labels.to(tl.int64), mask=there)
     leave(left_ptr, count_ptr + batch, rows, there & (certain == 0))
 
@@ -130,13 +137,14 @@ def screen(x: Tensor, rounded: Rounded, active: Tensor | None = None) -> tuple[T
     labels = torch.empty(b, n, dtype=torch.int64, device=x.device)
     steps = Left.none(b, n, x.device)
     blocks = tuning.nearest_blocks(d)
-    centroids, h, facts = rounded
+    centroids, h, facts, shift = rounded
     options: dict[str, Any] = {"num_warps": blocks.warps, "num_stages": blocks.stages}
     _nearest_kernel[(triton.cdiv(n, blocks.vectors), b)](
         x,
         centroids,
         h,
         facts,
+        shift,
         labels,
         *steps[0],
         labels if active is None else active,
@@ -160,7 +168,7 @@ def screen(x: Tensor, rounded: Rounded, active: Tensor | None = None) -> tuple[T
     return labels, steps
 
 
-def nearest(x: Tensor, centroids: Tensor, bias: Tensor | None, l2: bool, active: Tensor | None = None) -> Tensor:
+def nearest(x: Tensor, centroids: Tensor, l2: bool, active: Tensor | None = None) -> Tensor:
     """Find the closest centroid of each vector, without waiting for the device.
 
     Parameters
@@ -169,9 +177,8 @@ def nearest(x: Tensor, centroids: Tensor, bias: Tensor | None, l2: bool, active:
         Vectors, or b sets of them.
     centroids : Tensor, float32, float16 or bfloat16, shape (k, d) or (b, k, d)
         At least one, or one of each set; on the same device.
-    bias : Tensor, float32, shape (k,) or (b, k), or None
-        Half the squared norms of the centroids for L2, zeros for the inner product, where they are known.
     l2 : bool
+        Whether the distance counts, or else the inner product.
     active : Tensor, bool, shape (b,), optional
         Which sets are wanted; the labels of the others mean nothing.
 
@@ -181,12 +188,16 @@ def nearest(x: Tensor, centroids: Tensor, bias: Tensor | None, l2: bool, active:
         Ties go to the lowest id; -1 where nothing is closer than the largest float32.
     """
     if x.dim() == 2:
-        return nearest(x[None], centroids[None], None if bias is None else bias[None], l2)[0]
+        return nearest(x[None], centroids[None], l2)[0]
+    if len(x) > MOST_SETS:
+        every = torch.ones(len(x), dtype=torch.bool, device=x.device) if active is None else active
+        parts = zip(x.split(MOST_SETS), centroids.split(MOST_SETS), every.split(MOST_SETS), strict=True)
+        return torch.cat([nearest(vectors, own, l2, part) for vectors, own, part in parts])
     x = x if x.stride(2) == 1 else x.contiguous()
     if x.shape[0] * x.shape[1] == 0:
         return torch.empty(x.shape[:2], dtype=torch.int64, device=x.device)
     centroids = centroids if centroids.stride(2) == 1 else centroids.contiguous()
-    rounded = Rounded.make(centroids, bias, l2)
+    rounded = Rounded.make(centroids, l2)
     labels, steps = screen(x, rounded, active)
     settle(x, centroids, rounded, l2, labels, steps)
     return labels

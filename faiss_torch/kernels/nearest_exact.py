@@ -60,6 +60,7 @@ def _pairs_kernel(
     c_ptr,
     h_ptr,
     facts_ptr,
+    shift_ptr,
     exact_ptr,
     labels_ptr,
     left_ptr,
@@ -93,6 +94,7 @@ def _pairs_kernel(
     exact_ptr += batch * exact_batch
     h_ptr += batch * k
     facts_ptr += batch * 4
+    shift_ptr += batch * d
     labels_ptr += batch * n
     left_ptr += batch * n
     again_ptr += batch * n
@@ -105,7 +107,7 @@ def _pairs_kernel(
         there = places < count
         rows = tl.load(left_ptr + places, mask=there, other=0).to(tl.int64)
         x_begins = x_ptr + rows * x_stride
-        scale, unscale, norm, residual = measured(x_begins, there, d, BLOCK_P, EXPONENT)
+        scale, unscale, norm, residual = measured(x_begins, shift_ptr, there, d, BLOCK_P, EXPONENT)
         factor = -unscale * tl.load(facts_ptr)
         best = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
         second = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
@@ -116,7 +118,8 @@ def _pairs_kernel(
                 mask = there[:, None] & (begin + inner < d)[None, :]
                 x = tl.load(x_begins[:, None] + (begin + inner)[None, :], mask=mask, other=0.0)
                 c = tl.load(c_rows + tl.cast(tile, tl.int64) * BLOCK_K * c_stride + begin)
-                products = tl.dot(scaled(x, scale)[1], c, products)
+                shift = tl.load(shift_ptr + begin + inner, mask=begin + inner < d, other=0.0)
+                products = tl.dot(scaled(x, shift, scale)[1], c, products)
             h = tl.load(h_ptr + tile * BLOCK_K + lanes)
             scores = numbered(products * factor[:, None] + h[None, :], tile, kept)
             behind = tl.maximum(scores, best)
@@ -136,6 +139,7 @@ def _pairs_kernel(
         error += tl.maximum(tl.abs(smallest), tl.abs(next_one)) * numbering
         # with fewer than two centroids one of them is none
         two = there & (last - smallest > 2.0 * error) & (tl.maximum(tl.abs(smallest), tl.abs(next_one)) < 1e37)
+        two = two & (norm < 1e18)
 
         one_id = ((smallest.to(tl.int32, bitcast=True) & ~kept) * BLOCK_K + lane).to(tl.int64)
         other_id = ((next_one.to(tl.int32, bitcast=True) & ~kept) * BLOCK_K + next_lane).to(tl.int64)
@@ -170,6 +174,7 @@ def _float_kernel(
     c_ptr,
     h_ptr,
     facts_ptr,
+    shift_ptr,
     labels_ptr,
     left_ptr,
     count_ptr,
@@ -188,11 +193,14 @@ def _float_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    EXPONENT: tl.constexpr,
 ):
     batch = tl.program_id(1).to(tl.int64)
     x_ptr += batch * x_batch
     c_ptr += batch * c_batch
     h_ptr += batch * h_batch
+    shift_ptr += batch * d
     labels_ptr += batch * n
     left_ptr += batch * n
     again_ptr += batch * n
@@ -206,19 +214,19 @@ def _float_kernel(
         best = tl.full([BLOCK_N, BLOCK_K], float("inf"), tl.float32)
         second = tl.full([BLOCK_N, BLOCK_K], float("inf"), tl.float32)
         first_of = tl.zeros([BLOCK_N, BLOCK_K], tl.int32)
-        squares = tl.zeros([BLOCK_N], tl.float32)
+        norm = measured(x_ptr + rows * x_stride, shift_ptr, there, d, BLOCK_P, EXPONENT)[2]
         for first in range(0, k, BLOCK_K):
             known = first + lanes < k
             products = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
-            squares = tl.zeros([BLOCK_N], tl.float32)
             for begin in range(0, d, BLOCK_D):
                 inside = begin + inner < d
                 x_places = x_ptr + rows[:, None] * x_stride + (begin + inner)[None, :]
                 x = tl.load(x_places, mask=there[:, None] & inside[None, :], other=0.0).to(tl.float32)
                 c_places = c_ptr + (first + lanes)[None, :].to(tl.int64) * c_stride + (begin + inner)[:, None]
                 c = tl.load(c_places, mask=known[None, :] & inside[:, None], other=0.0).to(tl.float32)
-                products = tl.dot(x, c, products, input_precision="ieee")
-                squares += tl.sum(x * x, 1)
+                shift = tl.load(shift_ptr + begin + inner, mask=inside, other=0.0)
+                x -= shift[None, :]
+                products = tl.dot(x, c - shift[:, None], products, input_precision="ieee")
             h = tl.load(h_ptr + first + lanes, mask=known, other=float("inf"))
             scores = h[None, :] - products
             second = tl.minimum(second, tl.maximum(scores, best))
@@ -228,8 +236,8 @@ def _float_kernel(
         ids = first_of + lanes[None, :]
         labels = tl.min(tl.where(best == smallest[:, None], ids, 2147483647), 1)
         gap = tl.min(tl.where(ids == labels[:, None], second, best), 1) - smallest
-        error = rounding * (tl.sqrt(squares) * c_norm + h_largest) + least
-        certain = (gap > 2.0 * error) & (tl.abs(smallest) < 1e37)
+        error = rounding * (norm * c_norm + h_largest) + least
+        certain = (gap > 2.0 * error) & (tl.abs(smallest) < 1e37) & (norm < 1e18)
         tl.store(labels_ptr + rows, labels.to(tl.int64), mask=there & certain)
         leave(again_ptr, again_count_ptr + batch, rows, there & (certain == 0))
 
@@ -362,6 +370,7 @@ def settle(x: Tensor, centroids: Tensor, rounded: Rounded, l2: bool, labels: Ten
         centroids,
         rounded.h,
         rounded.facts,
+        rounded.shift,
         labels,
         *of_three,
         *of_several,
@@ -372,10 +381,12 @@ def settle(x: Tensor, centroids: Tensor, rounded: Rounded, l2: bool, labels: Ten
         *of_centroids,
         columns,
         (d + 16) * 2.0**-23,
-        d * 2.0**-125,  # what is lost below the smallest normal float32
+        d * 2.0**-97,  # what is lost below the smallest normal float32
         BLOCK_N=blocks.vectors,
         BLOCK_K=blocks.centroids,
         BLOCK_D=blocks.components,
+        BLOCK_P=16,
+        EXPONENT=EXPONENT_OF_LARGEST,
         **options,
     )
     _double_kernel[(programs, b)](

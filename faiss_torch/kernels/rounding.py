@@ -1,7 +1,8 @@
 """Vectors and centroids rounded to float16, and the bound of what that does to a score.
 
-They are scaled by powers of two: each vector by its own, all centroids of a set by one. With x~ and c~ for the rounded
-ones, a score ``h - <x, c>`` that is computed from them is off by at most
+For L2 a common vector is taken off from all first, the mean of the centroids if that is long: it changes no difference,
+and errors grow with the lengths. Then they are scaled by powers of two: each vector by its own, all centroids of a set
+by one. With x and c for what is rounded, and x~ and c~ for what comes of it, a score ``h - <x, c>`` is off by at most
 
     |x - x~| |c| + |x~| |c - c~| + what float32 makes of the sum, and the last bits of the score
 
@@ -28,9 +29,9 @@ EXPONENT_OF_LARGEST = 14
 
 
 @triton.jit
-def scaled(x, scale):
-    """Vectors times powers of two, and these rounded."""
-    x = x.to(tl.float32) * scale[:, None]
+def scaled(x, shift, scale):
+    """Vectors from another origin, times powers of two, and these rounded."""
+    x = (x.to(tl.float32) - shift[None, :]) * scale[:, None]
     return x, x.to(tl.float16)
 
 
@@ -59,7 +60,7 @@ def _most(fact_ptr, values):
 @triton.jit
 def _round_kernel(
     c_ptr,
-    bias_ptr,
+    shift_ptr,
     largest_ptr,
     rounded_ptr,
     h_ptr,
@@ -73,11 +74,11 @@ def _round_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
     EXPONENT: tl.constexpr,
-    BIAS: tl.constexpr,
     L2: tl.constexpr,
 ):
     batch = tl.program_id(1).to(tl.int64)
     c_ptr += batch * c_batch
+    shift_ptr += batch * d
     facts_ptr += batch * 4
     lanes = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
     inner = tl.arange(0, BLOCK_D)
@@ -88,28 +89,25 @@ def _round_kernel(
     for begin in range(0, width, BLOCK_D):
         mask = known[:, None] & (begin + inner < d)[None, :]
         c_rows = c_ptr + lanes[:, None].to(tl.int64) * c_stride + (begin + inner)[None, :]
+        shift = tl.load(shift_ptr + begin + inner, mask=begin + inner < d, other=0.0)
         c = tl.load(c_rows, mask=mask, other=0.0).to(tl.float32)
-        rounded = (c * scale).to(tl.float16)
+        exact = tl.where(mask, (c - shift[None, :]) * scale, 0.0)
+        rounded = exact.to(tl.float16)
         out = rounded_ptr + (batch * columns + lanes[:, None]) * width + (begin + inner)[None, :]
         tl.store(out, rounded)
-        errors = c - rounded.to(tl.float32) * unscale
-        squares += tl.sum(c * c, 1)
+        errors = exact - rounded.to(tl.float32)
+        squares += tl.sum(exact * exact, 1)
         residuals += tl.sum(errors * errors, 1)
-    if BIAS:
-        h = tl.load(bias_ptr + batch * k + lanes, mask=known, other=0.0)
-    elif L2:
-        h = squares * 0.5
-    else:
-        h = tl.zeros([BLOCK_K], tl.float32)
+    h = (squares * 0.5 * unscale) * unscale if L2 else tl.zeros([BLOCK_K], tl.float32)
     tl.store(h_ptr + batch * columns + lanes, tl.where(known, h, 3e38))
     tl.store(facts_ptr, unscale)
-    _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 1, tl.sqrt(squares))
-    _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 2, tl.sqrt(residuals))
+    _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 1, tl.sqrt(squares) * unscale)
+    _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 2, tl.sqrt(residuals) * unscale)
     _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 3, tl.abs(h))
 
 
 @triton.jit
-def measured(x_rows, there, d, BLOCK_P: tl.constexpr, EXPONENT: tl.constexpr):
+def measured(x_rows, shift_ptr, there, d, BLOCK_P: tl.constexpr, EXPONENT: tl.constexpr):
     """What rounding makes of vectors: their scale, what undoes it, their norms, and those of what rounding takes away.
 
     A few components are read at a time: a tile of floats takes more registers than all that follows.
@@ -118,14 +116,18 @@ def measured(x_rows, there, d, BLOCK_P: tl.constexpr, EXPONENT: tl.constexpr):
     x_few = x_rows[:, None] + few[None, :]
     largest = tl.zeros([there.shape[0]], tl.float32)
     for begin in range(0, d, BLOCK_P):
-        x = tl.load(x_few + begin, mask=there[:, None] & (begin + few < d)[None, :], other=0.0)
-        largest = tl.maximum(largest, tl.max(tl.abs(x.to(tl.float32)), 1))
+        inside = begin + few < d
+        shift = tl.load(shift_ptr + begin + few, mask=inside, other=0.0)
+        x = tl.load(x_few + begin, mask=there[:, None] & inside[None, :], other=0.0)
+        largest = tl.maximum(largest, tl.max(tl.abs(x.to(tl.float32) - shift[None, :]), 1))
     scale, unscale = power(largest, EXPONENT)
     squares = tl.zeros([there.shape[0]], tl.float32)
     residuals = tl.zeros([there.shape[0]], tl.float32)
     for begin in range(0, d, BLOCK_P):
-        x = tl.load(x_few + begin, mask=there[:, None] & (begin + few < d)[None, :], other=0.0)
-        exact, rounded = scaled(x, scale)
+        inside = begin + few < d
+        shift = tl.load(shift_ptr + begin + few, mask=inside, other=0.0)
+        x = tl.load(x_few + begin, mask=there[:, None] & inside[None, :], other=0.0)
+        exact, rounded = scaled(x, shift, scale)
         errors = exact - rounded.to(tl.float32)
         squares += tl.sum(exact * exact, 1)
         residuals += tl.sum(errors * errors, 1)
@@ -147,7 +149,7 @@ class Margins(NamedTuple):
     rounding : float
         The relative error of a sum of d products on tensor cores.
     least : float
-        What is lost below the smallest normal float32.
+        What is lost below the smallest normal float32, in what undoes the scales too.
     kept : int
         The bits of a score that are not the number of its tile.
     numbering : float
@@ -163,7 +165,7 @@ class Margins(NamedTuple):
     def make(d: int, tiles: int) -> Margins:
         """For vectors of d components, and so many tiles of centroids."""
         bits = (tiles - 1).bit_length()
-        return Margins((d + 16) * ROUNDING, d * 2.0**-125, -(1 << bits), 2.0 ** (bits - 23))
+        return Margins((d + 16) * ROUNDING, d * 2.0**-97, -(1 << bits), 2.0 ** (bits - 23))
 
 
 class Rounded(NamedTuple):
@@ -177,14 +179,17 @@ class Rounded(NamedTuple):
         Theirs, very large where there is no centroid.
     facts : Tensor, float32, shape (b, 4)
         What undoes their scale; the largest of their norms, of their residuals' norms, and of |h|.
+    shift : Tensor, float32, shape (b, d)
+        What is taken off from vectors and centroids before they are rounded; h is of what comes of that.
     """
 
     centroids: Tensor
     h: Tensor
     facts: Tensor
+    shift: Tensor
 
     @staticmethod
-    def make(centroids: Tensor, bias: Tensor | None, l2: bool) -> Rounded:
+    def make(centroids: Tensor, l2: bool) -> Rounded:
         """Round centroids, (b, k, d): see `nearest`."""
         b, k, d = centroids.shape
         blocks = tuning.nearest_blocks(d)
@@ -193,11 +198,11 @@ class Rounded(NamedTuple):
         rounded = torch.empty(b, columns, width, dtype=torch.float16, device=centroids.device)
         h = torch.empty(b, columns, dtype=torch.float32, device=centroids.device)
         facts = torch.zeros(b, 4, dtype=torch.float32, device=centroids.device)
-        largest = torch.linalg.vector_norm(centroids, float("inf"), (1, 2), dtype=torch.float32)
+        shift, largest = _origin(centroids, l2)
         tile = min(blocks.centroids, 32)
         _round_kernel[(columns // tile, b)](
             centroids,
-            centroids if bias is None else bias,
+            shift,
             largest,
             rounded,
             h,
@@ -211,7 +216,20 @@ class Rounded(NamedTuple):
             BLOCK_K=tile,
             BLOCK_D=min(blocks.components, 128),
             EXPONENT=EXPONENT_OF_LARGEST,
-            BIAS=bias is not None,
             L2=l2,
         )
-        return Rounded(rounded, h, facts)
+        return Rounded(rounded, h, facts, shift)
+
+
+def _origin(centroids: Tensor, l2: bool) -> tuple[Tensor, Tensor]:
+    """Return what is to be taken off from centroids, (b, k, d), and the largest component of what comes of that."""
+    wide = centroids.to(torch.float32)
+    if not l2:  # what it would take off from a product depends on the vector
+        return torch.zeros_like(wide[:, 0]), wide.abs().amax((1, 2))
+    mean = wide.mean(1)
+    # of vectors in 16 bits, which are exact, a short one would cost more than it saves
+    far = mean.square().sum(1) * 4 > (wide - mean[:, None]).square().sum(2).amax(1)
+    # eight bits are enough, and leave small integers, and vectors in 16 bits near the mean, exact
+    exponent = torch.frexp(mean.abs().amax(1, keepdim=True))[1] - 8
+    shift = torch.ldexp(torch.ldexp(mean, -exponent).round(), exponent) * far[:, None]
+    return shift, (wide - shift[:, None]).abs().amax((1, 2))

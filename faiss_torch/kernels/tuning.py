@@ -37,7 +37,7 @@ NEAREST = (
     NearestBlocks(widest=64, vectors=128, centroids=64, components=64, warps=8, stages=3),
     NearestBlocks(widest=128, vectors=128, centroids=32, components=128, warps=4, stages=3),
     NearestBlocks(widest=256, vectors=64, centroids=64, components=256, warps=4, stages=2),
-    NearestBlocks(widest=1 << 30, vectors=64, centroids=64, components=64, warps=4, stages=3),
+    NearestBlocks(widest=1 << 30, vectors=64, centroids=32, components=64, warps=4, stages=3),
 )
 
 
@@ -130,5 +130,5 @@ class ExactBlocks(NamedTuple):
 
 
 EXACT = ExactBlocks(
-    vectors=64, centroids=64, components=32, double_vectors=16, double_centroids=64, programs=1024, warps=4
+    vectors=64, centroids=32, components=32, double_vectors=16, double_centroids=64, programs=1024, warps=4
 )

@@ -29,12 +29,13 @@ def actual_seed(seed: int) -> int:
 
 
 def all_finite(x: Tensor) -> bool:
-    """Whether a matrix holds neither NaN nor infinity."""
+    """Whether a matrix, as float32, holds neither NaN nor infinity."""
     if x.numel() == 0 or not x.dtype.is_floating_point:
         return True
 
     def finite(rows: slice) -> bool:
-        smallest, largest = torch.aminmax(x[rows])  # both are NaN where one value is
+        # both are NaN where one value is
+        smallest, largest = torch.aminmax(x[rows] if x.dtype.itemsize < 8 else x[rows].to(torch.float32))
         return bool(smallest.isfinite() & largest.isfinite())
 
     if x.device.type != "cpu":

@@ -134,16 +134,16 @@ class Lloyd:
                 step = self._recorded()
             ahead = min(2 * ahead, MOST_AHEAD)
 
-    def _step(self) -> None:
+    def _step(self, impl: str = "auto") -> None:
         """Queue one iteration of the sets that are active."""
         b, n, d = self._x.shape
         k, options, active = self.centroids.shape[1], self._options, self._active
-        labels = labels_of_sets(self._x, self.centroids, options.metric_type, active)
+        labels = labels_of_sets(self._x, self.centroids, options.metric_type, active, impl)
         if b > 1:
             labels = torch.where((labels >= 0) & active[:, None], labels + self._first_cluster, -1)
         weights = None if self._weights is None else self._weights.view(-1)
         vectors, centroids = self._x.reshape(b * n, d), self.centroids.view(b * k, d)
-        found = centroid_update(vectors, labels.view(-1), b * k, weights, centroids, options.metric_type)
+        found = centroid_update(vectors, labels.view(-1), b * k, weights, centroids, options.metric_type, impl)
         moved = kmeans.means(found.sums, found.sizes).view(b, k, d)
         sizes, counts = found.sizes.view(b, k), found.counts.view(b, k)
         moved[:, : options.frozen] = self.centroids[:, : options.frozen]
@@ -162,11 +162,11 @@ class Lloyd:
     def _end(self, ended: Tensor, centroids: Tensor) -> None:
         """End the iteration of some sets, which have these centroids now; the sets that wait are no longer active."""
         torch.where(ended[:, None, None], centroids, self.centroids, out=self.centroids)
-        # of the first iteration it is infinite, or no number
         change = (self._previous - self._obj).abs() / self._previous.abs()
+        stays = (change <= self._options.early_stop_threshold) & (self._number > 0)
         torch.where(ended, self._obj, self._previous, out=self._previous)
         self._number.add_(ended)
-        goes_on = (self._number < self._options.niter) & ~(change <= self._options.early_stop_threshold) & ~self._lost
+        goes_on = (self._number < self._options.niter) & ~stays & ~self._lost
         torch.logical_and(ended, goes_on, out=self._active)
 
     def _look(self) -> int:
@@ -205,10 +205,19 @@ class Lloyd:
         device = self._x.device
         if device.type != "cuda" or not runs_ahead(self._x) or not kernels.chosen("graph", device):
             return self._step
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        graph = torch.cuda.CUDAGraph()
         try:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.device(device), torch.cuda.graph(graph):
-                self._step()
+            # not by torch.cuda.graph, which keeps the stream of one device for all, and stays on it after an error
+            with torch.cuda.stream(stream):
+                graph.capture_begin(capture_error_mode="thread_local")
+                try:
+                    self._step("triton")  # plain torch in a kernel's place would wait for the device
+                finally:
+                    graph.capture_end()
+        except torch.cuda.OutOfMemoryError:
+            return self._step
         except Exception as error:
             kernels.give_up("graph", error)
             return self._step

@@ -162,9 +162,7 @@ def labels_of_sets(
                 labels[number] = nearest_labels(x[number], centroids[number], metric_type)
         return labels
 
-    return kernels.run(
-        "nearest", x.device, impl, lambda: _by_kernel(x, centroids, metric_type, active=active), one_by_one
-    )
+    return kernels.run("nearest", x.device, impl, lambda: _by_kernel(x, centroids, metric_type, active), one_by_one)
 
 
 def _assigned(
@@ -184,9 +182,10 @@ def _assigned(
         raise RuntimeError("nearest: expected at least one centroid, got none")
 
     def by_kernel() -> tuple[Tensor, Tensor]:
-        labels = _by_kernel(x, centroids, metric_type, bias)
-        keys = keys_of(x, centroids, labels.clamp(min=0), metric_type) if with_distances else labels
-        return keys, labels
+        labels = _by_kernel(x, centroids, metric_type)
+        if not with_distances:
+            return labels, labels
+        return keys_of(x.to(torch.float32), centroids, labels.clamp(min=0), metric_type), labels
 
     def by_torch() -> tuple[Tensor, Tensor]:
         vectors = x.to(torch.float32)
@@ -279,13 +278,11 @@ def _by_floats(
     return uncertain.nonzero().view(-1)
 
 
-def _by_kernel(
-    x: Tensor, centroids: Tensor, metric_type: int, bias: Tensor | None = None, active: Tensor | None = None
-) -> Tensor:
+def _by_kernel(x: Tensor, centroids: Tensor, metric_type: int, active: Tensor | None = None) -> Tensor:
     """Find the closest centroids, of one set or several, by the Triton kernel: their labels."""
     from ..kernels.nearest import nearest as kernel
 
-    return kernel(x, centroids, bias, metric_type == METRIC_L2, active)
+    return kernel(x, centroids, metric_type == METRIC_L2, active)
 
 
 def _tile_vectors(n: int, centroids: Tensor, threads: int) -> int:
