@@ -15,7 +15,7 @@ try:
 except ImportError:
     sys.exit("no such compiler")
 
-from faiss_torch.kernels import centroid_update, nearest, nearest_exact, rounding, tuning
+from faiss_torch.kernels import block_minima, centroid_update, nearest, nearest_exact, rounding, tuning
 
 #: Types of arguments by their names; the others are int32.
 TYPES = {
@@ -35,7 +35,10 @@ TYPES = {
     **{f"{name}_ptr": "*i32" for name in ("left", "count", "again", "again_count", "pieces", "counts")},
     "double_rounding": "fp32",
     "exact_ptr": "*fp32",
-    **{f"{name}_ptr": "*fp32" for name in ("x", "c", "centroids", "weights", "sums", "sizes", "costs", "parts", "out")},
+    **{
+        f"{name}_ptr": "*fp32"
+        for name in ("x", "c", "minima", "errors", "centroids", "weights", "sums", "sizes", "costs", "parts", "out")
+    },
 }
 MULTIPLES_OF_16 = ("x_ptr", "c_ptr", "h_ptr", "k", "d", "x_batch", "x_stride", "c_batch", "c_stride")
 
@@ -56,6 +59,12 @@ def forms() -> Iterator[Form]:
         }
         options = {"num_warps": row.warps, "num_stages": row.stages}
         yield nearest._nearest_kernel, constants, options, {"c_ptr": "*fp16"}
+    for row in tuning.MINIMA[3:]:
+        constants = {"BLOCK_N": row.vectors, "BLOCK_K": block_minima.BLOCKS, "BLOCK_D": row.components, "BLOCK_P": 16}
+        constants |= {"ROWS_OF_BLOCK": block_minima.ROWS, "ONE_CHUNK": row.widest < 1 << 30}
+        constants["EXPONENT"] = rounding.EXPONENT_OF_LARGEST
+        options = {"num_warps": row.warps, "num_stages": row.stages}
+        yield block_minima._minima_kernel, constants, options, {"c_ptr": "*fp16"}
     row = tuning.nearest_blocks(128)
     for choice in (True, False):
         constants = {"BLOCK_K": 32, "BLOCK_D": 128, "EXPONENT": rounding.EXPONENT_OF_LARGEST}

@@ -14,8 +14,8 @@ from faiss_torch.ops.screen import (
     BLOCK,
     MetricScorer,
     ProductScorer,
-    block_minima,
     make_scorer,
+    minima_of_blocks,
     survivors,
 )
 from faiss_torch.ops.verify import verified_topk
@@ -178,7 +178,7 @@ def test_survivors_are_all_scores_within_the_threshold(nblock, group, seed, shar
     scores[torch.rand(scores.shape, generator=generator) < 0.1] = float("inf")
     thresholds = torch.full((group,), share * 4 - 2)
     thresholds[0] = float("inf")
-    minima = block_minima(scores, BLOCK)
+    minima = minima_of_blocks(scores, BLOCK)
     for j in range(nblock):
         assert torch.equal(minima[j], scores[j::nblock].amin(0))
     rows, columns, values = survivors(scores, minima, thresholds)

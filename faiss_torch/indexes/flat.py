@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import flat, workers
+from ..ops.block_minima import RoundedFor
 from ..ops.code_blocks import BlocksFor
 from ..ops.filtering import narrowed
 from ..ops.flat_small import SmallSet, small_set
@@ -193,11 +194,14 @@ class IndexFlat(IndexFlatCodes):
         self._facts.small = small
         return small
 
-    def _screens_for(self, params: SearchParameters | None) -> tuple[TilesFor | None, BlocksFor | None]:
-        """What gives a search tiles and blocks, where it is one of all vectors."""
-        if self._facts is None or (params is not None and params.sel is not None):
-            return None, None
-        return self._facts.tiles_for(self._vectors_stored), self._facts.blocks_for(self._vectors_stored)
+    def _screens_for(
+        self, params: SearchParameters | None
+    ) -> tuple[TilesFor | None, BlocksFor | None, RoundedFor | None]:
+        """What gives a search tiles, blocks, and rows in 16 bits, where it is one of all vectors."""
+        facts, vectors = self._facts, self._vectors_stored
+        if facts is None or (params is not None and params.sel is not None):
+            return None, None, None
+        return facts.tiles_for(vectors), facts.blocks_for(vectors), facts.rounded_for(vectors[: self.ntotal])
 
     def _assign(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):

@@ -189,11 +189,12 @@ class Rounded(NamedTuple):
     shift: Tensor
 
     @staticmethod
-    def make(centroids: Tensor, l2: bool) -> Rounded:
-        """Round centroids, (b, k, d): see `nearest`."""
+    def make(centroids: Tensor, l2: bool, multiple: int | None = None) -> Rounded:
+        """Round centroids, (b, k, d): see `nearest`; so many make a tile, by default those of `nearest`."""
         b, k, d = centroids.shape
         blocks = tuning.nearest_blocks(d)
-        columns = triton.cdiv(k, blocks.centroids) * blocks.centroids
+        multiple = blocks.centroids if multiple is None else multiple
+        columns = triton.cdiv(k, multiple) * multiple
         width = triton.cdiv(d, blocks.components) * blocks.components
         rounded = torch.empty(b, columns, width, dtype=torch.float16, device=centroids.device)
         h = torch.empty(b, columns, dtype=torch.float32, device=centroids.device)

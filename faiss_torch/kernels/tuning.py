@@ -41,6 +41,22 @@ NEAREST = (
 )
 
 
+#: Of `block_minima`; its `centroids` are `block_minima.BLOCKS`, and its widths and components are those of `NEAREST`.
+MINIMA = (
+    NearestBlocks(widest=16, vectors=128, centroids=64, components=16, warps=8, stages=3),
+    NearestBlocks(widest=32, vectors=128, centroids=64, components=32, warps=8, stages=3),
+    NearestBlocks(widest=64, vectors=128, centroids=64, components=64, warps=8, stages=3),
+    NearestBlocks(widest=128, vectors=128, centroids=64, components=128, warps=8, stages=3),
+    NearestBlocks(widest=256, vectors=64, centroids=64, components=256, warps=4, stages=2),
+    NearestBlocks(widest=1 << 30, vectors=64, centroids=64, components=64, warps=4, stages=3),
+)
+
+
+def minima_blocks(d: int) -> NearestBlocks:
+    """Return the block sizes of `block_minima` for vectors of d components."""
+    return next(row for row in MINIMA if d <= row.widest)
+
+
 def nearest_blocks(d: int) -> NearestBlocks:
     """Return the block sizes for vectors of d components."""
     return next(row for row in NEAREST if d <= row.widest)

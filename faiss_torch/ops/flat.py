@@ -1,24 +1,26 @@
 """Exact search over all stored rows: k nearest neighbours and range search.
 
-The k nearest: scores by tiles of stored rows, reduced on the fly to the minima of blocks. The k blocks with the
-smallest minima hold k different rows, so no row beyond the k-th smallest minimum can be among the k nearest: only
-the blocks under it (plus the margin of the screen) are looked at again. Nothing of size nq x nb is ever stored.
+The k nearest are found by the minima of blocks (`block_minima`), on the CPU by tiles and blocks in 8 bits
+(`flat_tiles`, `flat_blocks`). Nothing of size nq x nb is ever stored.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..threads import omp_get_max_threads
-from . import chunks, flat_blocks, flat_tiles, lists, topk, workers
+from . import block_minima, chunks, flat_blocks, flat_tiles, workers
+from .block_minima import RoundedFor
 from .code_blocks import BlocksFor
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
 from .flat_small import FEW_FACTORS, closest_by_score, closest_of_few, search_all, search_by_definition, small_set
-from .screen import BLOCK, Scorer, Stored, block_minima, make_scorer, margin_factor, products, survivors
+from .screen import BLOCK, Scorer, Stored, make_scorer, margin_factor, minima_of_blocks, products, survivors
 from .tile_screen import TilesFor
-from .verify import SLACK, verified_topk
+from .verify import SLACK
 
 #: Queries for which waking a worker is worth while: in a search, and in `closest`, which does less for each.
 QUERIES_A_WORKER, CLOSEST_A_WORKER = 8, 32
@@ -26,10 +28,8 @@ QUERIES_A_WORKER, CLOSEST_A_WORKER = 8, 32
 #: Up to this many rows, `closest` scores all of them at once.
 FEW_ROWS = 8192
 
-#: Stored rows of one tile, and queries of one task, by device type. On a CPU the tile stays in a core's cache.
-TILE_ROWS = {"cpu": 2048}
+#: Queries of one task, by device type.
 TASK_QUERIES = {"cpu": 256}
-ACCELERATOR_TILE_ROWS = 16384
 ACCELERATOR_TASK_QUERIES = 4096
 
 
@@ -72,6 +72,8 @@ def knn(
     metric_arg: float = 0.0,
     tiles_for: TilesFor | None = None,
     blocks_for: BlocksFor | None = None,
+    rounded_for: RoundedFor | None = None,
+    impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Return the k nearest stored rows of each query.
 
@@ -90,6 +92,10 @@ def knn(
         Gives tiles of the rows, where all of them are scanned: see `flat_tiles.tiles_of`.
     blocks_for : callable, optional
         Gives blocks of them, likewise: see `flat_blocks.search`.
+    rounded_for : callable, optional
+        Gives them rounded to 16 bits, likewise: see `block_minima.kernel_rows`.
+    impl : str
+        Whether a kernel computes the minima: one of `kernels.IMPLEMENTATIONS`.
 
     Returns
     -------
@@ -111,7 +117,7 @@ def knn(
     if found is None:
         tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
         if tiles is None:
-            return _knn(scorer, n, k, similarity)
+            return _knn(scorer, n, k, similarity, block_minima.kernel_rows(scorer, n, k, rounded_for, impl))
         found = flat_tiles.search(scorer, tiles, k, metric_type)
     distances, ids, left = found
     if left is not None and bool(left.any()):
@@ -156,79 +162,46 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     return ids
 
 
-def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
-    """Do it with scores of the vectors themselves."""
+def _knn(scorer: Scorer, n: int, k: int, similarity: bool, rounded: Any = None) -> tuple[Tensor, Tensor]:
+    """Do it with scores of the vectors themselves, or of rounded ones for the kernel."""
     xq = scorer.xq
     rows = -(-n // BLOCK) * BLOCK
     # with few blocks for the k wanted, the detour over minima saves nothing
-    few = rows <= 4 * BLOCK * (k + SLACK)
+    few = rounded is None and rows <= 4 * BLOCK * (k + SLACK)
+    # a number of minima for each row that is scored
+    width = rows if few else 0 if xq.device.type == "cpu" else rows // BLOCK
+    budget = chunks.TEMPORARY_BYTES if few else block_minima.MINIMA_BYTES
 
     def part(queries: slice) -> tuple[Tensor, Tensor]:
         group = torch.arange(queries.start, queries.stop, device=xq.device)
-        search = search_all if few else _search_blocks
-        return search(scorer, group, rows, k, similarity)
+        if few:
+            return search_all(scorer, group, rows, k, similarity)
+        if rounded is None:
+            minima = block_minima.by_products(scorer, group, rows)
+        else:
+            minima = block_minima.by_kernel(scorer, group, rounded)
+        return block_minima.search(scorer, group, minima, n, k, similarity)
 
-    parts = _over_queries(part, len(xq), xq.device, few and rows)
+    parts = _over_queries(part, len(xq), xq.device, width, budget=budget)
     return torch.cat([D for D, _ in parts]), scorer.stored.stored_rows(torch.cat([ids for _, ids in parts]))
 
 
 def _over_queries(  # type: ignore[no-untyped-def]
-    part, nq: int, device: torch.device, width: int, least: int = QUERIES_A_WORKER
+    part,
+    nq: int,
+    device: torch.device,
+    width: int,
+    least: int = QUERIES_A_WORKER,
+    budget: int = chunks.TEMPORARY_BYTES,
 ) -> list:
     """Run a function over slices of the queries, with worker threads where there are several slices."""
     threads = omp_get_max_threads()
     step = TASK_QUERIES.get(device.type, ACCELERATOR_TASK_QUERIES)
     if width:
-        step = min(step, chunks.rows_within(8 * width))
+        step = min(step, chunks.rows_within(8 * width, budget))
     if device.type == "cpu" and threads > 1 and nq >= least * threads:
         step = min(step, -(-nq // threads))
     return workers.map_over_workers(part, chunks.slices(nq, step), threads)
-
-
-def _search_blocks(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
-    """Score by tiles, keep the minima of blocks, look again at the blocks that may hold a neighbour."""
-    tile = TILE_ROWS.get(group.device.type, ACCELERATOR_TILE_ROWS)
-    minima = scorer.margin.new_empty(len(group), rows // BLOCK)
-
-    def reduce_tile(part: slice) -> None:
-        scores = scorer.tile(part.start, part.stop, group)
-        # block j of a tile with m blocks holds its rows j, j + m, j + 2 m ... (see `screen.block_minima`)
-        blocks = scores.reshape(len(group), BLOCK, (part.stop - part.start) // BLOCK)
-        torch.amin(blocks, 1, out=minima[:, part.start // BLOCK : part.stop // BLOCK])
-
-    # inside a task over queries this goes on in its own worker; one task of few queries shares out the rows
-    workers.map_over_workers(reduce_tile, chunks.slices(rows, tile), omp_get_max_threads())
-    thresholds = topk.smallest(minima, k)[0].amax(1) + scorer.margin[group]
-    query, block = ((minima <= thresholds[:, None]) & (minima < float("inf"))).nonzero(as_tuple=True)
-    counts = torch.bincount(query, minlength=len(group))
-    distances = scorer.margin.new_empty(len(group), k)
-    ids = group.new_empty(len(group), k)
-    width = int(counts.max())
-    begins = counts.cumsum(0) - counts
-    d_bytes = 4 * BLOCK * max(1, width) * (scorer.xq.shape[1] + 4)
-    for some in chunks.slices(len(group), chunks.rows_within(d_bytes, 8 << 20)):
-        pairs = slice(int(begins[some.start]), int(begins[some.stop - 1] + counts[some.stop - 1]))
-        positions, present = _rows_of_blocks(block[pairs], counts[some], rows, tile)
-        scores = scorer.gathered(group[some], positions).masked_fill_(~present, float("inf"))
-        distances[some], ids[some] = verified_topk(scorer, group[some], scores, positions, None, k, similarity)
-    return distances, ids
-
-
-def _rows_of_blocks(blocks: Tensor, counts: Tensor, rows: int, tile: int) -> tuple[Tensor, Tensor]:
-    """Lay out the rows of each query's blocks: (n, width * BLOCK) rows, and which of them there are."""
-    width = max(1, int(counts.max()))
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(blocks))
-    padded = blocks.new_zeros(len(counts), width)
-    present = torch.zeros(len(counts), width, dtype=torch.bool, device=blocks.device)
-    target = (owner, lists.rank_in_run(owner, counts))
-    padded[target] = blocks
-    present[target] = True
-    begin = padded * BLOCK // tile * tile
-    stride = (rows - begin).clamp_(max=tile) // BLOCK
-    first = padded - begin // BLOCK + begin
-    inner = torch.arange(BLOCK, device=blocks.device)
-    positions = first[..., None] + inner * stride[..., None]
-    return positions.view(len(counts), -1), present[..., None].expand(-1, -1, BLOCK).reshape(len(counts), -1)
 
 
 def range_search(
@@ -271,7 +244,7 @@ def _within(scorer: Scorer, n: int, radius: float) -> list[Candidates]:
     device = scorer.xq.device
     rows = -(-n // BLOCK) * BLOCK
     thresholds = scorer.score_of(radius) + scorer.margin
-    tile = TILE_ROWS.get(device.type, ACCELERATOR_TILE_ROWS)
+    tile = block_minima.tile_rows(device)
 
     def part(queries: slice) -> Candidates:
         group = torch.arange(queries.start, queries.stop, device=device)
@@ -279,7 +252,7 @@ def _within(scorer: Scorer, n: int, radius: float) -> list[Candidates]:
         found = []
         for some in chunks.slices(rows, tile):
             scores = scorer.block(some.start, some.stop, group, buffer)
-            row, column, values = survivors(scores, block_minima(scores, BLOCK), thresholds[group])
+            row, column, values = survivors(scores, minima_of_blocks(scores, BLOCK), thresholds[group])
             found.append(Candidates(group[column], row + some.start, values))
         return Candidates.concatenate(found, device)
 

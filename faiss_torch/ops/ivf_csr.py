@@ -19,7 +19,7 @@ from . import topk, workers
 from .collect import Candidates, top_k_of
 from .ivf_scan import Lists
 from .lists import group_by_list
-from .screen import BLOCK, Scorer, block_minima, survivors
+from .screen import BLOCK, Scorer, minima_of_blocks, survivors
 
 #: Scores of one tile: on the CPU it stays in a core's cache beside the list.
 TILE_SCORES = 1 << 18
@@ -88,7 +88,7 @@ def thresholds_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k:
         queries = torch.div(visit.pairs, nprobe, rounding_mode="floor")
         n = -(-min(visit.rows, TILE_ROWS) // BLOCK) * BLOCK
         scores = scorer.block(visit.begin, visit.begin + n, queries, buffer)
-        some = _fold(block_minima(scores, block), wanted)
+        some = _fold(minima_of_blocks(scores, block), wanted)
         minima[(target[visit.pairs] + steps[: len(some)]).view(-1)] = some.reshape(-1)
 
     _over_lists(look, lists, probes, chosen)
@@ -113,7 +113,7 @@ def candidates(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, thres
             if limited:
                 inner = torch.arange(piece, piece + len(scores), device=probes.device)
                 scores.masked_fill_(inner[:, None] >= limits[visit.pairs], float("inf"))
-            row, column, values = survivors(scores, block_minima(scores, BLOCK), bounds)
+            row, column, values = survivors(scores, minima_of_blocks(scores, BLOCK), bounds)
             if len(row):
                 found.append(Candidates(visit.pairs[column], row + begin, values))
 

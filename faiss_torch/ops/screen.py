@@ -323,7 +323,7 @@ def make_scorer(xq: Tensor, stored: Stored, metric_type: int, metric_arg: float 
     return MetricScorer(xq, stored, metric_type, metric_arg)
 
 
-def block_minima(scores: Tensor, block: int) -> Tensor:
+def minima_of_blocks(scores: Tensor, block: int) -> Tensor:
     """Reduce scores to the minima of blocks of rows.
 
     Parameters
@@ -349,7 +349,7 @@ def survivors(scores: Tensor, minima: Tensor, thresholds: Tensor) -> tuple[Tenso
     ----------
     scores : Tensor, shape (rows, group)
     minima : Tensor, shape (nblock, group)
-        The `block_minima` of the scores: only blocks that pass are looked at again.
+        The `minima_of_blocks` of the scores: only blocks that pass are looked at again.
     thresholds : Tensor, shape (group,)
         +inf lets all through but the rows that are not to be found.
 

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import kernels
 from ..constants import FLT_MAX
-from ..ops import chunks
+from ..ops import block_minima, chunks
+from ..ops.block_minima import RoundedFor
 from ..ops.code_blocks import BlocksFor, CodeBlocks
 from ..ops.flat_small import SmallSet
 from ..ops.screen import BLOCK, GATHER_BYTES, Stored, bias_of
@@ -36,6 +38,8 @@ class RowFacts:
         What searches have made of the rows: tiles, by arithmetic, and "blocks".
     small : SmallSet or None
         All rows, where a search has asked for them so since they last changed.
+    rounded : object or None
+        All rows in 16 bits, likewise: see `rounded_for`.
     """
 
     copies: dict[str, ScreenCopies[Any]]
@@ -48,10 +52,11 @@ class RowFacts:
         self._bounding = threading.Lock()
         self.copies = {}
         self.small: SmallSet | None = None
+        self.rounded: Any = None
 
     def resize(self, size: int) -> None:
         """Follow the storage's size. What a scan reads of new rows must be written, or removed, before it does."""
-        self.small = None
+        self.small = self.rounded = None
         self.bias.resize(size)
 
     def write(self, rows: Tensor | slice, vectors: Tensor) -> None:
@@ -62,7 +67,7 @@ class RowFacts:
         rows : Tensor of int64, or slice
         vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
         """
-        self.small = None
+        self.small = self.rounded = None
         begin = rows.start if isinstance(rows, slice) else 0
         budget = GATHER_BYTES if vectors.device.type == "cpu" else chunks.TEMPORARY_BYTES
         for part in chunks.slices(len(vectors), chunks.rows_within(4 * max(1, vectors.shape[1]), budget)):
@@ -91,7 +96,7 @@ class RowFacts:
 
     def remove(self, rows: Tensor | slice) -> None:
         """Take rows out of what can be found."""
-        self.small = None
+        self.small = self.rounded = None
         if self.copies:
             there = self.bias.room[rows] < float("inf")
             self._changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
@@ -136,6 +141,25 @@ class RowFacts:
             return blocks.for_search(self.stored(vectors), begins, sizes, list_nos, times)
 
         return for_search
+
+    def rounded_for(self, vectors: Tensor) -> RoundedFor | None:
+        """Return what gives a search on a GPU the rows in 16 bits, or None where there is no kernel for that.
+
+        Parameters
+        ----------
+        vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
+            All rows; those in 16 bits are not copied.
+        """
+        if vectors.dtype != torch.float32 or not kernels.chosen("block_minima", vectors.device):
+            return None
+
+        def rounded() -> Any:
+            known = self.rounded
+            if known is None:
+                known = self.rounded = block_minima.rounded_rows(vectors, self.metric_type)
+            return known
+
+        return rounded
 
     def _copies_of(self, name: str, make: Callable[[], ScreenCopies[Any]]) -> ScreenCopies[Any]:
         copies = self.copies.get(name)
