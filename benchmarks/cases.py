@@ -268,6 +268,28 @@ ON_DEVICE = tuple(
     for name, workload, goal, repeats in rows
 )
 
+MILLION_K10 = Workload(nb=1_000_000, d=128, nq=10_000, k=10)
+
+#: Exact search of vectors, and of binary codes, that are on the GPU.
+SEARCH_ON_DEVICE = (
+    *(
+        Case(f"gpu_{name}", "device_flat", workload, Goal(goal, 1), "device_neighbours", suite="gpu", rivals=rivals)
+        for name, workload, goal, rivals in (
+            ("flat_1m", MILLION_K10, 2.5, ("flashlib", "torch")),
+            ("flat_1m_d1024_k10", MILLION_K10.with_(d=1024), 3, ("flashlib",)),
+            ("flat_1m_d1024_k100", MILLION_K10.with_(d=1024, k=100), 3, ("flashlib",)),
+        )
+    ),
+    *(
+        Case(f"gpu_{name}", "device_hamming", workload, goal, "device_distances", suite="gpu", rivals=("torch",))
+        for name, workload, goal in (
+            # for 10,000 queries plain torch would take a minute a run
+            ("hamming_10m_nq1000", Workload(nb=10_000_000, d=256, nq=1000, k=10), Goal(10, 1)),
+            ("hamming_10m_nq1", Workload(nb=10_000_000, d=256, nq=1, k=10), Goal(2, 1)),
+        )
+    ),
+)
+
 # Sweeps: values and the runs of each side at each of them.
 NQ = ((1, 9), (2, 9), (4, 9), (8, 9), (16, 9), (32, 9), (64, 9), (128, 9), (256, 7), (512, 5), (1024, 5))
 NQ_IVF = (*NQ, (2048, 3), (4096, 3), (8192, 3), (19_600, 3))
@@ -313,5 +335,5 @@ SWEEPS = (
     *(_sweep("nb", "flat", nb, "flat_search", FLAT.with_(nb=nb, nq=128), 3) for nb in NB),
 )
 
-CASES = (*CPU, *GPU, *ON_DEVICE, *SWEEPS)
+CASES = (*CPU, *GPU, *ON_DEVICE, *SEARCH_ON_DEVICE, *SWEEPS)
 SUITES = ("cpu", "sweeps", "gpu")

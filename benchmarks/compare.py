@@ -116,5 +116,7 @@ COMPARISONS: dict[str, Comparison] = {
     "sizes": same_sizes,
     "labels": on_device("same_labels"),
     "device_objective": on_device("device_objective"),
+    "device_neighbours": on_device("same_neighbours"),
+    "device_distances": on_device("same_distances"),
     "none": lambda theirs, ours, workload: None,
 }

@@ -1,8 +1,8 @@
-"""What is done on a GPU alone: k-means of vectors that are made there, or in page-locked memory, in any number.
+"""What is done on a GPU alone, with vectors that are made there, or in page-locked memory, in any number.
 
-All sides start from the same centroids and make the same number of iterations. Figures of a record beside the ratio:
-the time of one iteration, and the share of what the card's own matrix product in 16 bits and its own copy of memory
-reach.
+In k-means all sides start from the same centroids and make the same number of iterations. Figures of a record beside
+the ratio: the time of one iteration, and the share of what the card's own matrix product in 16 bits and its own copy of
+memory reach.
 """
 
 from __future__ import annotations
@@ -99,7 +99,68 @@ def device_nearest(faiss: Any, workload: Workload, device: str) -> Task:
     return lambda: (nearest_labels(x, centroids, faiss.METRIC_L2),)
 
 
+@functools.lru_cache(maxsize=1)
+def database_and_queries(workload: Workload, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return float32 vectors on a device: shapes (nb, d) and (nq, d)."""
+    made = _made(workload, device, torch.empty(workload.nb + workload.nq, workload.d, device=device))
+    return made[: workload.nb], made[workload.nb :]
+
+
+@functools.lru_cache(maxsize=1)
+def codes_and_queries(workload: Workload, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return codes of d bits on a device: shapes (nb, d / 8) and (nq, d / 8)."""
+    generator = torch.Generator(device).manual_seed(1)
+    shape = (workload.nb + workload.nq, workload.d // 8)
+    made = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator, device=device)
+    return made[: workload.nb], made[workload.nb :]
+
+
+def device_flat(faiss: Any, workload: Workload, device: str) -> Task:
+    """Search all vectors of a device for queries that are there."""
+    xb, xq = database_and_queries(workload, device)
+    index = faiss.IndexFlatL2(workload.d).to(device)
+    index.add(xb)
+    return lambda: index.search(xq, workload.k)
+
+
+def device_hamming(faiss: Any, workload: Workload, device: str) -> Task:
+    """Find the nearest codes of a device for queries that are there."""
+    xb, xq = codes_and_queries(workload, device)
+    return lambda: faiss.knn_hamming(xq, xb, workload.k)
+
+
+def torch_flat(workload: Workload, device: str) -> Task:
+    """Do it by torch's product and topk, in tiles of queries."""
+    xb, xq = database_and_queries(workload, device)
+    halves = xb.square().sum(1).mul_(0.5)
+
+    def search() -> tuple[torch.Tensor, torch.Tensor]:
+        found = [torch.addmm(halves, part, xb.T, alpha=-1).topk(workload.k, largest=False) for part in xq.split(512)]
+        scores, I = (torch.cat(each) for each in zip(*found, strict=True))
+        return scores.mul(2).add_(xq.square().sum(1, keepdim=True)), I
+
+    return search
+
+
+def torch_hamming(workload: Workload, device: str) -> Task:
+    """Do it by torch's xor and a table of the bits of a byte, in tiles of codes."""
+    xb, xq = codes_and_queries(workload, device)
+    table = torch.tensor([number.bit_count() for number in range(256)], dtype=torch.uint8, device=device)
+
+    def of_query(query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = [table[(part ^ query).int()].sum(1, dtype=torch.int32) for part in xb.split(BLOCK)]
+        return torch.cat(parts).topk(workload.k, largest=False)
+
+    def search() -> tuple[torch.Tensor, torch.Tensor]:
+        D, I = (torch.stack(each) for each in zip(*map(of_query, xq), strict=True))
+        return D, I
+
+    return search
+
+
 WORK: dict[str, Callable[..., Task]] = {
+    "device_flat": device_flat,
+    "device_hamming": device_hamming,
     "device_kmeans": device_kmeans,
     "host_kmeans": host_kmeans,
     "device_batch_kmeans": device_batch_kmeans,
@@ -126,6 +187,22 @@ def same_labels(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Worklo
     """Say whether our labels are those of float64; rivals round to 16 bits, so theirs are not asked for."""
     right = labels_right(workload, "cuda" if ours[0].is_cuda else "cpu", ours[0])
     return None if right == 1 else f"{1 - right:.2%} of the labels are not those of float64"
+
+
+def same_distances(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
+    """Compare the distances of neighbours, which are integers."""
+    return None if torch.equal(theirs[0].cpu().int(), ours[0].cpu().int()) else "distances differ"
+
+
+def same_neighbours(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
+    """Say whether ours are the exact neighbours of some queries; rivals may round, so theirs are not asked for."""
+    xb, xq = database_and_queries(workload, "cuda" if ours[0].is_cuda else "cpu")
+    for number in range(0, len(xq), max(1, len(xq) // 64)):
+        distances = (xb - xq[number]).square_().sum(1)
+        exact = distances.topk(workload.k, largest=False)[0]
+        if not torch.allclose(distances[ours[1][number]].sort()[0], exact, rtol=1e-5):
+            return f"query {number} has other neighbours"
+    return None
 
 
 def device_objective(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
@@ -173,6 +250,12 @@ def gpu_seconds(task: Task, repeats: int = 8) -> list[float]:
 def shares_of_peak(case: Case, seconds: float) -> dict[str, Any]:
     """Return what is made of the card in one run of a case: the time of an iteration, and shares of its peaks."""
     workload = case.workload
+    if case.work == "device_flat":
+        share = 2 * workload.nq * workload.nb * workload.d / seconds / peaks()["product"]
+        return {"share_of_product": round(share, 4), "peaks": peaks()}
+    if case.work == "device_hamming":
+        share = workload.nb * workload.d / 8 / seconds / peaks()["copy"]
+        return {"share_of_copy": round(share, 4), "peaks": peaks()}
     turns = 1 if case.work == "device_nearest" else workload.niter
     n = workload.sets * workload.nb
     read = n * workload.d * np.dtype(workload.dtype).itemsize * (1 if case.work == "device_nearest" else 2)

@@ -112,7 +112,7 @@ def _lines(measured: Measured, name: str, line: str, x: Callable[[Record], float
         Line("faiss-cpu", points(records, "faiss", x, per_second, "QPS"), GREY),
         Line("faiss_torch", points(records, OURS, x, per_second, "QPS"), BLUE),
     ]
-    for rival, colour in zip(rivals.RIVALS, (PURPLE, RED, OLIVE), strict=True):
+    for rival, colour in zip(rivals.RIVALS, (PURPLE, RED, OLIVE), strict=False):  # the last one is in no sweep
         records = sweep(measured, name, line, rival)
         lines.append(Line(rival, points(records, rival_key(rival), x, per_second, "QPS"), colour))
     return lines
@@ -139,7 +139,7 @@ def nq_flat(measured: Measured) -> str:
 def recall(measured: Measured) -> str:
     """Queries per second by recall, along nprobe."""
     lines = []
-    for rival, colour in zip(rivals.NAMES, (GREY, PURPLE, RED, OLIVE), strict=True):
+    for rival, colour in zip(rivals.NAMES, (GREY, PURPLE, RED, OLIVE), strict=False):
         records, side = sweep(measured, "recall", "debian_minilm", rival), rival_key(rival)
         lines.append(Line(rival, _by_recall(records, side), colour))
     ours = sweep(measured, "recall", "debian_minilm")

@@ -214,6 +214,14 @@ def flashlib_nearest(workload: Workload, device: str) -> Task:
     return lambda: (assign(x[None], start)[0],)
 
 
+def flashlib_device_flat(workload: Workload, device: str) -> Task:
+    """Search all vectors of a device by flashlib."""
+    from flashlib.primitives.knn import flash_knn_dispatch
+
+    xb, xq = device_work.database_and_queries(workload, device)
+    return lambda: flash_knn_dispatch(xq, xb, workload.k)
+
+
 def _flash_on_device(module: str, kmeans: str, nearest: Adapter) -> dict[str, Adapter]:
     """Return what is done with vectors of a device."""
     return {
@@ -245,9 +253,16 @@ RIVALS = {
             "ivf_search": flashlib_search,
             "flat_search": flashlib_flat,
             "kmeans": flashlib_kmeans,
+            "device_flat": flashlib_device_flat,
             **_flash_on_device("flashlib.primitives.kmeans", "flash_kmeans", flashlib_nearest),
         },
         WITHOUT_GPU,
+    ),
+    "torch": Rival(
+        "torch",
+        "python -m pip install torch",
+        {"device_flat": device_work.torch_flat, "device_hamming": device_work.torch_hamming},
+        "what one would write in plain torch",
     ),
 }
 NAMES = ("faiss-cpu", *RIVALS)

@@ -212,7 +212,14 @@ WORK: dict[str, Callable[..., Task]] = {
 }
 
 #: Of `device_work`, which imports torch.
-ON_DEVICE = ("device_kmeans", "host_kmeans", "device_batch_kmeans", "device_nearest")
+ON_DEVICE = (
+    "device_kmeans",
+    "host_kmeans",
+    "device_batch_kmeans",
+    "device_nearest",
+    "device_flat",
+    "device_hamming",
+)
 
 
 def prepare(case: Case, faiss: Any) -> Task:

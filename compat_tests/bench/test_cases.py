@@ -125,12 +125,24 @@ GPU_GOALS = {
     "gpu_kmeans_out_of_core": 3,
 }
 
+#: Goals of search there.
+GPU_SEARCH_GOALS = {
+    "gpu_flat_1m": 2.5,
+    "gpu_flat_1m_d1024_k10": 3,
+    "gpu_flat_1m_d1024_k100": 3,
+    "gpu_hamming_10m_nq1000": 10,
+    "gpu_hamming_10m_nq1": 2,
+}
+
 
 def test_goals_on_a_gpu():
     """Each has its case, which says beside whom, and what is done there has a name."""
     from benchmarks import device_work, rivals, work
-    from benchmarks.cases import ON_DEVICE
+    from benchmarks.cases import ON_DEVICE, SEARCH_ON_DEVICE
 
+    assert {case.name: case.goal.goal for case in SEARCH_ON_DEVICE} == GPU_SEARCH_GOALS
+    for case in SEARCH_ON_DEVICE:
+        assert all(case.work in rivals.RIVALS[rival].work for rival in case.rivals)
     assert set(work.ON_DEVICE) == device_work.WORK.keys()
 
     cases = {case.name: case for case in ON_DEVICE}

@@ -58,3 +58,20 @@ def test_vectors_are_made_in_blocks(monkeypatch):
     assert abs(float(x.float().mean())) < 0.05
     assert len(np.unique(x[:, 0].numpy())) > 1000
     assert torch.equal(x[:700], device_work._made(small, "cpu", torch.empty(700, 12, dtype=torch.float16)))
+
+
+@pytest.mark.parametrize("name", ["gpu_flat_1m", "gpu_hamming_10m_nq1000"])
+def test_search(name):
+    from benchmarks import device_work, rivals
+    from benchmarks.cases import SEARCH_ON_DEVICE
+    from benchmarks.compare import COMPARISONS
+
+    case = next(case for case in SEARCH_ON_DEVICE if case.name == name)
+    small = dataclasses.replace(case.workload, nb=3000, d=32, nq=20, k=5)
+    ours = device_work.WORK[case.work](faiss_torch, small, "cpu")()
+    theirs = rivals.RIVALS["torch"].work[case.work](small, "cpu")()
+    compare = COMPARISONS[case.compare]
+    assert compare(theirs, ours, small) is None
+    torch.testing.assert_close(theirs[0].float(), ours[0].float(), rtol=1e-4, atol=1e-3)
+    wrong = (ours[0] + 1, (ours[1] + 1) % 3000)
+    assert compare(theirs, wrong, small) is not None

@@ -192,7 +192,8 @@ class Assignment:
                 part: slice, vectors: Tensor = vectors, weights: Tensor | None = weights
             ) -> tuple[ClusterSums, Tensor | None]:
                 own = None if weights is None else weights[part]
-                return self._of_rows(flat, vectors[part], own, centroids, carried, clock)
+                kept = carried if part.stop - part.start == len(vectors) else None
+                return self._of_rows(flat, vectors[part], own, centroids, kept, clock)
 
             for found, distances in memory.halved_if_short(work, len(vectors), "training vectors"):
                 clusters = clusters.plus(found)
