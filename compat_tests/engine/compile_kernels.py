@@ -15,7 +15,16 @@ try:
 except ImportError:
     sys.exit("no such compiler")
 
-from faiss_torch.kernels import block_minima, centroid_update, nearest, nearest_exact, rounding, tuning
+from faiss_torch.kernels import (
+    block_minima,
+    centroid_update,
+    list_minima,
+    nearest,
+    nearest_exact,
+    order,
+    rounding,
+    tuning,
+)
 
 #: Types of arguments by their names; the others are int32.
 TYPES = {
@@ -23,7 +32,7 @@ TYPES = {
     "facts_ptr": "*fp32",
     "labels_ptr": "*i64",
     "order_ptr": "*i64",
-    "begins_ptr": "*i64",
+    **{f"{name}_ptr": "*i64" for name in ("begins", "starts", "limits", "places")},
     "active_ptr": "*i1",
     "rounding": "fp32",
     "least": "fp32",
@@ -65,6 +74,11 @@ def forms() -> Iterator[Form]:
         constants["EXPONENT"] = rounding.EXPONENT_OF_LARGEST
         options = {"num_warps": row.warps, "num_stages": row.stages}
         yield block_minima._minima_kernel, constants, options, {"c_ptr": "*fp16"}
+    row = tuning.LIST_MINIMA
+    constants = {"BLOCK_N": row.vectors, "BLOCK_K": list_minima.BLOCKS, "BLOCK_D": row.components, "BLOCK_P": 16}
+    constants |= {"ROWS_OF_BLOCK": list_minima.ROWS, "EXPONENT": rounding.EXPONENT_OF_LARGEST}
+    options = {"num_warps": row.warps, "num_stages": row.stages}
+    yield list_minima._list_minima_kernel, constants, options, {"c_ptr": "*fp16", "begins_ptr": "*i64"}
     row = tuning.nearest_blocks(128)
     for choice in (True, False):
         constants = {"BLOCK_K": 32, "BLOCK_D": 128, "EXPONENT": rounding.EXPONENT_OF_LARGEST}
@@ -79,7 +93,7 @@ def forms() -> Iterator[Form]:
     for l2 in (True, False):
         sizes = {"BLOCK_N": exact.double_vectors, "BLOCK_K": exact.double_centroids, "L2": l2}
         yield nearest_exact._double_kernel, sizes, {"num_warps": exact.warps}, {}
-    yield centroid_update._keys_kernel, {"BLOCK_N": 1024}, {}, {}
+    yield order._keys_kernel, {"BLOCK_N": 1024}, {}, {}
     for update in tuning.UPDATE:
         options = {"num_warps": update.warps}
         sizes = {"BLOCK_N": update.vectors, "BLOCK_D": update.components}

@@ -19,12 +19,10 @@ import triton.language as tl
 from torch import Tensor
 
 from . import interpreted, tuning
+from .order import sorted_by
 
 #: Tiles whose products tensor cores add up.
 _TOGETHER = 8
-
-#: Labels that one program makes short.
-_KEYS = 1024
 
 
 @triton.jit
@@ -33,16 +31,6 @@ def _cost(x, c, L2: tl.constexpr):
     if L2:
         return (x - c) * (x - c)
     return x * c
-
-
-@triton.jit
-def _keys_kernel(labels_ptr, keys_ptr, n, k, BLOCK_N: tl.constexpr):
-    """Labels as short numbers, those of no cluster as the last."""
-    rows = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    label = tl.load(labels_ptr + rows, mask=rows < n, other=-1)
-    tl.store(
-        keys_ptr + rows, tl.where((label >= 0) & (label < k), label, k).to(keys_ptr.dtype.element_ty), mask=rows < n
-    )
 
 
 @triton.jit
@@ -244,7 +232,7 @@ def centroid_update(
         return _of_few(x, labels, k, weights, centroids, l2)
     n, d = x.shape
     blocks = tuning.update_blocks(d)
-    order, begins = _sorted(labels, k)
+    order, begins = sorted_by(labels, k)
     counts = begins.diff()
     pieces = torch.nn.functional.pad(((counts + blocks.piece - 1) // blocks.piece).cumsum(0), (1, 0)).int()
     most, chunks = triton.cdiv(n, blocks.piece) + k, triton.cdiv(d, blocks.components)
@@ -277,17 +265,6 @@ def centroid_update(
     sizes = counts.float() if weights is None else _of_clusters(part_sizes, pieces, k, blocks)[:, 0]
     costs = sums.new_zeros(k) if centroids is None else _of_clusters(part_costs, pieces, k, blocks).sum(1)
     return sums, sizes, counts, costs
-
-
-def _sorted(labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the numbers of the vectors in the order of their clusters, int64, (n,), and where each cluster begins in
-    it and the last one ends, int64, (k + 1,)."""
-    # a sort by digits reads short keys in fewer turns
-    dtype = next(each for each in (torch.uint8, torch.int16, torch.int32) if k <= torch.iinfo(each).max)
-    keys = torch.empty_like(labels, dtype=dtype)
-    _keys_kernel[(triton.cdiv(len(labels), _KEYS),)](labels, keys, len(labels), k, BLOCK_N=_KEYS)
-    keys, order = keys.sort(stable=True)
-    return order, torch.searchsorted(keys, torch.arange(k + 1, device=labels.device, dtype=dtype))
 
 
 def _of_clusters(parts: Tensor, pieces: Tensor, k: int, blocks: tuning.UpdateBlocks) -> Tensor:

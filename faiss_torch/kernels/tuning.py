@@ -52,6 +52,10 @@ MINIMA = (
 )
 
 
+#: Of `list_minima`; its `centroids` are `list_minima.BLOCKS`.
+LIST_MINIMA = NearestBlocks(widest=1 << 30, vectors=64, centroids=64, components=64, warps=8, stages=3)
+
+
 def minima_blocks(d: int) -> NearestBlocks:
     """Return the block sizes of `block_minima` for vectors of d components."""
     return next(row for row in MINIMA if d <= row.widest)

@@ -7,6 +7,7 @@ products of tiles, or on GPUs from a Triton kernel in 16 bits (`kernels.block_mi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,31 +34,33 @@ MINIMA_BYTES = 256 << 20
 #: Rows from which on the kernel is worth the rounding, in all and for each of the k wanted.
 LEAST_ROWS, ROWS_A_NEIGHBOUR = 1 << 15, 256
 
+#: Scores are less, but for what stands for no row.
+LARGEST = 1e38
+
 #: Gives the rows rounded for the kernel: `kernels.block_minima.rounded_rows`.
 RoundedFor = Callable[[], Any]
 
 
 class Minima(NamedTuple):
-    """The smallest scores of blocks.
+    """The smallest scores of blocks of rows.
 
     Attributes
     ----------
     scores : Tensor, float32, shape (n, blocks)
+        More than `LARGEST` for a block without rows.
     margins : Tensor, float32, shape (n,)
         How far apart two scores of a query must be for their order to be certain.
-    rows : int
-        Whole blocks of rows, some of which may not be there.
-    tile : int
-        Block j of a tile of so many rows, with m blocks, holds its rows j, j + m, j + 2 m ...
     block : int
         Rows of a block.
+    rows_of : callable
+        Takes queries and their blocks, int64 (pairs,) each; returns the rows of the blocks, int64 (pairs, block), and
+        which of them there are, bool.
     """
 
     scores: Tensor
     margins: Tensor
-    rows: int
-    tile: int
     block: int
+    rows_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def tile_rows(device: torch.device) -> int:
@@ -77,16 +80,18 @@ def by_products(scorer: Scorer, group: Tensor, rows: int) -> Minima:
 
     # inside a task over queries this goes on in its own worker; one task of few queries shares out the rows
     workers.map_over_workers(reduce_tile, chunks.slices(rows, tile), omp_get_max_threads())
-    return Minima(minima, scorer.margin[group], rows, tile, BLOCK)
+    rows_of = functools.partial(_rows_of_tiles, rows=rows, tile=tile, block=BLOCK, n=rows)
+    return Minima(minima, scorer.margin[group], BLOCK, rows_of)
 
 
-def by_kernel(scorer: Scorer, group: Tensor, rounded: Any) -> Minima:
-    """Find them by the kernel, in its own blocks."""
+def by_kernel(scorer: Scorer, group: Tensor, rounded: Any, n: int) -> Minima:
+    """Find them by the kernel, in its own blocks, of n rows."""
     from ..kernels import block_minima as kernel
 
     minima, errors = kernel.block_minima(scorer.xq.index_select(0, group), rounded)
-    tile = kernel.ROWS * kernel.BLOCKS
-    return Minima(minima, 2 * errors, kernel.ROWS * minima.shape[1], tile, kernel.ROWS)
+    rows, tile = kernel.ROWS * minima.shape[1], kernel.ROWS * kernel.BLOCKS
+    rows_of = functools.partial(_rows_of_tiles, rows=rows, tile=tile, block=kernel.ROWS, n=n)
+    return Minima(minima, 2 * errors, kernel.ROWS, rows_of)
 
 
 def kernel_rows(scorer: Scorer, n: int, k: int, rounded_for: RoundedFor | None, impl: str = "auto") -> Any:
@@ -114,14 +119,18 @@ def kernel_rows(scorer: Scorer, n: int, k: int, rounded_for: RoundedFor | None, 
     return kernels.run("block_minima", scorer.xq.device, impl, rounded_for, lambda: None)
 
 
-def rounded_rows(vectors: Tensor, metric_type: int) -> Any:
-    """Round stored vectors, (n, d), for the kernel."""
+def rounded_rows(vectors: Tensor, metric_type: int, bias: Tensor | None = None) -> Any:
+    """Round stored vectors, (n, d), for the kernels; those whose bias is +inf may be anything, and are not."""
     from ..kernels.block_minima import rounded_rows as rounded
 
+    if bias is not None and bool(bias.isinf().any()):
+        vectors = vectors.masked_fill(bias.isinf()[:, None], 0.0)
     return rounded(vectors, metric_type == METRIC_L2)
 
 
-def search(scorer: Scorer, group: Tensor, minima: Minima, n: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
+def search(
+    scorer: Scorer, group: Tensor, minima: Minima, k: int, similarity: bool, ids: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Look again at the blocks that may hold a neighbour.
 
     Parameters
@@ -131,10 +140,10 @@ def search(scorer: Scorer, group: Tensor, minima: Minima, n: int, k: int, simila
         Queries.
     minima : Minima
         Theirs.
-    n : int
-        Rows that there are.
     k : int
     similarity : bool
+    ids : Tensor, int64, or None
+        The id of each stored row, which decides between equal distances; None where that is the row.
 
     Returns
     -------
@@ -143,38 +152,39 @@ def search(scorer: Scorer, group: Tensor, minima: Minima, n: int, k: int, simila
         As in `verify.verified_topk`.
     """
     thresholds = topk.smallest(minima.scores, k)[0].amax(1) + minima.margins
-    query, block = ((minima.scores <= thresholds[:, None]) & (minima.scores < float("inf"))).nonzero(as_tuple=True)
+    query, block = ((minima.scores <= thresholds[:, None]) & (minima.scores < LARGEST)).nonzero(as_tuple=True)
     counts = torch.bincount(query, minlength=len(group))
     distances = scorer.margin.new_empty(len(group), k)
-    ids = group.new_empty(len(group), k)
-    width = int(counts.max())
+    found = group.new_empty(len(group), k)
+    width = max(1, int(counts.max()))
     begins = counts.cumsum(0) - counts
-    row_bytes = 4 * minima.block * max(1, width) * (scorer.xq.shape[1] + 4)
+    row_bytes = 4 * minima.block * width * (scorer.xq.shape[1] + 4)
     budget = CANDIDATE_BYTES.get(group.device.type, MINIMA_BYTES)
     for some in chunks.slices(len(group), chunks.rows_within(row_bytes, budget)):
         pairs = slice(int(begins[some.start]), int(begins[some.stop - 1] + counts[some.stop - 1]))
-        positions, present = _rows_of_blocks(block[pairs], counts[some], minima)
-        if minima.rows >= n + BLOCK:  # the last tile of the kernel goes on behind the rows
-            present = present & (positions < n)
-            positions = positions.clamp_(max=n - 1)
+        positions, present = _of_queries(*minima.rows_of(query[pairs], block[pairs]), counts[some])
         scores = scorer.gathered(group[some], positions).masked_fill_(~present, float("inf"))
-        distances[some], ids[some] = verified_topk(scorer, group[some], scores, positions, None, k, similarity)
-    return distances, ids
+        distances[some], found[some] = verified_topk(scorer, group[some], scores, positions, ids, k, similarity)
+    return distances, found
 
 
-def _rows_of_blocks(blocks: Tensor, counts: Tensor, minima: Minima) -> tuple[Tensor, Tensor]:
-    """Lay out the rows of each query's blocks: (n, width * block) rows, and which of them there are."""
-    rows, tile, block = minima.rows, minima.tile, minima.block
-    width = max(1, int(counts.max()))
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(blocks))
-    padded = blocks.new_zeros(len(counts), width)
-    present = torch.zeros(len(counts), width, dtype=torch.bool, device=blocks.device)
+def _of_queries(rows: Tensor, there: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Lay out rows of blocks, (pairs, block), by their queries, which have so many: (n, width * block) each."""
+    width, block = max(1, int(counts.max())), rows.shape[1]
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=rows.device), counts, output_size=len(rows))
     target = (owner, lists.rank_in_run(owner, counts))
-    padded[target] = blocks
-    present[target] = True
-    begin = padded * block // tile * tile
+    positions = rows.new_zeros(len(counts), width, block)
+    present = torch.zeros(len(counts), width, block, dtype=torch.bool, device=rows.device)
+    positions[target], present[target] = rows.masked_fill(~there, 0), there
+    return positions.view(len(counts), -1), present.view(len(counts), -1)
+
+
+def _rows_of_tiles(
+    queries: Tensor, blocks: Tensor, *, rows: int, tile: int, block: int, n: int
+) -> tuple[Tensor, Tensor]:
+    """Rows of blocks: block j of a tile with m blocks holds its rows j, j + m, j + 2 m ...; the first n are there."""
+    begin = blocks * block // tile * tile
     stride = (rows - begin).clamp_(max=tile) // block
-    first = padded - begin // block + begin
-    inner = torch.arange(block, device=blocks.device)
-    positions = first[..., None] + inner * stride[..., None]
-    return positions.view(len(counts), -1), present[..., None].expand(-1, -1, block).reshape(len(counts), -1)
+    first = blocks - begin // block + begin
+    positions = first[:, None] + torch.arange(block, device=blocks.device) * stride[:, None]
+    return positions, positions < n

@@ -127,7 +127,7 @@ def narrowed_lists(
     before = torch.nn.functional.pad(found.sum(1).cumsum(0), (1, 0)).cpu()
     counts = torch.zeros_like(lists.sizes)
     counts[probed] = before[(places + _whole_blocks(sizes)) // BLOCK] - before[places // BLOCK]
-    return lists._replace(stored=stored, counts=counts, tiles_for=None)
+    return lists._replace(stored=stored, counts=counts, tiles_for=None, rounded_for=None)
 
 
 def rows_within_budget(lists: Lists, probes: Tensor, max_codes: int) -> tuple[Tensor, Tensor]:

@@ -179,8 +179,8 @@ def _knn(scorer: Scorer, n: int, k: int, similarity: bool, rounded: Any = None) 
         if rounded is None:
             minima = block_minima.by_products(scorer, group, rows)
         else:
-            minima = block_minima.by_kernel(scorer, group, rounded)
-        return block_minima.search(scorer, group, minima, n, k, similarity)
+            minima = block_minima.by_kernel(scorer, group, rounded, n)
+        return block_minima.search(scorer, group, minima, k, similarity)
 
     parts = _over_queries(part, len(xq), xq.device, width, budget=budget)
     return torch.cat([D for D, _ in parts]), scorer.stored.stored_rows(torch.cat([ids for _, ids in parts]))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .block_minima import RoundedFor
 from .code_blocks import BlocksFor
 from .distances import METRICS, distance
 from .screen import Stored
@@ -45,6 +46,8 @@ class Lists(NamedTuple):
         What the sizes were, where a filter made them fewer.
     tiles_for, blocks_for : callable or None
         Give tiles and blocks of the lists, where whole lists are scanned.
+    rounded_for : callable or None
+        Gives the rows in 16 bits, where all of them may be found: see `list_minima`.
     """
 
     stored: Stored
@@ -55,6 +58,7 @@ class Lists(NamedTuple):
     whole_sizes: Tensor | None = None
     tiles_for: TilesFor | None = None
     blocks_for: BlocksFor | None = None
+    rounded_for: RoundedFor | None = None
 
     def without_screens(self) -> Lists:
         """The same for a scan that looks at parts of lists, or is not to go by lists."""

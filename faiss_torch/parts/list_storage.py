@@ -123,6 +123,7 @@ class ListStorage:
             self._ids,
             tiles_for=facts.tiles_for(vectors),
             blocks_for=facts.blocks_for(vectors),
+            rounded_for=facts.rounded_for(vectors),
         )
 
     def ids_at(self, positions: Tensor) -> Tensor:

@@ -156,7 +156,8 @@ class RowFacts:
         def rounded() -> Any:
             known = self.rounded
             if known is None:
-                known = self.rounded = block_minima.rounded_rows(vectors, self.metric_type)
+                bias = self.bias.room[: len(vectors)]
+                known = self.rounded = block_minima.rounded_rows(vectors, self.metric_type, bias)
             return known
 
         return rounded
