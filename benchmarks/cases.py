@@ -210,14 +210,16 @@ CPU = (
     ),
 )
 
+IVF_RIVALS = ("faiss-cpu", "flashlib", "torch-ivf")
+
 GPU = (
     Case("gpu_ivf_build", "ivf_build", S, compare="centroids", suite="gpu"),
     Case("gpu_ivf_add_s_one_call", "ivf_add", S, None, "sizes", options=(("calls", 1),), suite="gpu"),
-    Case("gpu_ivf_search_nq19600", "ivf_search", S.with_(nq=19_600), suite="gpu"),
+    Case("gpu_ivf_search_nq19600", "ivf_search", S.with_(nq=19_600), suite="gpu", rivals=IVF_RIVALS),
     Case("gpu_ivf_search_nq2048", "ivf_search", S, repeats=9, suite="gpu"),
-    Case("gpu_ivf_search_nq512", "ivf_search", S.with_(nq=512), repeats=15, suite="gpu"),
+    Case("gpu_ivf_search_nq512", "ivf_search", S.with_(nq=512), repeats=15, suite="gpu", rivals=IVF_RIVALS),
     Case("gpu_ivf_search_nq32", "ivf_search", S.with_(nq=32), repeats=31, suite="gpu"),
-    Case("gpu_ivf_search_nq1", "ivf_search", S.with_(nq=1), repeats=21, suite="gpu"),
+    Case("gpu_ivf_search_nq1", "ivf_search", S.with_(nq=1), repeats=21, suite="gpu", rivals=IVF_RIVALS),
     Case("gpu_ivf_debian_minilm_l2", "ivf_search", MINILM, repeats=7, suite="gpu"),
     Case("gpu_flat_search_nq2048", "flat_search", FLAT, suite="gpu"),
     Case("gpu_flat_search_nq1", "flat_search", FLAT.with_(nq=1), repeats=21, suite="gpu"),

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import interpreted, tuning
-from .order import sorted_by
+from .order import owner_of, sorted_by
 
 #: Tiles whose products tensor cores add up.
 _TOGETHER = 8
@@ -57,15 +57,9 @@ def _pieces_kernel(
 ):
     piece = tl.program_id(0)
     if piece < tl.load(pieces_ptr + k):
-        low, high = tl.full([], 0, tl.int32), tl.full([], 0, tl.int32) + k
-        while low + 1 < high:  # the last cluster whose pieces begin here or before
-            middle = (low + high) // 2
-            if tl.load(pieces_ptr + middle) <= piece:
-                low = middle
-            else:
-                high = middle
-        begin = tl.load(begins_ptr + low) + (piece - tl.load(pieces_ptr + low)) * PIECE
-        end = tl.minimum(begin + PIECE, tl.load(begins_ptr + low + 1))
+        cluster = owner_of(pieces_ptr, piece, k)
+        begin = tl.load(begins_ptr + cluster) + (piece - tl.load(pieces_ptr + cluster)) * PIECE
+        end = tl.minimum(begin + PIECE, tl.load(begins_ptr + cluster + 1))
         columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
         inside = columns < d
         rows = tl.arange(0, BLOCK_N)
@@ -73,7 +67,9 @@ def _pieces_kernel(
         cost = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
         size = tl.zeros([BLOCK_N], tl.float32)
         if COSTS:
-            c = tl.load(centroids_ptr + low.to(tl.int64) * c_stride + columns, mask=inside, other=0.0).to(tl.float32)
+            c = tl.load(centroids_ptr + cluster.to(tl.int64) * c_stride + columns, mask=inside, other=0.0).to(
+                tl.float32
+            )
         for first in range(begin, end, BLOCK_N):
             there = first + rows < end
             number = tl.load(order_ptr + first + rows, mask=there, other=0).to(tl.int64)

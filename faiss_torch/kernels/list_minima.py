@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import tuning
-from .order import sorted_by
+from .order import owner_of, sorted_by
 from .rounding import EXPONENT_OF_LARGEST, Margins, Rounded, bound, measured, scaled
 
 #: Rows of a block, and blocks of a tile: block j of a tile holds its rows j, j + BLOCKS, j + 2 BLOCKS ...
@@ -82,22 +82,16 @@ def _list_minima_kernel(
 ):
     piece = tl.program_id(0)
     if piece < tl.load(pieces_ptr + nlist):
-        low, high = tl.full([], 0, tl.int32), tl.full([], 0, tl.int32) + nlist
-        while low + 1 < high:  # the last list whose pieces begin here or before
-            middle = (low + high) // 2
-            if tl.load(pieces_ptr + middle) <= piece:
-                low = middle
-            else:
-                high = middle
-        first = tl.load(starts_ptr + low) + (piece - tl.load(pieces_ptr + low)) * BLOCK_N
+        list_no = owner_of(pieces_ptr, piece, nlist)
+        first = tl.load(starts_ptr + list_no) + (piece - tl.load(pieces_ptr + list_no)) * BLOCK_N
         places = first + tl.arange(0, BLOCK_N)
-        there = places < tl.load(starts_ptr + low + 1)
+        there = places < tl.load(starts_ptr + list_no + 1)
         pairs = tl.load(order_ptr + places, mask=there, other=0)
         queries = pairs // nprobe
         limits = tl.where(there, tl.load(limits_ptr + pairs, mask=there, other=0), 0)
         outs = minima_ptr + queries * width + tl.load(places_ptr + pairs, mask=there, other=0)
         most = tl.max(limits, 0)
-        begin = tl.load(begins_ptr + low)
+        begin = tl.load(begins_ptr + list_no)
         inner, lanes = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_K)
         x_begins = x_ptr + queries * x_stride
         scale, unscale, norm, residual = measured(x_begins, shift_ptr, there, d, BLOCK_P, EXPONENT)

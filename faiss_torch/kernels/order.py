@@ -1,4 +1,4 @@
-"""The order of numbers that name clusters or lists."""
+"""The order of numbers that name clusters or lists, and the pieces that these are cut to."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ def _keys_kernel(labels_ptr, keys_ptr, n, k, BLOCK_N: tl.constexpr):
     label = tl.load(labels_ptr + rows, mask=rows < n, other=-1)
     key = tl.where((label >= 0) & (label < k), label, k)
     tl.store(keys_ptr + rows, key.to(keys_ptr.dtype.element_ty), mask=rows < n)
+
+
+@triton.jit
+def owner_of(pieces_ptr, piece, k):
+    """Whose piece one is: the last of k clusters or lists whose pieces begin here or before."""
+    low, high = tl.full([], 0, tl.int32), tl.full([], 0, tl.int32) + k
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if tl.load(pieces_ptr + middle) <= piece:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def sorted_by(labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
