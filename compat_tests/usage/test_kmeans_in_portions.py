@@ -81,11 +81,12 @@ def test_tensors_in_16_bits():
 
 
 def test_values_that_are_not_finite():
-    x = X.astype(np.float16)
-    x[1234, 5] = np.inf
-    for budget in (0, None):
-        with pytest.raises(RuntimeError, match="NaN"):
-            trained(x, memory_budget=budget)
+    for dtype, value in ((np.float16, np.inf), (np.float32, np.nan), (np.float64, 1e300)):  # which float32 cannot hold
+        x = X.astype(dtype)
+        x[1234, 5] = value
+        for budget in (0, None):
+            with pytest.raises(RuntimeError, match="NaN"):
+                trained(x, memory_budget=budget)
 
 
 @pytest.fixture

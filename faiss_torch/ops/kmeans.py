@@ -33,9 +33,12 @@ def all_finite(x: Tensor) -> bool:
     if x.numel() == 0 or not x.dtype.is_floating_point:
         return True
 
+    # what has more bits may be too large for float32, and older torch looks at no 16 bits on the CPU
+    cast = x.dtype.itemsize > 4 or (x.device.type == "cpu" and x.dtype != torch.float32)
+
     def finite(rows: slice) -> bool:
         # both are NaN where one value is
-        smallest, largest = torch.aminmax(x[rows] if x.dtype.itemsize < 8 else x[rows].to(torch.float32))
+        smallest, largest = torch.aminmax(x[rows].to(torch.float32) if cast else x[rows])
         return bool(smallest.isfinite() & largest.isfinite())
 
     if x.device.type != "cpu":
