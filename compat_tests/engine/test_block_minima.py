@@ -125,3 +125,21 @@ def test_an_index(metric, monkeypatch):
     index.remove_ids(faiss_torch.IDSelectorRange(0, 4))
     assert (index.search(xb[4:6], 1)[1][:, 0] == [0, 1]).all() or metric == "IndexFlatIP"
     assert not kernels._given_up
+
+
+def test_a_kernel_that_fails_is_replaced(monkeypatch):
+    monkeypatch.setattr(kernels, "DEVICES", ("cpu", "cuda"))
+    monkeypatch.setattr(kernels, "_given_up", set())
+    monkeypatch.setattr(block_minima, "LEAST_ROWS", 0)
+    monkeypatch.setattr(kernel, "block_minima", lambda *args: 1 / 0)
+    xq, xb = normal(3, 8), normal(3000, 8, seed=1)
+
+    def rounded():
+        return block_minima.rounded_rows(xb, METRIC_L2)
+
+    rows = stored(xb, METRIC_L2)
+    I = flat.knn(xq, rows, len(xb), 2, METRIC_L2, rounded_for=rounded)[1]
+    assert torch.equal(I, flat.knn_reference(xq, xb, 2, METRIC_L2)[1])
+    assert kernels._given_up == {"block_minima"}
+    with pytest.raises(RuntimeError, match="kernel fails"):
+        flat.knn(xq, rows, len(xb), 2, METRIC_L2, rounded_for=rounded, impl="triton")

@@ -14,6 +14,7 @@ from faiss_torch.ops.screen import BLOCK, Stored, bias_of, make_scorer
 
 pytest.importorskip("triton")
 from faiss_torch.kernels import block_minima as kernel
+from faiss_torch.kernels import list_minima as list_kernel
 
 METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -49,7 +50,8 @@ def lists_of(vectors, sizes, metric_type):
 def check(xq, lists, probes, rows, k, metric_type):
     scorer = make_scorer(xq.to(DEVICE), lists.stored, metric_type)
     rounded = list_minima.rounded_of(scorer, lists, probes, impl="triton")
-    D, positions = list_minima.search(scorer, lists, rounded, probes.to(DEVICE), rows.to(DEVICE), k, metric_type)
+    probes_there, rows_there = probes.to(DEVICE), rows.to(DEVICE)
+    D, positions = list_minima.search(scorer, lists, rounded, probes_there, rows_there, k, metric_type, "triton")
     I = torch.where(positions < 0, -1, lists.ids[positions.clamp(min=0)]).cpu()
     on_cpu = lists._replace(
         stored=lists.stored._replace(vectors=lists.stored.vectors.cpu(), bias=lists.stored.bias.cpu()),
@@ -100,7 +102,8 @@ def test_adversarial_data(name):
     rounded = list_minima.rounded_of(scorer, lists, probes, impl="triton")
     if rounded is None:  # data whose products are not finite go by the definition
         return
-    found = list_minima.search(scorer, lists, rounded, probes.to(DEVICE), lists.sizes[probes].to(DEVICE), 6, METRIC_L2)
+    rows = lists.sizes[probes].to(DEVICE)
+    found = list_minima.search(scorer, lists, rounded, probes.to(DEVICE), rows, 6, METRIC_L2, "triton")
     expected = ivf_matrix.search(scorer, lists, probes.to(DEVICE), lists.sizes[probes].to(DEVICE), 6, METRIC_L2)
     assert torch.equal(found[1], expected[1])
     assert torch.equal(found[0], expected[0])
@@ -130,3 +133,19 @@ def test_an_index(monkeypatch):
         torch.testing.assert_close(torch.from_numpy(found[0]), torch.from_numpy(wanted[0]))
         index.remove_ids(faiss_torch.IDSelectorRange(0, 1000))
     assert not kernels._given_up
+
+
+def test_a_kernel_that_fails_is_replaced(monkeypatch):
+    monkeypatch.setattr(kernels, "_given_up", set())
+    lists = lists_of(normal(sum(SIZES), 12), SIZES, METRIC_L2)
+    probes = torch.tensor([[2, 5], [0, 2]])
+    scorer = make_scorer(normal(2, 12, seed=2).to(DEVICE), lists.stored, METRIC_L2)
+    rounded = list_minima.rounded_of(scorer, lists, probes, impl="triton")
+    monkeypatch.setattr(kernels, "DEVICES", ("cpu", "cuda"))
+    monkeypatch.setattr(list_kernel, "list_minima", lambda *args: 1 / 0)
+    arguments = (scorer, lists, rounded, probes.to(DEVICE), lists.sizes[probes].to(DEVICE), 3, METRIC_L2)
+    with pytest.raises(RuntimeError, match="kernel fails"):
+        list_minima.search(*arguments, "triton")
+    assert list_minima.search(*arguments) is None
+    assert kernels._given_up == {"list_minima"}
+    assert list_minima.rounded_of(scorer, lists, probes) is None

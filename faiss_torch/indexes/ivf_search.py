@@ -340,7 +340,9 @@ class _IVFSearch(Index, IndexIVFInterface):
             if tiles is None and path.name == "csr":
                 rounded = list_minima.rounded_of(scorer, lists, probes)
             if rounded is not None:
-                return list_minima.search(scorer, lists, rounded, probes, rows, k, self.metric_type)
+                found = list_minima.search(scorer, lists, rounded, probes, rows, k, self.metric_type)
+                if found is not None:
+                    return found
             if tiles is None:
                 return scan(scorer, lists, probes, rows, k, self.metric_type)
             self.last_path = ivf_scan.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")

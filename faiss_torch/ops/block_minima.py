@@ -94,6 +94,18 @@ def by_kernel(scorer: Scorer, group: Tensor, rounded: Any, n: int) -> Minima:
     return Minima(minima, 2 * errors, kernel.ROWS, rows_of)
 
 
+def of_blocks(scorer: Scorer, group: Tensor, n: int, rounded: Any, impl: str = "auto") -> Minima:
+    """Find the minima of the blocks of n rows for a group of queries: by the kernel where there are rounded rows."""
+
+    def by_torch() -> Minima:
+        return by_products(scorer, group, -(-n // BLOCK) * BLOCK)
+
+    if rounded is None:
+        return by_torch()
+    device = group.device
+    return kernels.run("block_minima", device, impl, lambda: by_kernel(scorer, group, rounded, n), by_torch)
+
+
 def kernel_rows(scorer: Scorer, n: int, k: int, rounded_for: RoundedFor | None, impl: str = "auto") -> Any:
     """Return the stored rows rounded for the kernel, or None where it is not to be used.
 

@@ -117,7 +117,8 @@ def knn(
     if found is None:
         tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
         if tiles is None:
-            return _knn(scorer, n, k, similarity, block_minima.kernel_rows(scorer, n, k, rounded_for, impl))
+            rounded = block_minima.kernel_rows(scorer, n, k, rounded_for, impl)
+            return _knn(scorer, n, k, similarity, rounded, impl)
         found = flat_tiles.search(scorer, tiles, k, metric_type)
     distances, ids, left = found
     if left is not None and bool(left.any()):
@@ -162,7 +163,9 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     return ids
 
 
-def _knn(scorer: Scorer, n: int, k: int, similarity: bool, rounded: Any = None) -> tuple[Tensor, Tensor]:
+def _knn(
+    scorer: Scorer, n: int, k: int, similarity: bool, rounded: Any = None, impl: str = "auto"
+) -> tuple[Tensor, Tensor]:
     """Do it with scores of the vectors themselves, or of rounded ones for the kernel."""
     xq = scorer.xq
     rows = -(-n // BLOCK) * BLOCK
@@ -176,10 +179,7 @@ def _knn(scorer: Scorer, n: int, k: int, similarity: bool, rounded: Any = None) 
         group = torch.arange(queries.start, queries.stop, device=xq.device)
         if few:
             return search_all(scorer, group, rows, k, similarity)
-        if rounded is None:
-            minima = block_minima.by_products(scorer, group, rows)
-        else:
-            minima = block_minima.by_kernel(scorer, group, rounded, n)
+        minima = block_minima.of_blocks(scorer, group, n, rounded, impl)
         return block_minima.search(scorer, group, minima, k, similarity)
 
     parts = _over_queries(part, len(xq), xq.device, width, budget=budget)

@@ -41,9 +41,19 @@ def rounded_of(scorer: Scorer, lists: Lists, probes: Tensor, impl: str = "auto")
 
 
 def search(
-    scorer: Scorer, lists: Lists, rounded: Any, probes: Tensor, rows: Tensor, k: int, metric_type: int
-) -> tuple[Tensor, Tensor]:
-    """Return the k closest rows of the probed lists: as `ivf_matrix.search`, from rows of `rounded_of`."""
+    scorer: Scorer,
+    lists: Lists,
+    rounded: Any,
+    probes: Tensor,
+    rows: Tensor,
+    k: int,
+    metric_type: int,
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor] | None:
+    """Return the k closest rows of the probed lists: as `ivf_matrix.search`, from rows of `rounded_of`.
+
+    None where the kernel fails.
+    """
     from ..kernels import list_minima as kernel
 
     nq, similarity = len(probes), metric_type == METRIC_INNER_PRODUCT
@@ -56,12 +66,21 @@ def search(
     for some in chunks.slices(nq, chunks.rows_within(4 * pairs.width, block_minima.MINIMA_BYTES)):
         part = kernel.Pairs(probes[some], rows[some], pairs.places[some], pairs.width)
         group = torch.arange(some.start, some.stop, device=probes.device)
-        scores, errors = kernel.list_minima(scorer.xq[some], rounded, begins, part)
+        x = scorer.xq[some]
+        screened = kernels.run(
+            "list_minima",
+            x.device,
+            impl,
+            lambda x=x, part=part: kernel.list_minima(x, rounded, begins, part),  # type: ignore[misc]
+            lambda: None,
+        )
+        if screened is None:
+            return None
 
         def rows_of(queries: Tensor, blocks: Tensor, part: kernel.Pairs = part) -> tuple[Tensor, Tensor]:
             return _rows_of_lists(queries, blocks, part, begins, kernel.ROWS, kernel.BLOCKS)
 
-        minima = Minima(scores, 2 * errors, kernel.ROWS, rows_of)
+        minima = Minima(screened[0], 2 * screened[1], kernel.ROWS, rows_of)
         found = block_minima.search(scorer, group, minima, k, similarity, lists.ids)
         distances[some], positions[some] = found
     return distances, positions
