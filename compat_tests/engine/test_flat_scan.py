@@ -80,6 +80,16 @@ def test_data_that_rounding_is_hard_on(metric_type, k, make):
     check(xq, xb, k, metric_type, atol=1e-30 if metric_type == METRIC_L2 else 2e-6 * largest)
 
 
+@pytest.mark.parametrize("metric_type", [METRIC_L1, METRIC_L2])
+def test_distances_up_to_the_largest_float32(metric_type):
+    generator = torch.Generator().manual_seed(0)
+    size = 1e38 if metric_type == METRIC_L1 else 1.2e19
+    xb, xq = (size * (1 + 0.2 * torch.rand(n, 1, generator=generator)) for n in (2000, 5))
+    xq = -0.4 * xq
+    assert (distance(xq[0], xb, metric_type).abs() > 1e38).any()
+    check(xq, xb, 3, metric_type)
+
+
 def test_one_neighbour_among_near_duplicates_by_the_index():
     generator = torch.Generator().manual_seed(3)
     xb = 1000 + 0.01 * torch.randn(3000, 12, generator=generator)

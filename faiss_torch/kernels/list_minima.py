@@ -97,7 +97,7 @@ def _list_minima_kernel(
         scale, unscale, norm, residual = measured(x_begins, shift_ptr, there, d, BLOCK_P, EXPONENT)
         factor = -unscale * tl.load(facts_ptr)
         for tile in range(0, tl.cdiv(most, ROWS_OF_BLOCK * BLOCK_K)):
-            best = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
+            best = tl.full([BLOCK_N, BLOCK_K], float("inf"), tl.float32)
             for row in range(0, ROWS_OF_BLOCK):
                 inside = (tile * ROWS_OF_BLOCK + row) * BLOCK_K + lanes
                 known = inside < most
@@ -109,9 +109,9 @@ def _list_minima_kernel(
                     c_places = c_ptr + (begin + inside)[None, :] * c_stride + (part + inner)[:, None]
                     c = tl.load(c_places, mask=known[None, :], other=0.0)
                     products = tl.dot(scaled(x, shift, scale)[1], c, products)
-                h = tl.load(h_ptr + begin + inside, mask=known, other=3e38)
+                h = tl.load(h_ptr + begin + inside, mask=known, other=0.0)
                 scores = products * factor[:, None] + h[None, :]
-                best = tl.minimum(best, tl.where(inside[None, :] < limits[:, None], scores, 3e38))
+                best = tl.minimum(best, tl.where(inside[None, :] < limits[:, None], scores, float("inf")))
             kept = tile * ROWS_OF_BLOCK * BLOCK_K < limits
             tl.store(outs[:, None] + (tile * BLOCK_K + lanes)[None, :], best, mask=kept[:, None])
         tl.store(errors_ptr + queries, bound(norm, residual, facts_ptr, rounding, least), mask=there)
@@ -132,7 +132,7 @@ def list_minima(x: Tensor, rows: Rounded, begins: Tensor, pairs: Pairs) -> tuple
     Returns
     -------
     minima : Tensor, float32, shape (nq, width)
-        3e38 for a block without rows.
+        +inf for a block without rows.
     errors : Tensor, float32, shape (nq,)
         How far a query's scores may be from the exact ones; 0 for one that probes nothing.
     """
@@ -141,7 +141,7 @@ def list_minima(x: Tensor, rows: Rounded, begins: Tensor, pairs: Pairs) -> tuple
     x = x if x.stride(1) == 1 else x.contiguous()
     centroids, h, facts, shift = rows
     blocks = tuning.LIST_MINIMA
-    minima = torch.full((nq, pairs.width), 3e38, dtype=torch.float32, device=x.device)
+    minima = torch.full((nq, pairs.width), float("inf"), dtype=torch.float32, device=x.device)
     errors = torch.zeros(nq, dtype=torch.float32, device=x.device)
     order, starts = sorted_by(torch.where(pairs.limits > 0, pairs.probes, -1).view(-1), nlist)
     tiles = (starts.diff() + blocks.vectors - 1) // blocks.vectors

@@ -34,9 +34,6 @@ MINIMA_BYTES = 256 << 20
 #: Rows from which on the kernel is worth the rounding, in all and for each of the k wanted.
 LEAST_ROWS, ROWS_A_NEIGHBOUR = 1 << 15, 256
 
-#: Scores are less, but for what stands for no row.
-LARGEST = 1e38
-
 #: Gives the rows rounded for the kernel: `kernels.block_minima.rounded_rows`.
 RoundedFor = Callable[[], Any]
 
@@ -47,7 +44,7 @@ class Minima(NamedTuple):
     Attributes
     ----------
     scores : Tensor, float32, shape (n, blocks)
-        More than `LARGEST` for a block without rows.
+        Of a block without rows as large as can be: +inf, or what `rows_of` makes nothing of.
     margins : Tensor, float32, shape (n,)
         How far apart two scores of a query must be for their order to be certain.
     block : int
@@ -164,7 +161,7 @@ def search(
         As in `verify.verified_topk`.
     """
     thresholds = topk.smallest(minima.scores, k)[0].amax(1) + minima.margins
-    query, block = ((minima.scores <= thresholds[:, None]) & (minima.scores < LARGEST)).nonzero(as_tuple=True)
+    query, block = ((minima.scores <= thresholds[:, None]) & (minima.scores < float("inf"))).nonzero(as_tuple=True)
     counts = torch.bincount(query, minlength=len(group))
     distances = scorer.margin.new_empty(len(group), k)
     found = group.new_empty(len(group), k)
