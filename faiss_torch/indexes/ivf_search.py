@@ -16,18 +16,7 @@ from torch import Tensor
 from .. import border
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
-from ..ops import (
-    chunks,
-    collect,
-    filtering,
-    ivf_blocks,
-    ivf_csr,
-    ivf_matrix,
-    ivf_scan,
-    ivf_tiles,
-    list_minima,
-    workers,
-)
+from ..ops import chunks, collect, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, workers
 from ..ops.code_blocks import CodeBlocks
 from ..ops.distances import METRICS
 from ..ops.screen import Scorer
@@ -336,13 +325,6 @@ class _IVFSearch(Index, IndexIVFInterface):
             distances, positions, left = ivf_blocks.search(x, lists, blocks, probes, k, self.metric_type)
         else:
             tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, k)
-            rounded = None
-            if tiles is None and path.name == "csr":
-                rounded = list_minima.rounded_of(scorer, lists, probes)
-            if rounded is not None:
-                found = list_minima.search(scorer, lists, rounded, probes, rows, k, self.metric_type)
-                if found is not None:
-                    return found
             if tiles is None:
                 return scan(scorer, lists, probes, rows, k, self.metric_type)
             self.last_path = ivf_scan.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")

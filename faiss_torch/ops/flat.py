@@ -171,7 +171,7 @@ def _knn(
     rows = -(-n // BLOCK) * BLOCK
     # with few blocks for the k wanted, the detour over minima saves nothing
     few = rounded is None and rows <= 4 * BLOCK * (k + SLACK)
-    # a number of minima for each row that is scored
+    # what is stored for each query: all scores, or minima
     width = rows if few else 0 if xq.device.type == "cpu" else rows // BLOCK
     budget = chunks.TEMPORARY_BYTES if few else block_minima.MINIMA_BYTES
 

@@ -99,10 +99,9 @@ def _nearest_of(xq: Tensor, xb: Tensor, rows: slice, k: int) -> _Found:
     for queries, codes, agreement in _tiles(xq, xb, rows):
         is_first = codes.start == rows.start
         # of a first tile all would be candidates
-        select = _largest if is_first else _above
-        candidates = select(agreement, nbits, k, limits[queries]).moved(queries.start, codes.start)
-        waiting.append(candidates)
-        n_waiting += len(candidates.ids)
+        found = _largest(agreement, nbits, k) if is_first else _above(agreement, nbits, limits[queries])
+        waiting.append(found.moved(queries.start, codes.start))
+        n_waiting += len(found.ids)
         if queries.stop == nq and (is_first or n_waiting >= max(LEAST_CANDIDATES, nq * k)):
             best, waiting, n_waiting = best.merged(waiting, k, nq, nbits), [], 0
             limits = best.padded(nq, k)[0][:, -1].clamp(max=nbits + 1)
@@ -132,7 +131,7 @@ def range_search(xq: Tensor, xb: Tensor, radius: int) -> tuple[Tensor, Tensor, T
 
     def within(rows: slice) -> _Found:
         found = [
-            _above(agreement, nbits, 0, limits[queries]).moved(queries.start, codes.start)
+            _above(agreement, nbits, limits[queries]).moved(queries.start, codes.start)
             for queries, codes, agreement in _tiles(xq, xb, rows)
         ]
         return _Found.none(xq.device).joined(found)
@@ -200,7 +199,7 @@ def _distance(agreement: Tensor, nbits: int) -> Tensor:
     return ((nbits - agreement) / 2).to(torch.int32)
 
 
-def _largest(agreement: Tensor, nbits: int, k: int, limits: Tensor) -> _Found:
+def _largest(agreement: Tensor, nbits: int, k: int) -> _Found:
     """The k that agree most of each row, of equal ones the first, in the order of their columns."""
     nq, n = agreement.shape
     keys = agreement.to(torch.int64) * n - torch.arange(n, device=agreement.device)
@@ -210,7 +209,7 @@ def _largest(agreement: Tensor, nbits: int, k: int, limits: Tensor) -> _Found:
     return _Found(queries.reshape(-1), distance.view(-1), columns.view(-1))
 
 
-def _above(agreement: Tensor, nbits: int, k: int, limits: Tensor) -> _Found:
+def _above(agreement: Tensor, nbits: int, limits: Tensor) -> _Found:
     """Those of each row whose distance is less than its limit."""
     least = (nbits - 2 * limits)[:, None]
     nq, n = agreement.shape

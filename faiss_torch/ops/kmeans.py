@@ -129,6 +129,14 @@ def split_clusters(centroids: np.ndarray, hassign: np.ndarray, n: int) -> int:
     return len(empty)
 
 
+def split_in_place(centroids: Tensor, hassign: Tensor, n: int) -> int:
+    """Do what `split_clusters` does with tensors on any device; the sizes stay as they are."""
+    host = centroids.cpu().numpy()
+    nsplit = split_clusters(host, hassign.cpu().numpy().copy(), n)
+    centroids.copy_(torch.from_numpy(host))
+    return nsplit
+
+
 class _Floats:
     """The stream of ``rand_float`` of a generator, with numbers that were drawn ahead but not used kept."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..constants import METRIC_INNER_PRODUCT
+from ..constants import FLT_MAX, METRIC_INNER_PRODUCT
 from . import block_minima, chunks
 from .block_minima import Minima
 from .ivf_scan import Lists
@@ -61,7 +61,7 @@ def search(
     positions = torch.empty(nq, k, dtype=torch.int64, device=probes.device)
     pairs = kernel.Pairs.make(probes, rows)
     if not pairs.width:
-        return distances.fill_(_missing(similarity)), positions.fill_(-1)
+        return distances.fill_(-FLT_MAX if similarity else FLT_MAX), positions.fill_(-1)
     begins = lists.begins.to(probes.device)
     for some in chunks.slices(nq, chunks.rows_within(4 * pairs.width, block_minima.MINIMA_BYTES)):
         part = kernel.Pairs(probes[some], rows[some], pairs.places[some], pairs.width)
@@ -84,11 +84,6 @@ def search(
         found = block_minima.search(scorer, group, minima, k, similarity, lists.ids)
         distances[some], positions[some] = found
     return distances, positions
-
-
-def _missing(similarity: bool) -> float:
-    largest = torch.finfo(torch.float32).max
-    return -largest if similarity else largest
 
 
 def _rows_of_lists(

@@ -194,11 +194,8 @@ class Lloyd:
 
     def _split(self, number: int) -> int:
         """Split clusters of a set that waits for that; return how many."""
-        moving = self._moved[number, self._options.frozen :]
-        centroids, sizes = moving.cpu().numpy(), self._sizes[number, self._options.frozen :].cpu().numpy()
-        nsplit = kmeans.split_clusters(centroids, sizes, self._x.shape[1])
-        moving.copy_(torch.from_numpy(centroids))
-        return nsplit
+        moving = slice(self._options.frozen, None)
+        return kmeans.split_in_place(self._moved[number, moving], self._sizes[number, moving], self._x.shape[1])
 
     def _recorded(self) -> Callable[[], None]:
         """Return what does the next iteration: on CUDA a graph of it."""

@@ -19,15 +19,14 @@ from . import chunks
 #: Portions that are on the device, or on their way, at a time.
 SLOTS = 3
 
-#: Bytes that are carried at a time where a whole array is.
+#: Bytes that are carried at a time, at most.
 PORTION_BYTES = 64 << 20
 
 
 def copied(x: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return vectors, (n, d), on a device and in a dtype, without a copy of all of them in between."""
     room = torch.empty(x.shape, dtype=dtype, device=device)
-    rows = chunks.rows_within(x.shape[1] * dtype.itemsize, PORTION_BYTES)
-    with Carrier(x, list(chunks.slices(len(x), rows)), dtype, device) as carrier:
+    with Carrier.of_all(x, dtype, device) as carrier:
         for part, vectors in carrier:
             room[part].copy_(vectors)
     return room
@@ -49,6 +48,12 @@ class Carrier:
     def __init__(self, x: Tensor, slices: Sequence[slice], dtype: torch.dtype, device: torch.device) -> None:
         self._x, self._slices, self._dtype, self._device = x, slices, dtype, device
         self._ring: _Ring | None = None
+
+    @staticmethod
+    def of_all(x: Tensor, dtype: torch.dtype, device: torch.device) -> Carrier:
+        """Carry all rows, `PORTION_BYTES` at a time."""
+        rows = chunks.rows_within(x.shape[1] * dtype.itemsize, PORTION_BYTES)
+        return Carrier(x, list(chunks.slices(len(x), rows)), dtype, device)
 
     def __enter__(self) -> Carrier:
         if self._device.type == "cuda" and self._x.device.type == "cpu" and self._slices:

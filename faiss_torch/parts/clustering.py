@@ -328,9 +328,7 @@ class Clustering(ClusteringParameters):
         moved = kmeans.means(clusters.sums[n_frozen:], hassign)
         nsplit = 0
         if bool((hassign == 0).any()):
-            host, host_hassign = moved.cpu().numpy(), hassign.cpu().numpy()
-            nsplit = kmeans.split_clusters(host, host_hassign, n)
-            moved = torch.from_numpy(host).to(centroids.device)
+            nsplit = kmeans.split_in_place(moved, hassign, n)
         return torch.cat([centroids[:n_frozen], moved]), nsplit
 
 

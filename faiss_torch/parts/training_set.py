@@ -14,9 +14,6 @@ from ..ops.centroid_update import ClusterSums
 #: Dtypes beside float32 that kernels read; vectors of others are cast as they come to a device.
 SHORT = (torch.float16, torch.bfloat16)
 
-#: Bytes of the vectors that are carried to a device at a time, at most.
-PORTION_BYTES = 64 << 20
-
 #: A budget has room for so many portions at least, unless these are of so few vectors.
 PORTIONS_OF_BUDGET = 8
 FEW_VECTORS = 256
@@ -71,10 +68,8 @@ class TrainingSet:
         if self.decode is not None or self.device.type == "cpu" or self.x.device.type != "cpu":
             return self.decode is not None or kmeans.all_finite(self.x)
         # the device reads them much faster than one thread here
-        rows = chunks.rows_within(self.x.shape[1] * self.x.element_size(), PORTION_BYTES)
-        slices = list(chunks.slices(len(self.x), rows))
         dtype = self.x.dtype if self.x.dtype in SHORT else torch.float32
-        with transfer.Carrier(self.x, slices, dtype, self.device) as carrier:
+        with transfer.Carrier.of_all(self.x, dtype, self.device) as carrier:
             return all(kmeans.all_finite(vectors) for _, vectors in carrier)
 
     def subset(self, positions: Tensor) -> TrainingSet:
@@ -132,7 +127,7 @@ class TrainingSet:
         row_bytes = max(1, self.x.shape[1] * dtype.itemsize)
         rows = len(self.x)
         if rows * row_bytes > budget:
-            portion = chunks.rows_within(row_bytes, min(PORTION_BYTES, budget // PORTIONS_OF_BUDGET))
+            portion = chunks.rows_within(row_bytes, min(transfer.PORTION_BYTES, budget // PORTIONS_OF_BUDGET))
             self.block = max(FEW_VECTORS, portion)
             rows = max(0, budget // row_bytes - transfer.SLOTS * self.block)
         self._resident = transfer.copied(self.x[:rows], dtype, device)
@@ -172,4 +167,4 @@ class TrainingSet:
         """Vectors that a step of k-means may work on at once."""
         if self.device.type == "cpu":  # where every step has tiles of its own
             return max(1, len(self.x))
-        return chunks.rows_within(BYTES_BESIDE, max(memory.free_bytes(self.device) // 4, PORTION_BYTES))
+        return chunks.rows_within(BYTES_BESIDE, max(memory.free_bytes(self.device) // 4, transfer.PORTION_BYTES))
