@@ -34,11 +34,20 @@ def nearest_rows(d: int) -> Iterator[tuning.NearestBlocks]:
     return (tuning.NearestBlocks(widest, *each) for each in sizes)
 
 
+def minima_rows(d: int, blocks: int) -> Iterator[tuning.NearestBlocks]:
+    """Rows for one width, of so many blocks of a tile."""
+    return (row for row in nearest_rows(d) if row.centroids == blocks)
+
+
 def update_rows(d: int) -> Iterator[tuning.UpdateBlocks]:
     """Rows to be tried for the update of centroids."""
     widest = tuning.update_blocks(d).widest
     sizes = itertools.product((128, 256, 512), (16, 32, 64), (min(128, max(16, 1 << (d - 1).bit_length())),), (2, 4, 8))
     return (tuning.UpdateBlocks(widest, *each) for each in sizes)
+
+
+#: Queries that search, and lists that are searched, where a scan is timed.
+QUERIES, LISTS = 8192, 512
 
 
 def seconds(task: Callable[[], Any]) -> float:
@@ -49,6 +58,9 @@ def seconds(task: Callable[[], Any]) -> float:
 
 def tasks(d: int, n: int, k: int) -> dict[str, tuple[Callable[[], Any], Iterator[Any]]]:
     """Return what is timed for vectors of d components, by the table of its rows."""
+    from faiss_torch.kernels import block_minima as block_minima_kernel
+    from faiss_torch.kernels import list_minima
+    from faiss_torch.kernels.block_minima import block_minima, rounded_rows
     from faiss_torch.kernels.centroid_update import centroid_update
     from faiss_torch.kernels.nearest import screen
     from faiss_torch.kernels.rounding import Rounded
@@ -56,9 +68,21 @@ def tasks(d: int, n: int, k: int) -> dict[str, tuple[Callable[[], Any], Iterator
     x = torch.randn(n, d, device="cuda", dtype=torch.float16)
     centroids = torch.randn(k, d, device="cuda")
     labels = torch.randint(0, k, (n,), device="cuda")
+    queries, rows = x[:QUERIES].float(), rounded_rows(x.float(), True)
+    begins = torch.arange(0, n, n // LISTS, device="cuda")[:LISTS]
+    probes = torch.rand(QUERIES, LISTS, device="cuda").argsort(1)[:, : LISTS // 16].contiguous()
+    limits = torch.full_like(probes, n // LISTS)
+
+    def scan_lists() -> Any:
+        groups = list_minima.Groups.by_list(probes, limits, begins, d)
+        scan = list_minima.Scan(queries, rows, groups, limits, tuning.THRESHOLD_ROWS)
+        return list_minima.minima_below(scan, queries.new_full((QUERIES,), float("-inf")), 1)
+
     return {
         "NEAREST": (lambda: screen(x[None], Rounded.make(centroids[None], True)), nearest_rows(d)),
         "UPDATE": (lambda: centroid_update(x, labels, k, None, centroids, True), update_rows(d)),
+        "MINIMA": (lambda: block_minima(queries, rows, 32), minima_rows(d, block_minima_kernel.BLOCKS)),
+        "LIST_MINIMA": (scan_lists, minima_rows(d, list_minima.BLOCKS)),
     }
 
 

@@ -5,6 +5,7 @@ import torch
 
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.ops import ivf_blocks
+from faiss_torch.ops.distances import distance
 from faiss_torch.ops.flat import knn_reference
 from faiss_torch.parts import screen_copies
 
@@ -43,6 +44,23 @@ NAMES = tuple(adversarial(8, 2))
 
 def reference(xb, xq, k, metric_type):
     return knn_reference(torch.from_numpy(xq).double(), torch.from_numpy(xb).double(), k, metric_type)
+
+
+def check_neighbours(found, xq, xb, k, metric_type):
+    """Compare with the definition in float64: the same rows, but where their distances are equal but for rounding."""
+    D, I = (each.cpu() for each in found)
+    xq, xb = xq.cpu().double(), xb.cpu().double()
+    D_reference, I_reference = knn_reference(xq, xb, k, metric_type)
+    bound = 1e-5 * xq.norm(dim=1, keepdim=True) * xb.norm(dim=1).max()  # what rounding makes of a product
+    if metric_type == METRIC_L2:
+        bound = 1e-5 * D_reference.abs()
+    assert torch.equal(I < 0, I_reference < 0)
+    missing = I < 0
+    assert ((D.double() - D_reference).abs() <= bound + 1e-38)[~missing].all()
+    exact = torch.stack([distance(q, xb[i], metric_type) for q, i in zip(xq, I.clamp(min=0), strict=True)])
+    assert ((exact - D_reference).abs() <= 2 * bound + 1e-38)[~missing].all()
+    assert (D.diff(dim=1) * (1 if metric_type == METRIC_L2 else -1) >= 0).all()
+    assert (I.diff(dim=1) > 0)[(D.diff(dim=1) == 0) & ~missing[:, 1:]].all()
 
 
 def few_queries_by_blocks(monkeypatch, few):

@@ -17,12 +17,14 @@ except ImportError:
 
 from faiss_torch.kernels import (
     block_minima,
+    block_rows,
     centroid_update,
     list_minima,
     nearest,
     nearest_exact,
     order,
     rounding,
+    smallest,
     tuning,
 )
 
@@ -32,21 +34,29 @@ TYPES = {
     "facts_ptr": "*fp32",
     "labels_ptr": "*i64",
     "order_ptr": "*i64",
-    **{f"{name}_ptr": "*i64" for name in ("begins", "starts", "limits", "places")},
+    **{f"{name}_ptr": "*i64" for name in ("begins", "starts", "limits", "names", "firsts", "ends", "ids", "positions")},
     "active_ptr": "*i1",
     "rounding": "fp32",
     "least": "fp32",
+    "largest": "fp32",
+    "missing": "fp32",
     "numbering": "fp32",
     "rounded_ptr": "*fp16",
     "keys_ptr": "*i16",
     "shift_ptr": "*fp32",
     "largest_ptr": "*fp32",
-    **{f"{name}_ptr": "*i32" for name in ("left", "count", "again", "again_count", "pieces", "counts")},
+    **{
+        f"{name}_ptr": "*i32"
+        for name in ("left", "count", "again", "again_count", "pieces", "counts", "columns", "lengths", "block_counts")
+    },
     "double_rounding": "fp32",
     "exact_ptr": "*fp32",
     **{
         f"{name}_ptr": "*fp32"
-        for name in ("x", "c", "minima", "errors", "centroids", "weights", "sums", "sizes", "costs", "parts", "out")
+        for name in (
+            *("x", "c", "minima", "halves", "norms", "bias", "values", "bounds", "distances", "thresholds"),
+            *("centroids", "weights", "sums", "sizes", "costs", "parts", "out"),
+        )
     },
 }
 MULTIPLES_OF_16 = ("x_ptr", "c_ptr", "h_ptr", "k", "d", "x_batch", "x_stride", "c_batch", "c_stride")
@@ -68,17 +78,29 @@ def forms() -> Iterator[Form]:
         }
         options = {"num_warps": row.warps, "num_stages": row.stages}
         yield nearest._nearest_kernel, constants, options, {"c_ptr": "*fp16"}
+    sizes = {"BLOCK_P": 16, "EXPONENT": rounding.EXPONENT_OF_LARGEST, "BLOCK_K": block_minima.BLOCKS}
     for row in tuning.MINIMA[3:]:
-        constants = {"BLOCK_N": row.vectors, "BLOCK_K": block_minima.BLOCKS, "BLOCK_D": row.components, "BLOCK_P": 16}
-        constants |= {"ROWS_OF_BLOCK": block_minima.ROWS, "ONE_CHUNK": row.widest < 1 << 30}
-        constants["EXPONENT"] = rounding.EXPONENT_OF_LARGEST
-        options = {"num_warps": row.warps, "num_stages": row.stages}
-        yield block_minima._minima_kernel, constants, options, {"c_ptr": "*fp16"}
-    row = tuning.LIST_MINIMA
-    constants = {"BLOCK_N": row.vectors, "BLOCK_K": list_minima.BLOCKS, "BLOCK_D": row.components, "BLOCK_P": 16}
-    constants |= {"ROWS_OF_BLOCK": list_minima.ROWS, "EXPONENT": rounding.EXPONENT_OF_LARGEST}
-    options = {"num_warps": row.warps, "num_stages": row.stages}
-    yield list_minima._list_minima_kernel, constants, options, {"c_ptr": "*fp16", "begins_ptr": "*i64"}
+        for c_type, factor in (("*fp16", tl.float16), ("*bf16", tl.bfloat16), ("*u8", tl.float16)):
+            constants = sizes | {"BLOCK_N": row.vectors, "BLOCK_D": row.components, "ONE_CHUNK": row.widest < 1 << 30}
+            constants |= {"ROWS_OF_BLOCK": 32, "WHOLE": c_type == "*fp16", "FACTOR": factor}
+            options = {"num_warps": row.warps, "num_stages": row.stages}
+            yield block_minima._minima_kernel, constants, options, {"c_ptr": c_type}
+    for row in tuning.LIST_MINIMA[2:]:
+        for thresholds, sign in ((False, 1), (False, -1), (True, 1)):
+            constants = sizes | {"BLOCK_N": row.vectors, "BLOCK_D": row.components, "ONE_CHUNK": row.widest < 1 << 30}
+            constants |= {"WHOLE": True, "FACTOR": tl.float16, "THRESHOLDS": thresholds, "SIGN": sign}
+            constants["ROWS_OF_BLOCK"] = tuning.THRESHOLD_ROWS if thresholds else list_minima.MOST_ROWS
+            options = {"num_warps": row.warps, "num_stages": row.stages}
+            yield list_minima._list_minima_kernel, constants, options, {"c_ptr": "*fp16", "begins_ptr": "*i64"}
+    for lengths in (True, False):
+        for block in (256, tuning.SMALLEST_VALUES):
+            options = {"num_warps": tuning.warps_of(block)}
+            yield smallest._smallest_kernel, {"BLOCK": block, "LENGTHS": lengths}, options, {}
+    for some in (True, False):
+        constants = {"BLOCK_R": tuning.DISTANCE_ROWS, "BLOCK_D": 128, "ROWS_OF_BLOCK": 8, "SOME": some, "L2": some}
+        yield block_rows._distances_kernel, constants, {}, {"rows_ptr": "*i64"}
+        constants = {"BLOCK": 128, "OTHERS": 32, "ROWS_OF_BLOCK": 8, "IDS": some, "L2": some}
+        yield block_rows._ranked_kernel, constants, {}, {"left_ptr": "*i8"}
     row = tuning.nearest_blocks(128)
     for choice in (True, False):
         constants = {"BLOCK_K": 32, "BLOCK_D": 128, "EXPONENT": rounding.EXPONENT_OF_LARGEST}

@@ -456,7 +456,7 @@ def test_workers_that_have_queries_of_their_own(way, metric_type, monkeypatch):
 
     monkeypatch.setattr(faiss_torch.IndexIVFFlat, "_nearest", watched)
     monkeypatch.setattr(ivf_search, "GROUP_OF_A_WORKER", 0)
-    monkeypatch.setattr(ivf_search, "PAIRS_A_SEARCH", 4 * 60)
+    monkeypatch.setattr(ivf_search, "PAIRS_A_SEARCH", {"cpu": 4 * 60})
     before = faiss_torch.omp_get_max_threads()
     faiss_torch.omp_set_num_threads(2)
     faiss_torch.cvar.indexIVF_stats.reset()

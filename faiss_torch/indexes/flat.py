@@ -181,7 +181,9 @@ class IndexFlat(IndexFlatCodes):
     def _closest(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
             return self._assign(x, 1)
-        return flat.closest(x, self._stored(), self.ntotal, k, self.metric_type, self.metric_arg)
+        stored = self._stored()
+        rounded_for = self._screens_for(None)[2]
+        return flat.closest(x, stored, self.ntotal, k, self.metric_type, self.metric_arg, rounded_for)
 
     def _small_set(self) -> SmallSet | None:
         facts = self._facts
@@ -197,11 +199,14 @@ class IndexFlat(IndexFlatCodes):
     def _screens_for(
         self, params: SearchParameters | None
     ) -> tuple[TilesFor | None, BlocksFor | None, RoundedFor | None]:
-        """What gives a search tiles, blocks, and rows in 16 bits, where it is one of all vectors."""
+        """What gives a search tiles and blocks, where it is one of all vectors, and rows in 16 bits."""
         facts, vectors = self._facts, self._vectors_stored
-        if facts is None or (params is not None and params.sel is not None):
+        if facts is None:
             return None, None, None
-        return facts.tiles_for(vectors), facts.blocks_for(vectors), facts.rounded_for(vectors[: self.ntotal])
+        rounded_for = facts.rounded_for(vectors[: self.ntotal])
+        if params is not None and params.sel is not None:
+            return None, None, rounded_for
+        return facts.tiles_for(vectors), facts.blocks_for(vectors), rounded_for
 
     def _assign(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
@@ -249,7 +254,8 @@ class IndexFlat(IndexFlatCodes):
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         stored, n = self._narrowed(params)
-        return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, self._screens_for(params)[0])
+        tiles_for, _, rounded_for = self._screens_for(params)
+        return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, tiles_for, rounded_for)
 
     def _sa_encode(self, x: Tensor) -> Tensor:
         return x.view(torch.uint8).reshape(len(x), self.code_size)

@@ -5,7 +5,6 @@ A codec gives ``_lists(storage)`` (the stored lists as the engine reads them), `
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,10 +15,10 @@ from torch import Tensor
 from .. import border
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
-from ..ops import chunks, collect, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, workers
+from ..ops import chunks, collect, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, list_minima, workers
 from ..ops.code_blocks import CodeBlocks
 from ..ops.distances import METRICS
-from ..ops.screen import Scorer
+from ..ops.screen import ProductScorer, Scorer
 from ..parts.inverted_lists import InvertedLists
 from ..parts.list_storage import ListStorage
 from ..parts.params import SearchParameters, SearchParametersIVF
@@ -31,7 +30,8 @@ from .ivf_stats import indexIVF_stats
 from .level1_quantizer import IndexIVFInterface
 
 #: Pairs of a query and a list that are searched at a time.
-PAIRS_A_SEARCH = 1 << 17
+PAIRS_A_SEARCH = {"cpu": 1 << 17}
+ACCELERATOR_PAIRS_A_SEARCH = 1 << 22
 
 #: On the CPU each worker searches queries of its own where they are so many, or more, for a list: then nothing has to
 #: wait for another worker. Fewer share the lists among the workers instead, so that each list is read once: after a
@@ -43,8 +43,6 @@ SCANS_THAT_COUNT = 4
 
 #: The path of few queries whose lists are screened by blocks.
 FEW_QUERIES_PATH = ivf_scan.Path("matrix", "lists of few queries are screened in int8")
-
-_counting = threading.Lock()
 
 
 class _Settings(NamedTuple):
@@ -188,7 +186,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         )
         if left is not None:
             distances[left], positions[left], _ = self._search_probed(x[left], k, settings)
-        self._count(x.shape[0] if left is None else int(left.logical_not().sum()), nlist, ndis)
+        indexIVF_stats.count(x.shape[0] if left is None else int(left.logical_not().sum()), nlist, ndis)
         indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
         return distances, positions, storage
 
@@ -236,7 +234,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         """As `_scan_loaded`, for few queries: screened by blocks where that pays."""
         lists = self._lists(storage)
         rows, nprobed, scanned = ivf_scan.rows_of_probes(probes, lists.sizes)
-        self._count(len(x), nprobed, scanned)
+        indexIVF_stats.count(len(x), nprobed, scanned)
         blocks = self._blocks_of(lists, probes, scanned)
         if blocks is None:
             return self._scan_loaded(x, probes, k, settings, path, storage, rows)
@@ -293,10 +291,13 @@ class _IVFSearch(Index, IndexIVFInterface):
         # without blocks each of several queries costs more than copying a list
         return lists.blocks_for(lists.begins, lists.sizes, probes.reshape(-1), min(len(probes), SCANS_THAT_COUNT))
 
+    def _queries_at_a_time(self, nprobe: int) -> int:
+        return max(1, PAIRS_A_SEARCH.get(self.device.type, ACCELERATOR_PAIRS_A_SEARCH) // nprobe)
+
     def _over_queries(self, search: Callable[[slice], None], nq: int, nprobe: int, by_tiles: bool) -> None:
         """Call a function with slices of the queries: several at once, in workers, where there are enough of them and
         the search does not hold the interpreter's lock."""
-        step = max(1, PAIRS_A_SEARCH // nprobe)
+        step = self._queries_at_a_time(nprobe)
         threads = omp_get_max_threads()
         if by_tiles and nq * nprobe >= GROUP_OF_A_WORKER * threads * self.nlist:
             rounds = -(-nq // (step * threads))
@@ -318,12 +319,15 @@ class _IVFSearch(Index, IndexIVFInterface):
         """Distances and positions of the k nearest rows, (n, k): screened by blocks that are given, or by tiles where
         that pays."""
         scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
-        scorer = self._scorer(x, lists)
         left: Tensor | None
-        if blocks is not None:
+        by_kernels = list_minima.search(x, lists, probes, rows, k, self.metric_type)
+        if by_kernels is not None:
+            distances, positions, left = by_kernels
+        elif blocks is not None:
             self.last_path = FEW_QUERIES_PATH
             distances, positions, left = ivf_blocks.search(x, lists, blocks, probes, k, self.metric_type)
         else:
+            scorer = self._scorer(x, lists)
             tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, k)
             if tiles is None:
                 return scan(scorer, lists, probes, rows, k, self.metric_type)
@@ -331,7 +335,7 @@ class _IVFSearch(Index, IndexIVFInterface):
             distances, positions, left = ivf_tiles.search(scorer, tiles, probes, lists.ids, k, self.metric_type)
         if left is not None and bool(left.any()):
             again = left.nonzero().view(-1)
-            some = scorer.of_queries(again)
+            some = self._scorer(x[again], lists)
             distances[again], positions[again] = scan(some, lists, probes[again], rows[again], k, self.metric_type)
         return distances, positions
 
@@ -369,14 +373,8 @@ class _IVFSearch(Index, IndexIVFInterface):
         elif settings.max_codes:
             rows, found = filtering.rows_within_budget(lists, probes, settings.max_codes)
             seen = rows
-        self._count(len(probes), int(seen.count_nonzero()), int(found.sum()))
+        indexIVF_stats.count(len(probes), seen.count_nonzero(), found.sum())
         return rows
-
-    def _count(self, nq: int, nlist: int, ndis: int) -> None:
-        with _counting:  # several workers may do this at once
-            indexIVF_stats.nq += nq
-            indexIVF_stats.nlist += nlist
-            indexIVF_stats.ndis += ndis
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         self._require_trained()
@@ -423,7 +421,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         if all_rows is not None or path.name == "matrix" == self.search_mode:
             lists = lists.without_screens()
         lims, distances, positions = [torch.zeros(1, dtype=torch.int64, device=x.device)], [], []
-        for some in chunks.slices(len(x), max(1, PAIRS_A_SEARCH // settings.nprobe)):
+        for some in chunks.slices(len(x), self._queries_at_a_time(settings.nprobe)):
             if all_rows is None:
                 rows = self._rows_to_scan(probes[some], lists, settings, 0)
             else:
@@ -452,6 +450,10 @@ class _IVFSearch(Index, IndexIVFInterface):
             some = scorer.of_queries(queries)
             return scan(some, lists, probes[queries], rows[queries], some.score_of(radius) + some.margin)
 
+        if isinstance(scorer, ProductScorer):
+            by_kernels = list_minima.candidates(scorer.xq, lists, probes, rows, radius, self.metric_type)
+            if by_kernels is not None:
+                return by_kernels.completed(by_scores, probes.shape[1])
         tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, 1)
         if tiles is None:
             return scan(scorer, lists, probes, rows, scorer.score_of(radius) + scorer.margin)

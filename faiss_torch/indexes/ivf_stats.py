@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
+import torch
+from torch import Tensor
+
 
 class IndexIVFStats:
     """What IVF searches did since the last reset.
@@ -17,26 +22,60 @@ class IndexIVFStats:
     nheap_updates : int
         0: selection here is not by heap.
     quantization_time, search_time : float
-        Milliseconds.
+        Milliseconds; on an accelerator of what the host does, which need not wait for it.
     """
 
     def __init__(self) -> None:
+        self._adding = threading.Lock()
         self.reset()
 
     def reset(self) -> None:
         """Set all counters to 0."""
         self.nq = 0
-        self.nlist = 0
-        self.ndis = 0
         self.nheap_updates = 0
         self.quantization_time = 0.0
         self.search_time = 0.0
+        # lists and distances, and those that a device has counted and nobody has asked for
+        self._counted = [0, 0]
+        self._on_device: dict[torch.device, Tensor] = {}
+
+    @property
+    def nlist(self) -> int:
+        return self._totals()[0]
+
+    @nlist.setter
+    def nlist(self, value: int) -> None:
+        self._totals()[0] = value
+
+    @property
+    def ndis(self) -> int:
+        return self._totals()[1]
+
+    @ndis.setter
+    def ndis(self, value: int) -> None:
+        self._totals()[1] = value
+
+    def _totals(self) -> list[int]:
+        with self._adding:
+            for counts in self._on_device.values():
+                self._counted = [sum(each) for each in zip(self._counted, counts.tolist(), strict=True)]
+            self._on_device = {}
+            return self._counted
+
+    def count(self, nq: int, nlist: int | Tensor, ndis: int | Tensor) -> None:
+        """Count a search; what are tensors on an accelerator are not waited for. Several threads may do so at once."""
+        with self._adding:
+            self.nq += nq
+            if isinstance(nlist, Tensor) and nlist.device.type != "cpu":
+                counts = torch.stack([nlist, torch.as_tensor(ndis, device=nlist.device)])
+                known = self._on_device.get(nlist.device)
+                self._on_device[nlist.device] = counts if known is None else known + counts
+            else:
+                self._counted = [self._counted[0] + int(nlist), self._counted[1] + int(ndis)]
 
     def add(self, other: IndexIVFStats) -> None:
         """Add another object's counters to this one's."""
-        self.nq += other.nq
-        self.nlist += other.nlist
-        self.ndis += other.ndis
+        self.count(other.nq, other.nlist, other.ndis)
         self.nheap_updates += other.nheap_updates
         self.quantization_time += other.quantization_time
         self.search_time += other.search_time

@@ -13,7 +13,7 @@ from ..parts.clustering import Clustering, ClusteringParameters
 from ..parts.params import SearchParameters
 from ..pointers import Pointer, pointed
 from .base import Index
-from .flat import IndexFlatL2
+from .flat import IndexFlat, IndexFlatL2
 
 
 class Level1Quantizer:
@@ -175,7 +175,9 @@ class IndexIVFInterface(Level1Quantizer):
         if params is not None or quantizer.device != x.device or quantizer.d != x.shape[1]:
             return self._probe(x, nprobe, params)[1]
         probes = quantizer._closest(x, nprobe)
-        self._check_list_nos(probes)
+        # of a flat index they are its rows: a look at them would wait for the device
+        if not isinstance(quantizer, IndexFlat) or quantizer.ntotal > self.nlist:
+            self._check_list_nos(probes)
         return probes
 
     def _small_set_of_centroids(self, x: Tensor, nprobe: int, params: SearchParameters | None) -> SmallSet | None:

@@ -1,12 +1,13 @@
 """The smallest score of each block of stored rows, for each query: the screen of an exact search, in 16 bits.
 
 One program multiplies a tile of queries with a tile of rows, a few rows of each block at a time, and keeps the smallest
-score of each block in registers: a score costs two operations beside its product, and only one of `ROWS` is stored.
-Scores are off by `rounding.bound` at most.
+lower bound of a score of each block in registers: it costs three operations beside the product, and only one of a block
+is stored.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,10 +16,13 @@ import triton.language as tl
 from torch import Tensor
 
 from . import tuning
-from .rounding import EXPONENT_OF_LARGEST, Margins, Rounded, bound, measured, scaled
+from .rounding import EXPONENT_OF_LARGEST, Margins, Rounded, bounded, measured, scaled, slope
 
-#: Rows of a block, and blocks of a tile: block j of a tile holds its rows j, j + BLOCKS, j + 2 BLOCKS ...
-ROWS, BLOCKS = 64, 64
+#: Blocks of a tile: block j of a tile holds its rows j, j + BLOCKS, j + 2 BLOCKS ...
+BLOCKS = 64
+
+#: Rows of a block, at most; a power of two.
+MOST_ROWS = 64
 
 
 @triton.jit
@@ -28,10 +32,12 @@ def _minima_kernel(
     h_ptr,
     facts_ptr,
     shift_ptr,
+    norms_ptr,
     minima_ptr,
-    errors_ptr,
+    halves_ptr,
     n,
     d,
+    columns,
     blocks,
     x_stride,
     c_stride,
@@ -43,85 +49,115 @@ def _minima_kernel(
     BLOCK_P: tl.constexpr,
     ROWS_OF_BLOCK: tl.constexpr,
     ONE_CHUNK: tl.constexpr,
+    WHOLE: tl.constexpr,
+    FACTOR: tl.constexpr,
     EXPONENT: tl.constexpr,
 ):
     # programs that run side by side read the same rows
-    queries = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    groups = tl.cdiv(n, BLOCK_N)
+    tile = tl.program_id(0) // groups
+    queries = (tl.program_id(0) % groups).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     there = queries < n
     inner, lanes = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_K)
-    first = tl.program_id(1).to(tl.int64) * (ROWS_OF_BLOCK * BLOCK_K)
+    first = tile.to(tl.int64) * (ROWS_OF_BLOCK * BLOCK_K) + lanes
     x_begins = x_ptr + queries * x_stride
-    c_rows = c_ptr + (first + lanes)[None, :] * c_stride + inner[:, None]
-    h_places = h_ptr + first + lanes
-    scale, unscale, norm, residual = measured(x_begins, shift_ptr, there, d, BLOCK_P, EXPONENT)
-    factor = -unscale * tl.load(facts_ptr)
-    best = tl.full([BLOCK_N, BLOCK_K], 3e38, tl.float32)
+    c_rows = c_ptr + first[None, :] * c_stride + inner[:, None]
+    scale, unscale, norm, residual = measured(x_begins, shift_ptr, there, d, BLOCK_P, EXPONENT, FACTOR)
+    factor, slopes = -unscale * tl.load(facts_ptr), slope(norm, residual, rounding)
+    best = tl.full([BLOCK_N, BLOCK_K], float("inf"), tl.float32)
     if ONE_CHUNK:
         x = tl.load(x_begins[:, None] + inner[None, :], mask=there[:, None] & (inner < d)[None, :], other=0.0)
         shift = tl.load(shift_ptr + inner, mask=inner < d, other=0.0)
-        rounded = scaled(x, shift, scale)[1]
-        for row in range(0, ROWS_OF_BLOCK):
-            c = tl.load(c_rows + row * BLOCK_K * c_stride)
-            h = tl.load(h_places + row * BLOCK_K)
-            best = tl.minimum(best, tl.dot(rounded, c) * factor[:, None] + h[None, :])
-    else:
-        for row in range(0, ROWS_OF_BLOCK):
+        rounded = scaled(x, shift, scale, FACTOR)[1]
+    for row in range(0, ROWS_OF_BLOCK):
+        known = first + row * BLOCK_K < columns
+        c_places = c_rows + row * BLOCK_K * c_stride
+        if ONE_CHUNK:
+            if WHOLE:
+                c = tl.load(c_places)
+            else:
+                c = tl.load(c_places, mask=known[None, :] & (inner < d)[:, None], other=0)
+            products = tl.dot(rounded, c.to(FACTOR))
+        else:
             products = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
             for begin in range(0, d, BLOCK_D):
-                mask = there[:, None] & (begin + inner < d)[None, :]
-                x = tl.load(x_begins[:, None] + (begin + inner)[None, :], mask=mask, other=0.0)
-                shift = tl.load(shift_ptr + begin + inner, mask=begin + inner < d, other=0.0)
-                c = tl.load(c_rows + row * BLOCK_K * c_stride + begin)
-                products = tl.dot(scaled(x, shift, scale)[1], c, products)
-            h = tl.load(h_places + row * BLOCK_K)
-            best = tl.minimum(best, products * factor[:, None] + h[None, :])
-    places = tl.program_id(1) * BLOCK_K + lanes
+                inside = begin + inner < d
+                x = tl.load(
+                    x_begins[:, None] + (begin + inner)[None, :], mask=there[:, None] & inside[None, :], other=0.0
+                )
+                shift = tl.load(shift_ptr + begin + inner, mask=inside, other=0.0)
+                if WHOLE:
+                    c = tl.load(c_places + begin)
+                else:
+                    c = tl.load(c_places + begin, mask=known[None, :] & inside[:, None], other=0)
+                products = tl.dot(scaled(x, shift, scale, FACTOR)[1], c.to(FACTOR), products)
+        h = tl.load(h_ptr + first + row * BLOCK_K, mask=known, other=float("inf"))
+        norms = tl.load(norms_ptr + first + row * BLOCK_K, mask=known, other=0.0)
+        best = tl.minimum(best, bounded(products, factor, slopes, h, norms, rounding, least, 1))
+    places = tile * BLOCK_K + lanes
     tl.store(minima_ptr + queries[:, None] * blocks + places[None, :], best, mask=there[:, None])
-    if tl.program_id(1) == 0:
-        tl.store(errors_ptr + queries, bound(norm, residual, facts_ptr, rounding, least), mask=there)
+    if tile == 0:
+        tl.store(halves_ptr + queries, norm * norm * 0.5, mask=there)
 
 
 def rounded_rows(vectors: Tensor, l2: bool) -> Rounded:
-    """Round stored vectors, (n, d), for `block_minima`: whole tiles of them."""
-    return Rounded.make(vectors[None], l2, ROWS * BLOCKS)
+    """Round stored vectors, (n, d), for `block_minima`: whole tiles of them. What is no row has an h of +inf."""
+    rounded = Rounded.make(vectors[None], l2, MOST_ROWS * BLOCKS)
+    rounded.h[:, len(vectors) :] = float("inf")
+    return rounded
 
 
-def block_minima(x: Tensor, rows: Rounded) -> tuple[Tensor, Tensor]:
-    """Find the smallest score of each block.
+def rows_of_block(n: int, d: int, k: int) -> int:
+    """Return how many rows are best for a block in a search of n rows for k of them.
+
+    A query costs about 2 n / rows minima that are written and read, and k * rows vectors that are read again.
+    """
+    wanted = math.sqrt(2 * n / (max(1, k) * d))
+    return min(MOST_ROWS, 1 << max(0, round(math.log2(max(1.0, wanted)))))
+
+
+def block_minima(x: Tensor, rows: Rounded, rows_of_block: int) -> tuple[Tensor, Tensor]:
+    """Find a lower bound of the smallest score of each block.
 
     Parameters
     ----------
     x : Tensor, float32, float16 or bfloat16, shape (n, d)
         At least one query.
     rows : Rounded
-        From `rounded_rows`.
+        From `rounded_rows`, or as they are stored.
+    rows_of_block : int
+        A power of two, up to `MOST_ROWS`.
 
     Returns
     -------
     minima : Tensor, float32, shape (n, blocks)
-        3e38 for a block without rows.
-    errors : Tensor, float32, shape (n,)
-        How far a query's scores may be from the exact ones.
+        +inf for a block without rows.
+    halves : Tensor, float32, shape (n,)
+        |x|^2 / 2 of each query, taken from where the rows' h is: a score and this are half of the squared distance.
+        Not finite for a query whose minima mean nothing.
     """
     n, d = x.shape
     x = x if x.stride(1) == 1 else x.contiguous()
-    centroids, h, facts, shift = rows
+    centroids, h, facts, shift, norms = rows
     columns = centroids.shape[1]
     blocks = tuning.minima_blocks(d)
-    minima = torch.empty(n, columns // ROWS, dtype=torch.float32, device=x.device)
-    errors = torch.empty(n, dtype=torch.float32, device=x.device)
+    tiles = triton.cdiv(columns, rows_of_block * BLOCKS)
+    minima = torch.empty(n, tiles * BLOCKS, dtype=torch.float32, device=x.device)
+    halves = torch.empty(n, dtype=torch.float32, device=x.device)
     options: dict[str, Any] = {"num_warps": blocks.warps, "num_stages": blocks.stages}
     margins = Margins.make(d, 1)
-    _minima_kernel[(triton.cdiv(n, blocks.vectors), columns // (ROWS * BLOCKS))](
+    _minima_kernel[(triton.cdiv(n, blocks.vectors) * tiles,)](
         x,
         centroids,
         h,
         facts,
         shift,
+        norms,
         minima,
-        errors,
+        halves,
         n,
         d,
+        columns,
         minima.shape[1],
         x.stride(0),
         centroids.stride(1),
@@ -131,9 +167,11 @@ def block_minima(x: Tensor, rows: Rounded) -> tuple[Tensor, Tensor]:
         BLOCK_K=BLOCKS,
         BLOCK_D=blocks.components,
         BLOCK_P=16,
-        ROWS_OF_BLOCK=ROWS,
+        ROWS_OF_BLOCK=rows_of_block,
         ONE_CHUNK=d <= blocks.components,
+        WHOLE=centroids.shape[2] % blocks.components == 0 and columns % (rows_of_block * BLOCKS) == 0,
+        FACTOR=rows.factor,
         EXPONENT=EXPONENT_OF_LARGEST,
         **options,
     )
-    return minima, errors
+    return minima, halves

@@ -137,7 +137,7 @@ def screen(x: Tensor, rounded: Rounded, active: Tensor | None = None) -> tuple[T
     labels = torch.empty(b, n, dtype=torch.int64, device=x.device)
     steps = Left.none(b, n, x.device)
     blocks = tuning.nearest_blocks(d)
-    centroids, h, facts, shift = rounded
+    centroids, h, facts, shift, _ = rounded
     options: dict[str, Any] = {"num_warps": blocks.warps, "num_stages": blocks.stages}
     _nearest_kernel[(triton.cdiv(n, blocks.vectors), b)](
         x,

@@ -343,7 +343,7 @@ def settle(x: Tensor, centroids: Tensor, rounded: Rounded, l2: bool, labels: Ten
     columns = rounded.h.shape[1]
     _pairs_kernel[(programs, b)](
         x,
-        *rounded,
+        *rounded[:4],
         centroids,
         labels,
         *left,

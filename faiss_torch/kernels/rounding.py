@@ -1,4 +1,4 @@
-"""Vectors and centroids rounded to float16, and the bound of what that does to a score.
+"""Vectors and centroids in 16 bits, and the bound of what rounding them does to a score.
 
 For L2 a common vector is taken off from all first, the mean of the centroids if that is long: it changes no difference,
 and errors grow with the lengths. Then they are scaled by powers of two: each vector by its own, all centroids of a set
@@ -6,33 +6,43 @@ by one. With x and c for what is rounded, and x~ and c~ for what comes of it, a 
 
     |x - x~| |c| + |x~| |c - c~| + what float32 makes of the sum, and the last bits of the score
 
-where the vector's norms are those of this vector, and the centroids' the largest of the set. The last bits of a score
-are the number of its tile of centroids.
+where the vector's norms are those of this vector. `nearest` takes the largest norms of the set for the centroids', and
+the last bits of its scores are the number of their tile. A search of stored rows, one of which may be a thousand times
+as long as the others, takes each row's own: with ``g = max(|c|, |c - c~| / UNIT)`` the error is at most ``slope * g``,
+where the slope is the vector's.
+
+What is stored in 16 bits, or in 8, stays as it is: then only the vectors are rounded, to what it is multiplied in.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import tuning
+from . import interpreted, tuning
 
 #: The relative error of one addition on tensor cores, which may cut off instead of rounding, and more.
 ROUNDING = 2.0**-22
+
+#: The relative error of a float16.
+UNIT = tl.constexpr(2.0**-11)
+
+#: Bytes of vectors that are made float32 at a time.
+CONVERTED_BYTES = 64 << 20
 
 #: Scaled components are less than 2 to this.
 EXPONENT_OF_LARGEST = 14
 
 
 @triton.jit
-def scaled(x, shift, scale):
+def scaled(x, shift, scale, FACTOR: tl.constexpr = tl.float16):
     """Vectors from another origin, times powers of two, and these rounded."""
     x = (x.to(tl.float32) - shift[None, :]) * scale[:, None]
-    return x, x.to(tl.float16)
+    return x, x.to(FACTOR)
 
 
 @triton.jit
@@ -64,6 +74,7 @@ def _round_kernel(
     largest_ptr,
     rounded_ptr,
     h_ptr,
+    norms_ptr,
     facts_ptr,
     k,
     d,
@@ -100,6 +111,8 @@ def _round_kernel(
         residuals += tl.sum(errors * errors, 1)
     h = (squares * 0.5 * unscale) * unscale if L2 else tl.zeros([BLOCK_K], tl.float32)
     tl.store(h_ptr + batch * columns + lanes, tl.where(known, h, 3e38))
+    norms = tl.maximum(tl.sqrt(squares), tl.sqrt(residuals) / UNIT) * unscale
+    tl.store(norms_ptr + batch * columns + lanes, norms)
     tl.store(facts_ptr, unscale)
     _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 1, tl.sqrt(squares) * unscale)
     _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 2, tl.sqrt(residuals) * unscale)
@@ -107,7 +120,9 @@ def _round_kernel(
 
 
 @triton.jit
-def measured(x_rows, shift_ptr, there, d, BLOCK_P: tl.constexpr, EXPONENT: tl.constexpr):
+def measured(
+    x_rows, shift_ptr, there, d, BLOCK_P: tl.constexpr, EXPONENT: tl.constexpr, FACTOR: tl.constexpr = tl.float16
+):
     """What rounding makes of vectors: their scale, what undoes it, their norms, and those of what rounding takes away.
 
     A few components are read at a time: a tile of floats takes more registers than all that follows.
@@ -127,7 +142,7 @@ def measured(x_rows, shift_ptr, there, d, BLOCK_P: tl.constexpr, EXPONENT: tl.co
         inside = begin + few < d
         shift = tl.load(shift_ptr + begin + few, mask=inside, other=0.0)
         x = tl.load(x_few + begin, mask=there[:, None] & inside[None, :], other=0.0)
-        exact, rounded = scaled(x, shift, scale)
+        exact, rounded = scaled(x, shift, scale, FACTOR)
         errors = exact - rounded.to(tl.float32)
         squares += tl.sum(exact * exact, 1)
         residuals += tl.sum(errors * errors, 1)
@@ -139,6 +154,19 @@ def bound(norm, residual, facts_ptr, rounding, least):
     """How far the scores of vectors may be off, but for their last bits."""
     c_norm, c_residual, h_largest = tl.load(facts_ptr + 1), tl.load(facts_ptr + 2), tl.load(facts_ptr + 3)
     return residual * c_norm + (norm + residual) * c_residual + rounding * (norm * c_norm + h_largest) + least
+
+
+@triton.jit
+def slope(norm, residual, rounding):
+    """How far the score of a vector with a row may be off, for each unit of the row's g."""
+    return residual + (norm + residual) * UNIT + rounding * norm
+
+
+@triton.jit
+def bounded(products, factor, slopes, h, norms, rounding, least, SIGN: tl.constexpr):
+    """Lower bounds of exact scores, or with a SIGN of -1 upper bounds."""
+    h = h * (1 - SIGN * rounding) - SIGN * least
+    return products * factor[:, None] + (h[None, :] - SIGN * slopes[:, None] * norms[None, :])
 
 
 class Margins(NamedTuple):
@@ -174,19 +202,23 @@ class Rounded(NamedTuple):
     Attributes
     ----------
     centroids : Tensor, float16, shape (b, columns, width)
-        Whole tiles of centroids and of components, zeros where there are none.
+        Whole tiles of centroids and of components, zeros where there are none; or what is stored, in 16 or 8 bits, as
+        it is, (1, n, d).
     h : Tensor, float32, shape (b, columns)
         Theirs, very large where there is no centroid.
     facts : Tensor, float32, shape (b, 4)
         What undoes their scale; the largest of their norms, of their residuals' norms, and of |h|.
     shift : Tensor, float32, shape (b, d)
         What is taken off from vectors and centroids before they are rounded; h is of what comes of that.
+    norms : Tensor, float32, shape (b, columns)
+        The g of each centroid, see the module's text.
     """
 
     centroids: Tensor
     h: Tensor
     facts: Tensor
     shift: Tensor
+    norms: Tensor
 
     @staticmethod
     def make(centroids: Tensor, l2: bool, multiple: int | None = None) -> Rounded:
@@ -198,6 +230,7 @@ class Rounded(NamedTuple):
         width = triton.cdiv(d, blocks.components) * blocks.components
         rounded = torch.empty(b, columns, width, dtype=torch.float16, device=centroids.device)
         h = torch.empty(b, columns, dtype=torch.float32, device=centroids.device)
+        norms = torch.empty_like(h)
         facts = torch.zeros(b, 4, dtype=torch.float32, device=centroids.device)
         shift, largest = _origin(centroids, l2)
         tile = min(blocks.centroids, 32)
@@ -207,6 +240,7 @@ class Rounded(NamedTuple):
             largest,
             rounded,
             h,
+            norms,
             facts,
             k,
             d,
@@ -219,7 +253,33 @@ class Rounded(NamedTuple):
             EXPONENT=EXPONENT_OF_LARGEST,
             L2=l2,
         )
-        return Rounded(rounded, h, facts, shift)
+        return Rounded(rounded, h, facts, shift, norms)
+
+    @staticmethod
+    def as_stored(vectors: Tensor, bias: Tensor) -> Rounded:
+        """Take vectors that need no rounding, (n, d): float16, bfloat16, int8 or uint8; h is their bias, (n,)."""
+        parts = vectors.split(max(1, CONVERTED_BYTES // (4 * vectors.shape[1])))
+        norms = torch.cat([torch.linalg.vector_norm(part.to(torch.float32), dim=1) for part in parts])
+        facts = bias.new_ones(1, 4)
+        return Rounded(vectors[None], bias[None], facts, bias.new_zeros(1, vectors.shape[1]), norms[None])
+
+    def found_by(self, bias: Tensor, rows: Tensor | None = None) -> Rounded:
+        """Leave out the rows of one set whose bias is +inf; of some rows alone, if these are named."""
+        if rows is None:
+            n = min(len(bias), self.h.shape[1])
+            h = self.h.clone()
+            h[0, :n].masked_fill_(bias[:n].isinf(), float("inf"))
+            return self._replace(h=h)
+        centroids, h, norms = (each[0].index_select(0, rows)[None] for each in (self.centroids, self.h, self.norms))
+        return self._replace(centroids=centroids, h=h.masked_fill_(bias.isinf(), float("inf")), norms=norms)
+
+    @property
+    def factor(self) -> Any:
+        """What the rows are multiplied in, a type of Triton's."""
+        if self.centroids.dtype != torch.bfloat16:
+            return tl.float16
+        # numpy, which interprets kernels, has no bfloat16
+        return tl.float32 if interpreted() else tl.bfloat16
 
 
 def _origin(centroids: Tensor, l2: bool) -> tuple[Tensor, Tensor]:

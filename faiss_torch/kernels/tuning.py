@@ -53,7 +53,35 @@ MINIMA = (
 
 
 #: Of `list_minima`; its `centroids` are `list_minima.BLOCKS`.
-LIST_MINIMA = NearestBlocks(widest=1 << 30, vectors=64, centroids=64, components=64, warps=8, stages=3)
+LIST_MINIMA = (
+    NearestBlocks(widest=32, vectors=64, centroids=64, components=32, warps=8, stages=3),
+    NearestBlocks(widest=64, vectors=64, centroids=64, components=64, warps=8, stages=3),
+    NearestBlocks(widest=128, vectors=64, centroids=64, components=128, warps=8, stages=3),
+    NearestBlocks(widest=1 << 30, vectors=64, centroids=64, components=64, warps=8, stages=3),
+)
+
+#: Rows of a block of lists whose minima are compared with a threshold at once, and not stored.
+THRESHOLD_ROWS = 4
+
+
+#: Values that one program of `smallest` holds in registers, at most; a power of two.
+SMALLEST_VALUES = 16_384
+
+#: Candidates of a query, and components of them, that one program of `block_rows` reads at a time.
+DISTANCE_ROWS, DISTANCE_COMPONENTS = 32, 128
+
+#: Pairs of candidates that `block_rows` compares at a time.
+RANKED_PAIRS = 8192
+
+
+def warps_of(values: int) -> int:
+    """Return how many warps hold so many values in registers."""
+    return min(16, max(1, values // 512))
+
+
+def list_blocks(d: int) -> NearestBlocks:
+    """Return the block sizes of `list_minima` for vectors of d components."""
+    return next(row for row in LIST_MINIMA if d <= row.widest)
 
 
 def minima_blocks(d: int) -> NearestBlocks:

@@ -2,24 +2,29 @@
 
 The k blocks with the smallest minima hold k different rows, so no row beyond the k-th smallest minimum can be among the
 k nearest: only the blocks under it, plus the margin of the screen, are looked at again. The minima come from float32
-products of tiles, or on GPUs from a Triton kernel in 16 bits (`kernels.block_minima`).
+products of tiles (`by_products`, `search`). On GPUs all is done by kernels (`search_by_kernels`): there the minima are
+of lower bounds, from 16 bits, a few more than k blocks are looked at again, and a query is certain where its k-th score
+is below the bounds of all others.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from .. import kernels
-from ..constants import METRIC_L2
+from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..threads import omp_get_max_threads
-from . import chunks, lists, topk, workers
-from .screen import BLOCK, ProductScorer, Scorer
-from .verify import SLACK, verified_topk
+from . import chunks, lists, memory, topk, workers
+from .collect import Candidates
+from .screen import BLOCK, Scorer, Stored, multiplies
+from .verify import verified_topk
+
+Result = TypeVar("Result")
 
 #: Stored rows of one tile, by device type. On a CPU the tile stays in a core's cache.
 TILE_ROWS = {"cpu": 2048}
@@ -29,13 +34,13 @@ ACCELERATOR_TILE_ROWS = 16384
 CANDIDATE_BYTES = {"cpu": 8 << 20}
 
 #: Bytes of minima on an accelerator.
-MINIMA_BYTES = 256 << 20
+MINIMA_BYTES = 1 << 30
 
-#: Rows from which on the kernel is worth the rounding, in all and for each of the k wanted.
-LEAST_ROWS, ROWS_A_NEIGHBOUR = 1 << 15, 256
+#: Neighbours that a query is expected to have within a radius.
+RANGE_NEIGHBOURS = 64
 
-#: Gives the rows rounded for the kernel: `kernels.block_minima.rounded_rows`.
-RoundedFor = Callable[[], Any]
+#: Gives the rows of a scan as the kernels take them: `kernels.rounding.Rounded`.
+RoundedFor = Callable[[Stored], Any]
 
 
 class Minima(NamedTuple):
@@ -81,37 +86,55 @@ def by_products(scorer: Scorer, group: Tensor, rows: int) -> Minima:
     return Minima(minima, scorer.margin[group], BLOCK, rows_of)
 
 
-def by_kernel(scorer: Scorer, group: Tensor, rounded: Any, n: int) -> Minima:
-    """Find them by the kernel, in its own blocks, of n rows."""
-    from ..kernels import block_minima as kernel
-
-    minima, errors = kernel.block_minima(scorer.xq.index_select(0, group), rounded)
-    rows, tile = kernel.ROWS * minima.shape[1], kernel.ROWS * kernel.BLOCKS
-    rows_of = functools.partial(_rows_of_tiles, rows=rows, tile=tile, block=kernel.ROWS, n=n)
-    return Minima(minima, 2 * errors, kernel.ROWS, rows_of)
-
-
-def of_blocks(scorer: Scorer, group: Tensor, n: int, rounded: Any, impl: str = "auto") -> Minima:
-    """Find the minima of the blocks of n rows for a group of queries: by the kernel where there are rounded rows."""
-
-    def by_torch() -> Minima:
-        return by_products(scorer, group, -(-n // BLOCK) * BLOCK)
-
-    if rounded is None:
-        return by_torch()
-    device = group.device
-    return kernels.run("block_minima", device, impl, lambda: by_kernel(scorer, group, rounded, n), by_torch)
-
-
-def kernel_rows(scorer: Scorer, n: int, k: int, rounded_for: RoundedFor | None, impl: str = "auto") -> Any:
-    """Return the stored rows rounded for the kernel, or None where it is not to be used.
+def rounded_rows(vectors: Tensor, metric_type: int, bias: Tensor) -> Any:
+    """Round stored rows for the kernels; what is stored in less than float32 they take as it is.
 
     Parameters
     ----------
-    scorer : Scorer
-    n : int
-        Rows in use.
-    k : int
+    vectors : Tensor, shape (n, d)
+    metric_type : int
+    bias : Tensor, float32, shape (n,)
+        Rows where it is +inf may hold anything.
+    """
+    from ..kernels.block_minima import rounded_rows as rounded
+    from ..kernels.rounding import Rounded
+
+    if vectors.dtype != torch.float32:
+        return Rounded.as_stored(vectors, bias)
+    if bool(bias.isinf().any()):
+        vectors = vectors.masked_fill(bias.isinf()[:, None], 0.0)
+    return rounded(vectors, metric_type == METRIC_L2)
+
+
+class Found(NamedTuple):
+    """What kernels find, without a host that waits.
+
+    Attributes
+    ----------
+    distances : Tensor, float32, shape (nq, k)
+        As of `verify.verified_topk`.
+    positions : Tensor, int64, shape (nq, k)
+        Rows of the scan, or -1.
+    left : Tensor, bool, shape (nq,)
+        The queries for which this is not what a search finds: it has to be done in another way.
+    """
+
+    distances: Tensor
+    positions: Tensor
+    left: Tensor
+
+
+def rounded_of(
+    kernel: str, stored: Stored, metric_type: int, rounded_for: RoundedFor | None, impl: str = "auto"
+) -> Any:
+    """Return stored rows as a kernel takes them, or None where it is not to be used.
+
+    Parameters
+    ----------
+    kernel : str
+        "block_minima" or "list_minima".
+    stored : Stored
+    metric_type : int
     rounded_for : callable or None
     impl : str
         One of `kernels.IMPLEMENTATIONS`.
@@ -121,20 +144,158 @@ def kernel_rows(scorer: Scorer, n: int, k: int, rounded_for: RoundedFor | None, 
     RuntimeError
         If the kernel is asked for where it cannot run.
     """
-    if rounded_for is None or not isinstance(scorer, ProductScorer) or scorer.stored.rows is not None:
+    if rounded_for is None or not multiplies(stored, metric_type):
         return None
-    if impl == "auto" and n < max(LEAST_ROWS, ROWS_A_NEIGHBOUR * (k + SLACK)):
-        return None
-    return kernels.run("block_minima", scorer.xq.device, impl, rounded_for, lambda: None)
+    return kernels.run(kernel, stored.bias.device, impl, lambda: rounded_for(stored), lambda: None)
 
 
-def rounded_rows(vectors: Tensor, metric_type: int, bias: Tensor | None = None) -> Any:
-    """Round stored vectors, (n, d), for the kernels; those whose bias is +inf may be anything, and are not."""
-    from ..kernels.block_minima import rounded_rows as rounded
+def search_by_kernels(
+    xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, rounded: Any, impl: str = "auto"
+) -> Found | None:
+    """Find the k nearest of n stored rows; None where a kernel fails.
 
-    if bias is not None and bool(bias.isinf().any()):
-        vectors = vectors.masked_fill(bias.isinf()[:, None], 0.0)
-    return rounded(vectors, metric_type == METRIC_L2)
+    Parameters
+    ----------
+    xq : Tensor, float32, shape (nq, d)
+        At least one query.
+    stored : Stored
+    n, k, metric_type : int
+    rounded : object
+        From `rounded_of`.
+    impl : str
+    """
+    from ..kernels import block_minima as kernel
+
+    rows = kernel.rows_of_block(n, xq.shape[1], k)
+    query_bytes = 4 * (-(-n // rows) + kernel.BLOCKS) + 4 * blocks_wanted(k)[1] * rows
+
+    def part(queries: slice) -> Found | None:
+        def by_kernels() -> Found:
+            return _of_blocks(xq[queries], stored, n, k, metric_type, rounded, rows)
+
+        return kernels.run("block_minima", xq.device, impl, by_kernels, lambda: None)
+
+    return joined(in_portions(part, len(xq), query_bytes))
+
+
+def blocks_wanted(k: int) -> tuple[int, int]:
+    """Return how many blocks of a query are looked at again: those wanted, and with equal ones at most."""
+    wanted = k + max(8, k // 4)
+    return wanted, wanted + max(8, wanted // 8)
+
+
+def in_portions(part: Callable[[slice], Result | None], nq: int, query_bytes: int) -> list[Result] | None:
+    """Search for so many queries at a time as memory suffices for; None where it is of one of the parts."""
+    found = list[Result]()
+    for some in chunks.slices(nq, chunks.rows_within(query_bytes, MINIMA_BYTES)):
+
+        def search_part(queries: slice, begin: int = some.start) -> Result | None:
+            return part(slice(begin + queries.start, begin + queries.stop))
+
+        for each in memory.halved_if_short(search_part, some.stop - some.start, "queries"):
+            if each is None:
+                return None
+            found.append(each)
+    return found
+
+
+def joined(parts: list[Found] | None) -> Found | None:
+    """Join what was found for parts of the queries."""
+    if parts is None or len(parts) == 1:
+        return None if parts is None else parts[0]
+    return Found(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
+class Within(NamedTuple):
+    """What kernels find of the rows within a radius.
+
+    Attributes
+    ----------
+    candidates : list of Candidates
+        Rows that may be within it; of the queries that are not left, all.
+    left : Tensor, bool, shape (nq,)
+        The queries of which nothing is known.
+    """
+
+    candidates: list[Candidates]
+    left: Tensor
+
+    @staticmethod
+    def joined(parts: list[Within] | None) -> Within | None:
+        """Join what was found for parts of the queries."""
+        if parts is None:
+            return None
+        return Within([each for part in parts for each in part.candidates], torch.cat([part.left for part in parts]))
+
+    def completed(self, by_scores: Callable[[Tensor], list[Candidates]], per_query: int) -> list[Candidates]:
+        """Return the candidates of all queries: see `tile_verify.within_radius` for `by_scores`."""
+        if not bool(self.left.any()):
+            return self.candidates
+        again = self.left.nonzero().view(-1)
+        return self.candidates + [each.renumbered(again, per_query) for each in by_scores(again)]
+
+
+def candidates_by_kernels(
+    xq: Tensor, stored: Stored, n: int, radius: float, metric_type: int, rounded: Any, impl: str = "auto"
+) -> Within | None:
+    """Find the rows that may be within a radius; None where a kernel fails.
+
+    Parameters
+    ----------
+    xq, stored, n, metric_type, rounded, impl
+        As of `search_by_kernels`.
+    radius : float
+    """
+    from ..kernels import block_minima as kernel
+
+    rows = kernel.rows_of_block(n, xq.shape[1], RANGE_NEIGHBOURS)
+
+    def part(queries: slice) -> Within | None:
+        def by_kernels() -> Within:
+            minima, halves = kernel.block_minima(xq[queries], rounded, rows)
+            largest = largest_scores(radius, halves, xq.shape[1], metric_type)
+            query, column = (minima <= largest[:, None]).nonzero(as_tuple=True)
+            firsts = first_rows(column, kernel.BLOCKS, rows)
+            found = rows_within(query + queries.start, firsts, torch.full_like(firsts, n), rows, kernel.BLOCKS, stored)
+            return Within([found], ~(halves < float("inf")))
+
+        return kernels.run("block_minima", xq.device, impl, by_kernels, lambda: None)
+
+    return Within.joined(in_portions(part, len(xq), 4 * (-(-n // rows) + kernel.BLOCKS)))
+
+
+def largest_scores(radius: float, halves: Tensor, d: int, metric_type: int) -> Tensor:
+    """Return what the scores of rows within a radius are at most, for queries of these halved squared norms: (nq,)."""
+    if metric_type == METRIC_INNER_PRODUCT:
+        return torch.full_like(halves, -radius)
+    return (radius / 2 - halves) + (d + 16) * 2.0**-22 * (abs(radius) / 2 + halves)
+
+
+def first_rows(columns: Tensor, blocks: int, rows: int) -> Tensor:
+    """Return the first rows of blocks: block j of a tile with so many holds its rows j, j + blocks, j + 2 blocks ..."""
+    return columns // blocks * (blocks * rows) + columns % blocks
+
+
+def rows_within(keys: Tensor, firsts: Tensor, ends: Tensor, rows: int, stride: int, stored: Stored) -> Candidates:
+    """Return the rows of blocks, each with its block's key: those below its end that may be found."""
+    positions = firsts[:, None] + torch.arange(0, rows * stride, stride, device=firsts.device)
+    there = positions < ends[:, None]
+    there &= stored.bias[positions.masked_fill(~there, 0)] < float("inf")
+    found = positions[there]
+    return Candidates(keys[:, None].expand_as(positions)[there], found, stored.bias.new_zeros(len(found)))
+
+
+def _of_blocks(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, rounded: Any, rows: int) -> Found:
+    from ..kernels import block_minima as kernel
+    from ..kernels.block_rows import Blocks, closest
+    from ..kernels.smallest import smallest
+
+    minima, halves = kernel.block_minima(xq, rounded, rows)
+    columns, counts, bounds = smallest(minima, *blocks_wanted(k))
+    firsts = first_rows(columns.long(), kernel.BLOCKS, rows)
+    blocks = Blocks(firsts, torch.full_like(firsts, n), counts, bounds, halves, rows, kernel.BLOCKS)
+    similarity = metric_type == METRIC_INNER_PRODUCT
+    return Found(*closest(xq, stored.vectors, stored.bias, stored.rows, None, blocks, k, similarity))
 
 
 def search(

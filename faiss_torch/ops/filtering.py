@@ -127,7 +127,7 @@ def narrowed_lists(
     before = torch.nn.functional.pad(found.sum(1).cumsum(0), (1, 0)).cpu()
     counts = torch.zeros_like(lists.sizes)
     counts[probed] = before[(places + _whole_blocks(sizes)) // BLOCK] - before[places // BLOCK]
-    return lists._replace(stored=stored, counts=counts, tiles_for=None, rounded_for=None)
+    return lists._replace(stored=stored, counts=counts, tiles_for=None)
 
 
 def rows_within_budget(lists: Lists, probes: Tensor, max_codes: int) -> tuple[Tensor, Tensor]:
@@ -229,4 +229,4 @@ def _gathered(lists: Lists, list_nos: Tensor, counts: Tensor, chosen: Tensor) ->
     bias = torch.full((capacity,), float("inf"), device=device)
     bias[target] = lists.stored.bias.index_select(0, chosen)
     stored = lists.stored._replace(bias=bias, rows=rows)
-    return Lists(stored, begins, sizes, lists.ids[rows], whole_sizes=lists.sizes)
+    return Lists(stored, begins, sizes, lists.ids[rows], whole_sizes=lists.sizes, rounded_for=lists.rounded_for)

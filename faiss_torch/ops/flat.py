@@ -1,12 +1,10 @@
 """Exact search over all stored rows: k nearest neighbours and range search.
 
-The k nearest are found by the minima of blocks (`block_minima`), on the CPU by tiles and blocks in 8 bits
-(`flat_tiles`, `flat_blocks`). Nothing of size nq x nb is ever stored.
+The k nearest are found by the minima of blocks (`block_minima`, on GPUs by kernels), on the CPU by tiles and blocks in
+8 bits (`flat_tiles`, `flat_blocks`). Nothing of size nq x nb is ever stored.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +16,17 @@ from .code_blocks import BlocksFor
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
 from .flat_small import FEW_FACTORS, closest_by_score, closest_of_few, search_all, search_by_definition, small_set
-from .screen import BLOCK, Scorer, Stored, make_scorer, margin_factor, minima_of_blocks, products, survivors
+from .screen import (
+    BLOCK,
+    ProductScorer,
+    Scorer,
+    Stored,
+    make_scorer,
+    margin_factor,
+    minima_of_blocks,
+    products,
+    survivors,
+)
 from .tile_screen import TilesFor
 from .verify import SLACK
 
@@ -93,9 +101,9 @@ def knn(
     blocks_for : callable, optional
         Gives blocks of them, likewise: see `flat_blocks.search`.
     rounded_for : callable, optional
-        Gives them rounded to 16 bits, likewise: see `block_minima.kernel_rows`.
+        Gives them as the kernels take them: see `block_minima.search_by_kernels`.
     impl : str
-        Whether a kernel computes the minima: one of `kernels.IMPLEMENTATIONS`.
+        Whether kernels search: one of `kernels.IMPLEMENTATIONS`.
 
     Returns
     -------
@@ -112,22 +120,43 @@ def knn(
     if len(xq) * n * xq.shape[1] <= FEW_FACTORS:
         distances, ids = search_by_definition(xq, stored, n, k, metric_type, metric_arg)
         return distances, stored.stored_rows(ids)
-    found = flat_blocks.search(xq, stored, n, k, metric_type, blocks_for)
-    scorer = make_scorer(xq, stored, metric_type, metric_arg)
+    found = _by_kernels(xq, stored, n, k, metric_type, rounded_for, impl)
     if found is None:
+        found = flat_blocks.search(xq, stored, n, k, metric_type, blocks_for)
+    if found is None:
+        scorer = make_scorer(xq, stored, metric_type, metric_arg)
         tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
         if tiles is None:
-            rounded = block_minima.kernel_rows(scorer, n, k, rounded_for, impl)
-            return _knn(scorer, n, k, similarity, rounded, impl)
+            return _knn(scorer, n, k, similarity)
         found = flat_tiles.search(scorer, tiles, k, metric_type)
     distances, ids, left = found
     if left is not None and bool(left.any()):
         again = left.nonzero().view(-1)
-        distances[again], ids[again] = _knn(scorer.of_queries(again), n, k, similarity)
+        scorer = make_scorer(xq[again], stored, metric_type, metric_arg)
+        distances[again], ids[again] = _knn(scorer, n, k, similarity)
     return distances, ids
 
 
-def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric_arg: float = 0.0) -> Tensor:
+def _by_kernels(
+    xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, rounded_for: RoundedFor | None, impl: str
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """Search by kernels where there are some: distances, stored rows, and which queries are left."""
+    rounded = block_minima.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
+    if rounded is None:
+        return None
+    found = block_minima.search_by_kernels(xq, stored, n, k, metric_type, rounded, impl)
+    return None if found is None else (found.distances, stored.stored_rows(found.positions), found.left)
+
+
+def closest(
+    xq: Tensor,
+    stored: Stored,
+    n: int,
+    k: int,
+    metric_type: int,
+    metric_arg: float = 0.0,
+    rounded_for: RoundedFor | None = None,
+) -> Tensor:
     """Return which stored rows are the k nearest of each query, in the order of their scores.
 
     It is what `knn` finds, but that rows whose distances are the same but for rounding may stand in any order. Nothing
@@ -135,7 +164,7 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
 
     Parameters
     ----------
-    xq, stored, n, k, metric_type, metric_arg
+    xq, stored, n, k, metric_type, metric_arg, rounded_for
         As for `knn`.
 
     Returns
@@ -143,9 +172,9 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     Tensor, int64, shape (nq, k)
         -1 where there are fewer.
     """
-    small = small_set(stored, n, metric_type) if k < n <= FEW_ROWS and len(xq) else None
+    small = small_set(stored, n, metric_type) if rounded_for is None and k < n <= FEW_ROWS and len(xq) else None
     if small is None:
-        return knn(xq, stored, n, k, metric_type, metric_arg)[1]
+        return knn(xq, stored, n, k, metric_type, metric_arg, rounded_for=rounded_for)[1]
     factor = margin_factor(xq.shape[1])
     if len(xq) < CLOSEST_A_WORKER:
         ids, certain = closest_of_few(xq, small, k, factor)
@@ -163,14 +192,12 @@ def closest(xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, metric
     return ids
 
 
-def _knn(
-    scorer: Scorer, n: int, k: int, similarity: bool, rounded: Any = None, impl: str = "auto"
-) -> tuple[Tensor, Tensor]:
-    """Do it with scores of the vectors themselves, or of rounded ones for the kernel."""
+def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
+    """Do it with scores of the vectors themselves."""
     xq = scorer.xq
     rows = -(-n // BLOCK) * BLOCK
     # with few blocks for the k wanted, the detour over minima saves nothing
-    few = rounded is None and rows <= 4 * BLOCK * (k + SLACK)
+    few = rows <= 4 * BLOCK * (k + SLACK)
     # what is stored for each query: all scores, or minima
     width = rows if few else 0 if xq.device.type == "cpu" else rows // BLOCK
     budget = chunks.TEMPORARY_BYTES if few else block_minima.MINIMA_BYTES
@@ -179,8 +206,7 @@ def _knn(
         group = torch.arange(queries.start, queries.stop, device=xq.device)
         if few:
             return search_all(scorer, group, rows, k, similarity)
-        minima = block_minima.of_blocks(scorer, group, n, rounded, impl)
-        return block_minima.search(scorer, group, minima, k, similarity)
+        return block_minima.search(scorer, group, block_minima.by_products(scorer, group, rows), k, similarity)
 
     parts = _over_queries(part, len(xq), xq.device, width, budget=budget)
     return torch.cat([D for D, _ in parts]), scorer.stored.stored_rows(torch.cat([ids for _, ids in parts]))
@@ -212,12 +238,14 @@ def range_search(
     metric_type: int,
     metric_arg: float = 0.0,
     tiles_for: TilesFor | None = None,
+    rounded_for: RoundedFor | None = None,
+    impl: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return all stored rows within a radius of each query.
 
     Parameters
     ----------
-    xq, stored, n, metric_type, metric_arg, tiles_for
+    xq, stored, n, metric_type, metric_arg, tiles_for, rounded_for, impl
         As for `knn`.
     radius : float
 
@@ -234,7 +262,17 @@ def range_search(
         return _within(scorer.of_queries(queries), n, radius)
 
     tiles = flat_tiles.tiles_of(scorer, n, 1, tiles_for)
-    found = _within(scorer, n, radius) if tiles is None else flat_tiles.candidates(scorer, tiles, radius, by_scores)
+    by_kernels = None
+    if n and isinstance(scorer, ProductScorer):
+        rounded = block_minima.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
+        if rounded is not None:
+            by_kernels = block_minima.candidates_by_kernels(xq, stored, n, radius, metric_type, rounded, impl)
+    if by_kernels is not None:
+        found = by_kernels.completed(by_scores, 1)
+    elif tiles is not None:
+        found = flat_tiles.candidates(scorer, tiles, radius, by_scores)
+    else:
+        found = _within(scorer, n, radius)
     lims, distances, ids = in_range(Candidates.concatenate(found, xq.device), 1, scorer, radius, metric_type)
     return lims, distances, stored.stored_rows(ids)
 

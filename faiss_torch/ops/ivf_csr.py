@@ -3,7 +3,7 @@
 Two passes over tiles of scores that stay in cache and are never stored. The first looks at the nearest lists of
 each query and keeps the minima of blocks; the k-th smallest of them bounds the k-th smallest score, since k blocks
 hold k different rows. The second looks at all lists and lets through what does not exceed that bound: one
-comparison a block, and a rare second look at its rows. On GPUs with Triton `list_minima` does it.
+comparison a block, and a rare second look at its rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..threads import omp_get_max_threads
-from . import list_minima, topk, workers
+from . import topk, workers
 from .collect import Candidates, top_k_of
 from .ivf_scan import Lists
 from .lists import group_by_list
@@ -46,12 +46,6 @@ def search(
     """Return the k closest rows of the probed lists: as `ivf_matrix.search`."""
     if scorer.nq == 0:
         return scorer.xq.new_empty(0, k), probes.new_empty(0, k)
-    rounded = list_minima.rounded_of(scorer, lists, probes)
-    by_kernel = None
-    if rounded is not None:
-        by_kernel = list_minima.search(scorer, lists, rounded, probes, rows, k, metric_type)
-    if by_kernel is not None:
-        return by_kernel
     thresholds = thresholds_of(scorer, lists, probes, rows, k)
     found = Candidates.concatenate(candidates(scorer, lists, probes, rows, thresholds), probes.device)
     return top_k_of(found, probes.shape[1], scorer, lists.ids, k, metric_type)

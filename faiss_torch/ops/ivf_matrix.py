@@ -18,7 +18,7 @@ from . import chunks, lists, workers
 from .collect import Candidates
 from .distances import METRICS
 from .ivf_scan import SHORT_LIST, Lists
-from .screen import GATHER_BYTES, Scorer
+from .screen import Scorer, rows_to_gather
 from .verify import verified_topk
 
 Result = TypeVar("Result")
@@ -97,7 +97,7 @@ def _scores(scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, g
         positions = lists.ranges(begins[0], rows[0])[None]
         if scorer.stored.rows is not None:
             # few rows of each list, which have to be gathered anyhow
-            for part in chunks.slices(len(scores), chunks.rows_within(4 * scorer.xq.shape[1], GATHER_BYTES)):
+            for part in chunks.slices(len(scores), rows_to_gather(4 * scorer.xq.shape[1], scores.device)):
                 scores[part] = scorer.gathered(group, positions[:, part])[0]
             return scores[None], positions
         filled = 0

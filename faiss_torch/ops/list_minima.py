@@ -1,99 +1,246 @@
-"""The list-major scan of inverted lists on a GPU, by the smallest scores of blocks of their rows.
+"""The scan of inverted lists on a GPU, by the smallest scores of blocks of their rows.
 
-As in `block_minima`, of which this is the form for lists: a kernel finds the minima of the blocks of all probed lists
-in 16 bits, and only the blocks that may hold a neighbour are looked at again. See `kernels.list_minima`.
+As in `block_minima`, of which this is the form for lists: a kernel finds the minima of blocks of the probed lists in
+16 bits, and only the blocks that may hold a neighbour are looked at again. Where a query looks at many rows, its
+nearest lists give a threshold first, and of the others only the minima below that are kept. See `kernels.list_minima`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import kernels
 from ..constants import FLT_MAX, METRIC_INNER_PRODUCT
-from . import block_minima, chunks
-from .block_minima import Minima
+from .block_minima import (
+    RANGE_NEIGHBOURS,
+    Found,
+    Within,
+    blocks_wanted,
+    first_rows,
+    in_portions,
+    joined,
+    largest_scores,
+    rounded_of,
+    rows_within,
+)
 from .ivf_scan import Lists
-from .screen import ProductScorer, Scorer
 
-#: Pairs of queries and lists from which on the kernel is worth its set-up.
-LEAST_PAIRS = 256
+#: Up to so many pairs of queries and lists, each is scanned by programs of its own.
+FEW_PAIRS = 1024
+
+#: Share of the lists that give a threshold, and minima of them for each neighbour that is wanted.
+FIRST_SHARE, MINIMA_A_NEIGHBOUR = 1 / 8, 4
+
+#: Rows of a list that count for a threshold.
+FIRST_ROWS = 4096
+
+#: Blocks below the threshold that are kept, for each neighbour that is wanted, and at least.
+HITS_A_NEIGHBOUR, LEAST_HITS = 16, 512
 
 
-def rounded_of(scorer: Scorer, lists: Lists, probes: Tensor, impl: str = "auto") -> Any:
-    """Return the rows of lists in 16 bits, or None where they are not to be scanned so.
+class _Plan(NamedTuple):
+    """How lists are scanned.
 
-    Parameters
+    Attributes
     ----------
-    scorer : Scorer
-    lists : Lists
-    probes : Tensor, int64, shape (nq, nprobe)
-    impl : str
-        One of `kernels.IMPLEMENTATIONS`.
+    first : int
+        So many of the lists give a threshold; 0 where the minima of all lists are stored.
+    rows : int
+        Rows of a block of those that are stored.
     """
-    if lists.rounded_for is None or not isinstance(scorer, ProductScorer) or lists.stored.rows is not None:
-        return None
-    if impl == "auto" and probes.numel() < LEAST_PAIRS:
-        return None
-    return kernels.run("list_minima", scorer.xq.device, impl, lists.rounded_for, lambda: None)
+
+    first: int
+    rows: int
 
 
 def search(
-    scorer: Scorer,
-    lists: Lists,
-    rounded: Any,
-    probes: Tensor,
-    rows: Tensor,
-    k: int,
-    metric_type: int,
-    impl: str = "auto",
-) -> tuple[Tensor, Tensor] | None:
-    """Return the k closest rows of the probed lists: as `ivf_matrix.search`, from rows of `rounded_of`.
+    xq: Tensor, lists: Lists, probes: Tensor, rows: Tensor, k: int, metric_type: int, impl: str = "auto"
+) -> Found | None:
+    """Return the k closest rows of the probed lists; None where the kernels are not to be used, or fail.
 
-    None where the kernel fails.
+    Parameters
+    ----------
+    xq : Tensor, float32, shape (nq, d)
+    lists : Lists
+    probes, rows : Tensor, int64, shape (nq, nprobe)
+        The lists of each query, nearest first, and how many rows of each count.
+    k : int
+    metric_type : int
+    impl : str
+        One of `kernels.IMPLEMENTATIONS`.
     """
-    from ..kernels import list_minima as kernel
+    rounded = rounded_of("list_minima", lists.stored, metric_type, lists.rounded_for, impl)
+    if rounded is None:
+        return None
+    nq, nprobe = probes.shape
+    largest = int(lists.sizes.max())
+    if not nq or not nprobe or not largest:
+        missing = -FLT_MAX if metric_type == METRIC_INNER_PRODUCT else FLT_MAX
+        nothing = torch.full((nq, k), -1, dtype=torch.int64, device=xq.device)
+        left = torch.zeros(nq, dtype=torch.bool, device=xq.device)
+        return Found(xq.new_full((nq, k), missing), nothing, left)
+    plan = _plan(nq, nprobe, float(lists.sizes.double().mean()), xq.shape[1], k)
+    begins = lists.begins.to(xq.device)
+    stored_lists, most = (plan.first, min(largest, FIRST_ROWS)) if plan.first else (nprobe, largest)
+    width = _hits_wanted(k) * 3 if plan.first else 0
+    query_bytes = 4 * (stored_lists * (most // plan.rows + 64) + width + blocks_wanted(k)[1] * plan.rows)
 
-    nq, similarity = len(probes), metric_type == METRIC_INNER_PRODUCT
-    distances = scorer.xq.new_empty(nq, k)
-    positions = torch.empty(nq, k, dtype=torch.int64, device=probes.device)
-    pairs = kernel.Pairs.make(probes, rows)
-    if not pairs.width:
-        return distances.fill_(-FLT_MAX if similarity else FLT_MAX), positions.fill_(-1)
-    begins = lists.begins.to(probes.device)
-    for some in chunks.slices(nq, chunks.rows_within(4 * pairs.width, block_minima.MINIMA_BYTES)):
-        part = kernel.Pairs(probes[some], rows[some], pairs.places[some], pairs.width)
-        group = torch.arange(some.start, some.stop, device=probes.device)
-        x = scorer.xq[some]
-        screened = kernels.run(
+    def part(queries: slice) -> Found | None:
+        scan = _Scan(xq[queries], lists, rounded, begins, probes[queries], rows[queries])
+        return kernels.run(
+            "list_minima", xq.device, impl, lambda: scan.closest(plan, most, k, metric_type), lambda: None
+        )
+
+    return joined(in_portions(part, nq, query_bytes))
+
+
+def candidates(
+    xq: Tensor, lists: Lists, probes: Tensor, rows: Tensor, radius: float, metric_type: int, impl: str = "auto"
+) -> Within | None:
+    """Find the rows of the probed lists that may be within a radius; None as of `search`.
+
+    Their keys are ``query * nprobe + rank``.
+    """
+    rounded = rounded_of("list_minima", lists.stored, metric_type, lists.rounded_for, impl)
+    if rounded is None:
+        return None
+    nq, nprobe = probes.shape
+    most = int(lists.sizes.max())
+    if not nq or not nprobe or not most:
+        return Within([], torch.zeros(nq, dtype=torch.bool, device=xq.device))
+    rows_of_block = _rows_of_block(nprobe, float(lists.sizes.double().mean()), xq.shape[1], RANGE_NEIGHBOURS)
+    begins = lists.begins.to(xq.device)
+
+    def part(queries: slice) -> Within | None:
+        scan = _Scan(xq[queries], lists, rounded, begins, probes[queries], rows[queries])
+        return kernels.run(
             "list_minima",
-            x.device,
+            xq.device,
             impl,
-            lambda x=x, part=part: kernel.list_minima(x, rounded, begins, part),  # type: ignore[misc]
+            lambda: scan.within(rows_of_block, most, radius, metric_type, queries.start),
             lambda: None,
         )
-        if screened is None:
-            return None
 
-        def rows_of(queries: Tensor, blocks: Tensor, part: kernel.Pairs = part) -> tuple[Tensor, Tensor]:
-            return _rows_of_lists(queries, blocks, part, begins, kernel.ROWS, kernel.BLOCKS)
-
-        minima = Minima(screened[0], 2 * screened[1], kernel.ROWS, rows_of)
-        found = block_minima.search(scorer, group, minima, k, similarity, lists.ids)
-        distances[some], positions[some] = found
-    return distances, positions
+    return Within.joined(in_portions(part, nq, 4 * nprobe * (most // rows_of_block + 64)))
 
 
-def _rows_of_lists(
-    queries: Tensor, blocks: Tensor, pairs: Any, begins: Tensor, block: int, blocks_of_tile: int
-) -> tuple[Tensor, Tensor]:
-    """Rows of blocks that are numbered by query, list after list."""
-    # the last list that begins here or before: those without rows begin where the next one does
-    probe = (blocks[:, None] >= pairs.places[queries]).sum(1) - 1
-    inner = blocks - pairs.places[queries, probe]
-    first = inner // blocks_of_tile * (block * blocks_of_tile) + inner % blocks_of_tile
-    offsets = first[:, None] + torch.arange(block, device=blocks.device) * blocks_of_tile
-    there = offsets < pairs.limits[queries, probe][:, None]
-    return begins[pairs.probes[queries, probe].clamp(min=0)][:, None] + offsets, there
+def _plan(nq: int, nprobe: int, mean_size: float, d: int, k: int) -> _Plan:
+    """Choose a threshold from the nearest lists where the others have many times as many rows as it needs."""
+    rows = _rows_of_block(nprobe, mean_size, d, k)
+    wanted = MINIMA_A_NEIGHBOUR * k
+    size = max(1.0, min(mean_size, FIRST_ROWS))
+    first = max(1, int(nprobe * FIRST_SHARE), -(-int(wanted * rows) // int(size)))
+    if nq * nprobe <= FEW_PAIRS or 2 * first > nprobe:
+        return _Plan(0, rows)
+    return _Plan(first, rows)
+
+
+def _rows_of_block(nprobe: int, mean_size: float, d: int, k: int) -> int:
+    from ..kernels import block_minima, list_minima
+
+    return min(list_minima.MOST_ROWS, block_minima.rows_of_block(int(nprobe * mean_size), d, k))
+
+
+def _hits_wanted(k: int) -> int:
+    return max(LEAST_HITS, HITS_A_NEIGHBOUR * k)
+
+
+class _Scan(NamedTuple):
+    """Queries and the lists that they probe."""
+
+    xq: Tensor
+    lists: Lists
+    rounded: Any
+    begins: Tensor
+    probes: Tensor
+    limits: Tensor
+
+    def closest(self, plan: _Plan, most: int, k: int, metric_type: int) -> Found:
+        """Find the k closest rows: by thresholds, or of all blocks."""
+        from ..kernels import list_minima as kernel
+        from ..kernels import tuning
+        from ..kernels.block_rows import Blocks, closest
+        from ..kernels.smallest import smallest
+
+        full: Tensor | None = None
+        if not plan.first:
+            rows = plan.rows
+            minima, halves = self._minima(most, rows)
+            columns, counts, bounds = smallest(minima, *blocks_wanted(k))
+            ranks, inner = self._places(columns.long(), most, rows)
+            firsts = self._begins().gather(1, ranks) + inner
+        else:
+            rows = tuning.THRESHOLD_ROWS
+            width = _hits_wanted(k)
+            scan = kernel.Scan(self.xq, self.rounded, self._by_list(), self.limits, rows)
+            hits = kernel.minima_below(scan, self._thresholds(plan, most, k), width)
+            halves, full = hits.halves, hits.counts > width
+            columns, counts, bounds = smallest(hits.minima, *blocks_wanted(k), hits.counts)
+            names = hits.names.gather(1, columns.long())
+            ranks, firsts = names // kernel.RANK, names % kernel.RANK
+        ends = self._ends().gather(1, ranks)
+        blocks = Blocks(firsts, ends, counts, bounds, halves, rows, kernel.BLOCKS)
+        stored, similarity = self.lists.stored, metric_type == METRIC_INNER_PRODUCT
+        found = Found(
+            *closest(self.xq, stored.vectors, stored.bias, stored.rows, self.lists.ids, blocks, k, similarity)
+        )
+        return found if full is None else found._replace(left=found.left | full)
+
+    def _thresholds(self, plan: _Plan, most: int, k: int) -> Tensor:
+        """What no query's k-th smallest score exceeds: from upper bounds of the rows of its nearest lists."""
+        from ..kernels.smallest import smallest
+
+        nearest = self._replace(
+            probes=self.probes[:, : plan.first].contiguous(),
+            limits=self.limits[:, : plan.first].clamp(max=most),
+        )
+        return smallest(nearest._minima(most, plan.rows, upper=True)[0], k, 1)[2]
+
+    def _minima(self, most: int, rows: int, upper: bool = False) -> tuple[Tensor, Tensor]:
+        """The minima of all blocks of the lists, none of which has more rows than `most`, and half the squared norms of
+        the queries."""
+        from ..kernels import list_minima as kernel
+
+        if self.probes.numel() <= FEW_PAIRS:
+            groups = kernel.Groups.single(self.probes, self.begins)
+            shares = max(1, most // (rows * kernel.BLOCKS))
+        else:
+            groups, shares = self._by_list(), 1
+        scan = kernel.Scan(self.xq, self.rounded, groups, self.limits, rows)
+        return kernel.all_minima(scan, most, shares, upper)
+
+    def _by_list(self) -> Any:
+        from ..kernels.list_minima import Groups
+
+        return Groups.by_list(self.probes, self.limits, self.begins, self.xq.shape[1])
+
+    def within(self, rows: int, most: int, radius: float, metric_type: int, first_query: int) -> Within:
+        """Find the rows that may be within a radius, of queries that are numbered from `first_query` on."""
+        from ..kernels import list_minima as kernel
+
+        minima, halves = self._minima(most, rows)
+        largest = largest_scores(radius, halves, self.xq.shape[1], metric_type)
+        query, column = (minima <= largest[:, None]).nonzero(as_tuple=True)
+        ranks, inner = self._places(column, most, rows)
+        keys = (query + first_query) * self.probes.shape[1] + ranks
+        firsts, ends = self._begins()[query, ranks] + inner, self._ends()[query, ranks]
+        found = rows_within(keys, firsts, ends, rows, kernel.BLOCKS, self.lists.stored)
+        return Within([found], ~(halves < float("inf")))
+
+    def _places(self, columns: Tensor, most: int, rows: int) -> tuple[Tensor, Tensor]:
+        """The ranks of the lists of blocks, and their first rows in these, by their columns among all minima."""
+        from ..kernels import list_minima as kernel
+
+        blocks = kernel.blocks_of(most, rows)
+        return columns // blocks, first_rows(columns % blocks, kernel.BLOCKS, rows)
+
+    def _begins(self) -> Tensor:
+        """The first row of each probed list."""
+        return self.begins[self.probes.clamp(min=0)]
+
+    def _ends(self) -> Tensor:
+        """Where the rows end that a query looks at."""
+        return self._begins() + self.limits

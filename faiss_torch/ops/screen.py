@@ -29,8 +29,13 @@ BLOCK = 16
 #: From this many rows on, oneDNN's products are worth their set-up.
 ONEDNN_ROWS = 128
 
-#: Bytes of the candidates that are gathered at once for their true distances: what stays in a core's cache.
-GATHER_BYTES = 2 << 20
+#: Bytes of the candidates that are gathered at once for their true distances: on the CPU what stays in a core's cache.
+GATHER_BYTES = {"cpu": 2 << 20}
+
+
+def rows_to_gather(bytes_per_row: int, device: torch.device) -> int:
+    """Return how many rows of such a size are gathered at once: at least 1."""
+    return chunks.rows_within(bytes_per_row, GATHER_BYTES.get(device.type, chunks.TEMPORARY_BYTES))
 
 
 class Stored(NamedTuple):
@@ -220,7 +225,7 @@ class ProductScorer:
         if not self.stored.is_made_up:
             torch.addmv(self.bias[begin:end], self.stored.vectors[begin:end], self.xq[query], alpha=-1, out=out)
             return
-        for part in chunks.slices(end - begin, chunks.rows_within(4 * self.xq.shape[1], GATHER_BYTES)):
+        for part in chunks.slices(end - begin, rows_to_gather(4 * self.xq.shape[1], self.xq.device)):
             first, last = begin + part.start, begin + part.stop
             vectors = self.stored.part(first, last)
             torch.addmv(self.bias[first:last], vectors, self.xq[query], alpha=-1, out=out[part])
@@ -232,7 +237,7 @@ class ProductScorer:
 
     def distances(self, queries: Tensor, positions: Tensor) -> Tensor:
         row_elements = self.xq.shape[1] * positions.shape[1]
-        step = max(1, min(len(queries), chunks.rows_within(4 * row_elements, GATHER_BYTES)))
+        step = max(1, min(len(queries), rows_to_gather(4 * row_elements, self.xq.device)))
         similarity = self.metric_type == METRIC_INNER_PRODUCT
         if not self.stored.is_made_up:
             buffer = workers.workspace(step * row_elements, self.xq.device, "rows")
@@ -273,7 +278,7 @@ class MetricScorer:
         rows = end - begin
         out = buffer[: rows * len(queries)].view(rows, len(queries))
         group = self.xq.index_select(0, queries)
-        for part in chunks.slices(rows, chunks.rows_within(self._pair_bytes * len(queries), GATHER_BYTES)):
+        for part in chunks.slices(rows, rows_to_gather(self._pair_bytes * len(queries), group.device)):
             x = self.stored.part(begin + part.start, begin + part.stop)[:, None]
             bias = self.bias[begin + part.start : begin + part.stop, None]
             out[part] = self._score(distance(group[None], x, self.metric_type, self.metric_arg), bias)
@@ -283,7 +288,7 @@ class MetricScorer:
         return self.block(begin, end, queries, self.xq.new_empty((end - begin) * len(queries))).T
 
     def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
-        for part in chunks.slices(end - begin, chunks.rows_within(self._pair_bytes, GATHER_BYTES)):
+        for part in chunks.slices(end - begin, rows_to_gather(self._pair_bytes, self.xq.device)):
             x = self.stored.part(begin + part.start, begin + part.stop)
             bias = self.bias[begin + part.start : begin + part.stop]
             out[part] = self._score(distance(self.xq[query], x, self.metric_type, self.metric_arg), bias)
@@ -293,7 +298,7 @@ class MetricScorer:
 
     def distances(self, queries: Tensor, positions: Tensor) -> Tensor:
         out = self.xq.new_empty(positions.shape)
-        rows = chunks.rows_within(self._pair_bytes * positions.shape[1], GATHER_BYTES)
+        rows = rows_to_gather(self._pair_bytes * positions.shape[1], self.xq.device)
         for part in chunks.slices(len(queries), rows):
             x = self.stored.at(positions[part])
             out[part] = distance(self.xq[queries[part], None], x, self.metric_type, self.metric_arg)

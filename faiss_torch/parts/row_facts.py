@@ -15,7 +15,7 @@ from ..ops import block_minima, chunks
 from ..ops.block_minima import RoundedFor
 from ..ops.code_blocks import BlocksFor, CodeBlocks
 from ..ops.flat_small import SmallSet
-from ..ops.screen import BLOCK, GATHER_BYTES, Stored, bias_of
+from ..ops.screen import BLOCK, Stored, bias_of, rows_to_gather
 from ..ops.tile_screen import ListTiles, TilesFor
 from .growing import GrowingTensor
 from .screen_blocks import ScreenBlocks
@@ -69,8 +69,7 @@ class RowFacts:
         """
         self.small = self.rounded = None
         begin = rows.start if isinstance(rows, slice) else 0
-        budget = GATHER_BYTES if vectors.device.type == "cpu" else chunks.TEMPORARY_BYTES
-        for part in chunks.slices(len(vectors), chunks.rows_within(4 * max(1, vectors.shape[1]), budget)):
+        for part in chunks.slices(len(vectors), rows_to_gather(4 * max(1, vectors.shape[1]), vectors.device)):
             target = slice(begin + part.start, begin + part.stop) if isinstance(rows, slice) else rows[part]
             self._write(target, vectors[part].to(torch.float32))
 
@@ -143,24 +142,27 @@ class RowFacts:
         return for_search
 
     def rounded_for(self, vectors: Tensor) -> RoundedFor | None:
-        """Return what gives a search on a GPU the rows in 16 bits, or None where there is no kernel for that.
+        """Return what gives a search on a GPU its rows in 16 bits, or None where there is no kernel for that.
 
         Parameters
         ----------
         vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
             All rows; those in 16 bits are not copied.
         """
-        if vectors.dtype != torch.float32 or not kernels.chosen("block_minima", vectors.device):
+        if not kernels.chosen("block_minima", vectors.device):
             return None
 
-        def rounded() -> Any:
+        def rounded_for(stored: Stored) -> Any:
             known = self.rounded
             if known is None:
                 bias = self.bias.room[: len(vectors)]
-                known = self.rounded = block_minima.rounded_rows(vectors, self.metric_type, bias)
-            return known
+                known = block_minima.rounded_rows(vectors, self.metric_type, bias)
+                self.rounded = known
+            if stored.bias is self.bias.room:
+                return known
+            return known.found_by(stored.bias, stored.rows)
 
-        return rounded
+        return rounded_for
 
     def _copies_of(self, name: str, make: Callable[[], ScreenCopies[Any]]) -> ScreenCopies[Any]:
         copies = self.copies.get(name)
