@@ -19,6 +19,7 @@ from faiss_torch.kernels import (
     block_minima,
     block_rows,
     centroid_update,
+    hamming,
     list_minima,
     nearest,
     nearest_exact,
@@ -95,7 +96,9 @@ def forms() -> Iterator[Form]:
     for lengths in (True, False):
         for block in (256, tuning.SMALLEST_VALUES):
             options = {"num_warps": tuning.warps_of(block)}
-            yield smallest._smallest_kernel, {"BLOCK": block, "LENGTHS": lengths}, options, {}
+            constants = {"BLOCK": block, "LENGTHS": lengths, "FIRST": not lengths, "INTEGERS": not lengths}
+            yield smallest._smallest_kernel, constants, options, {} if lengths else {"values_ptr": "*i16"}
+    yield from hamming_forms()
     for some in (True, False):
         constants = {"BLOCK_R": tuning.DISTANCE_ROWS, "BLOCK_D": 128, "ROWS_OF_BLOCK": 8, "SOME": some, "L2": some}
         yield block_rows._distances_kernel, constants, {}, {"rows_ptr": "*i64"}
@@ -137,6 +140,21 @@ def forms() -> Iterator[Form]:
             "L2": True,
         }
         yield centroid_update._few_kernel, constants, {"num_warps": few.warps}, {"x_ptr": dtype}
+
+
+def hamming_forms() -> Iterator[Form]:
+    """The kernels of binary codes, likewise."""
+    row, bits = tuning.HAMMING, {"x_ptr": "*i8", "c_ptr": "*i8", "minima_ptr": "*i16"}
+    yield hamming._signs_kernel, {"BLOCK_N": 32, "BLOCK_D": 128}, {}, {"codes_ptr": "*u8", "signs_ptr": "*i8"}
+    constants = {"BLOCK_N": row.vectors, "BLOCK_K": row.centroids, "BLOCK_D": row.components}
+    options = {"num_warps": row.warps, "num_stages": row.stages}
+    yield hamming._products_kernel, constants | {"ROWS_OF_BLOCK": hamming.ROWS}, options, bits
+    for word in ("*i32", "*u8"):
+        types = bits | {"x_ptr": word, "c_ptr": word}
+        constants = {"BLOCK_K": tuning.COUNTED_BLOCKS, "BLOCK_W": 8, "ROWS_OF_BLOCK": hamming.ROWS}
+        yield hamming._counted_minima_kernel, constants, {}, types
+        constants = {"BLOCK_R": tuning.DISTANCE_ROWS, "BLOCK_W": 8, "ROWS_OF_BLOCK": hamming.ROWS}
+        yield hamming._counted_distances_kernel, constants, {}, types
 
 
 def compiled(form: Form, target: "GPUTarget") -> int:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from faiss_torch import kernels
 from faiss_torch.ops import arithmetic, hamming
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WAYS = ("counted", "int8", "float32")
 
 
@@ -74,6 +76,23 @@ def test_within_a_radius(radius, way):
     assert torch.equal(D, distances[rows, expected])
     assert torch.equal(lims.diff(), torch.bincount(rows, minlength=10))
     assert (radius < 1) == (lims[-1] == 0)
+
+
+@pytest.mark.skipif(not kernels.available(DEVICE), reason="no triton")
+@pytest.mark.parametrize("few", [0, 1 << 10])
+@pytest.mark.parametrize(
+    ("nq", "nb", "size", "k"), [(1, 1, 1, 1), (3, 7, 2, 10), (2, 500, 4, 6), (5, 300, 3, 40), (3, 130, 40, 5)]
+)
+def test_kernels(nq, nb, size, k, few, monkeypatch):
+    from faiss_torch.kernels import hamming as kernel
+
+    monkeypatch.setattr(kernel, "FEW_QUERIES", few)
+    monkeypatch.setattr(kernel, "ROWS", 4)
+    monkeypatch.setattr(kernel, "SIGN_BYTES", 1)  # tile by tile
+    xq, xb = codes(nq, size), codes(nb, size, seed=1, highest=4 if size == 4 else 256)
+    found = hamming.knn(xq.to(DEVICE), xb.to(DEVICE), k, impl="triton")
+    for ours, expected in zip(found, by_definition(xq, xb, k), strict=True):
+        assert torch.equal(ours.cpu(), expected)
 
 
 @pytest.mark.gpu

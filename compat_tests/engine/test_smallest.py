@@ -48,6 +48,20 @@ def test_more_than_are_listed():
     assert bounds[0] == -9
 
 
+@pytest.mark.parametrize("widest", [64, 1 << 14])
+def test_the_first_of_equal_ones(widest, monkeypatch):
+    monkeypatch.setattr(tuning, "SMALLEST_VALUES", widest)
+    given = (3 * values(6, 700).abs()).to(torch.int16)
+    given[0, 20:], given[1, 30:] = 32767, 5
+    columns, counts, bounds = smallest(given, 25, 40, first=True)
+    for row in range(6):
+        expected = given[row].sort(stable=True)[1][:25]
+        expected = expected[given[row, expected] < 32767].sort()[0]
+        assert torch.equal(columns[row, : int(counts[row])].long(), expected)
+    assert counts.tolist() == [20, 25, 25, 25, 25, 25]
+    assert bounds[0] == float("inf")
+
+
 def test_rows_too_wide_for_one_program(monkeypatch):
     """The bound is that of the minima of every so many columns: no smaller, and what is below it is listed."""
     monkeypatch.setattr(tuning, "SMALLEST_VALUES", 64)

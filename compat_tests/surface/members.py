@@ -147,6 +147,7 @@ _EXTENSIONS_BY_REASON = (
         "Index.device Index.to IndexFlat.storage_dtype IndexIDMap.storage_dtype IndexIVFFlat.storage_dtype",
     ),
     ("vectors that a device has no room for", "ClusteringParameters.memory_budget"),
+    ("what a device counts is not waited for", "IndexIVFStats.count"),
     ("SWIG has it at `this`", "Owned.*"),
     ("objects that an index is made of stay alive with it", "Index.referenced_objects"),
     (

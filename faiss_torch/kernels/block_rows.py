@@ -233,13 +233,41 @@ def closest(
         SOME=rows is not None,
         L2=not similarity,
     )
-    columns, counts, _ = smallest(found, k, k + TIES)
-    distances = torch.empty(nq, k, dtype=torch.float32, device=x.device)
-    positions = torch.empty(nq, k, dtype=torch.int64, device=x.device)
-    left = torch.empty(nq, dtype=torch.bool, device=x.device)
-    block = triton.next_power_of_2(k + TIES)
+    return ranked(found, blocks, ids, k, similarity, (d + 16) * 2.0**-22)
+
+
+def ranked(
+    distances: Tensor,
+    blocks: Blocks,
+    ids: Tensor | None,
+    k: int,
+    similarity: bool,
+    rounding: float = 0.0,
+    ties: int = TIES,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Put the k closest rows of each query's blocks in order.
+
+    Parameters
+    ----------
+    distances : Tensor, float32, shape (nq, most * rows)
+        Of all rows of the blocks; for a similarity, times -1. +inf where there is none.
+    blocks : Blocks
+    ids, k, similarity
+        As of `closest`, which says what is returned.
+    rounding : float
+        The relative error of a squared distance and a squared norm.
+    ties : int
+        Rows as close as the k-th that a query may have beyond it; 0 where the first of them are wanted, as they are
+        listed.
+    """
+    nq, most = blocks.firsts.shape
+    columns, counts, _ = smallest(distances, k, k + ties, first=not ties)
+    out = torch.empty(nq, k, dtype=torch.float32, device=distances.device)
+    positions = torch.empty(nq, k, dtype=torch.int64, device=distances.device)
+    left = torch.empty(nq, dtype=torch.bool, device=distances.device)
+    block = triton.next_power_of_2(k + ties)
     _ranked_kernel[(nq,)](
-        found,
+        distances,
         columns,
         counts,
         blocks.firsts,
@@ -247,15 +275,15 @@ def closest(
         blocks.bounds,
         blocks.halves,
         blocks.firsts if ids is None else ids,
-        distances,
+        out,
         positions,
         left.view(torch.int8),
         most,
-        k + TIES,
+        k + ties,
         k,
         blocks.stride,
         FLT_MAX,
-        (d + 16) * 2.0**-22,
+        rounding,
         BLOCK=block,
         OTHERS=max(1, min(32, tuning.RANKED_PAIRS // block)),
         ROWS_OF_BLOCK=blocks.rows,
@@ -263,4 +291,4 @@ def closest(
         L2=not similarity,
         num_warps=tuning.warps_of(block),
     )
-    return distances, positions, left
+    return out, positions, left

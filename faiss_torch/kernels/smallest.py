@@ -22,6 +22,17 @@ def _ordered(values):
 
 
 @triton.jit
+def _loaded(values_ptr, columns, length, INTEGERS: tl.constexpr):
+    """Values as floats; the largest int16 is +inf."""
+    if INTEGERS:
+        integers = tl.load(values_ptr + columns, mask=columns < length, other=32767)
+        values = tl.where(integers == 32767, float("inf"), integers.to(tl.float32))
+    else:
+        values = tl.load(values_ptr + columns, mask=columns < length, other=float("inf"))
+    return values
+
+
+@triton.jit
 def _smallest_kernel(
     values_ptr,
     lengths_ptr,
@@ -33,6 +44,8 @@ def _smallest_kernel(
     most,
     BLOCK: tl.constexpr,
     LENGTHS: tl.constexpr,
+    FIRST: tl.constexpr,
+    INTEGERS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     values_ptr += row * width
@@ -42,8 +55,7 @@ def _smallest_kernel(
         length = tl.minimum(width, tl.load(lengths_ptr + row))
     folded = tl.full([BLOCK], float("inf"), tl.float32)
     for begin in range(0, width, BLOCK):
-        values = tl.load(values_ptr + begin + lanes, mask=begin + lanes < length, other=float("inf"))
-        folded = tl.minimum(folded, values)
+        folded = tl.minimum(folded, _loaded(values_ptr, begin + lanes, length, INTEGERS))
     keys = _ordered(folded.to(tl.int32, bitcast=True))
     # from the first to the last of what is not NaN
     low, high = tl.full([], -2139095041, tl.int32), tl.full([], 2139095040, tl.int32)
@@ -54,10 +66,19 @@ def _smallest_kernel(
         low = tl.where(enough, low, middle + 1)
     bound = _ordered(low).to(tl.float32, bitcast=True)
     tl.store(bounds_ptr + row, bound)
-    found = tl.zeros([], tl.int32)
+    found, equal = tl.zeros([], tl.int32), tl.zeros([], tl.int32)
+    left = k
+    if FIRST:
+        for begin in range(0, width, BLOCK):
+            left -= tl.sum((_loaded(values_ptr, begin + lanes, length, INTEGERS) < bound).to(tl.int32), 0)
     for begin in range(0, width, BLOCK):
-        values = tl.load(values_ptr + begin + lanes, mask=begin + lanes < length, other=float("inf"))
-        chosen = ((values <= bound) & (values < float("inf"))).to(tl.int32)
+        values = _loaded(values_ptr, begin + lanes, length, INTEGERS)
+        if FIRST:
+            ties = ((values == bound) & (values < float("inf"))).to(tl.int32)
+            chosen = ((values < bound) | ((ties > 0) & (equal + tl.cumsum(ties, 0) <= left))).to(tl.int32)
+            equal += tl.sum(ties, 0)
+        else:
+            chosen = ((values <= bound) & (values < float("inf"))).to(tl.int32)
         places = found + tl.cumsum(chosen, 0) - 1
         columns = (begin + lanes).to(tl.int32)
         tl.store(columns_ptr + row * most + places, columns, mask=(chosen > 0) & (places < most))
@@ -65,19 +86,23 @@ def _smallest_kernel(
     tl.store(counts_ptr + row, found)
 
 
-def smallest(values: Tensor, k: int, most: int, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def smallest(
+    values: Tensor, k: int, most: int, lengths: Tensor | None = None, first: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """List the columns of each row whose values are not larger than its k-th smallest.
 
     Parameters
     ----------
-    values : Tensor, float32, shape (n, width)
-        +inf where there is none.
+    values : Tensor, float32 or int16, shape (n, width)
+        +inf, or the largest int16, where there is none.
     k : int
         At least 1.
     most : int
         Columns that are listed, at most.
     lengths : Tensor, int32, shape (n,), optional
         So many values of each row count.
+    first : bool
+        Whether of several that are as large as the k-th the first ones are listed, so that there are k.
 
     Returns
     -------
@@ -106,6 +131,8 @@ def smallest(values: Tensor, k: int, most: int, lengths: Tensor | None = None) -
         most,
         BLOCK=block,
         LENGTHS=lengths is not None,
+        FIRST=first,
+        INTEGERS=values.dtype == torch.int16,
         num_warps=tuning.warps_of(block),
     )
     return columns, counts, bounds

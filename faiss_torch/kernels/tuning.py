@@ -64,6 +64,12 @@ LIST_MINIMA = (
 THRESHOLD_ROWS = 4
 
 
+#: Of `hamming` where it multiplies.
+HAMMING = NearestBlocks(widest=1 << 30, vectors=128, centroids=64, components=128, warps=8, stages=3)
+
+#: Blocks of codes that one program of `hamming` counts.
+COUNTED_BLOCKS = 32
+
 #: Values that one program of `smallest` holds in registers, at most; a power of two.
 SMALLEST_VALUES = 16_384
 

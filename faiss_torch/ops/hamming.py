@@ -2,8 +2,9 @@
 
 For many queries codes become vectors of +1 and -1, whose product says how many bits agree, exactly: in int8 on the CPU
 where that is fast, in float16 on a GPU, else in float32. For few queries that would cost more than it saves, and on
-the CPU the bits that differ are counted. Of a tile of distances only those below the k-th best so far are looked at;
-results are the same as those of faiss's heaps and counters (``faiss/utils/hamming.cpp``): by distance, then by id.
+the CPU the bits that differ are counted. Of a tile of distances only those below the k-th best so far are looked at. On
+GPUs with Triton `kernels.hamming` finds the neighbours. Results are always those of faiss's heaps and counters
+(``faiss/utils/hamming.cpp``): by distance, then by id.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import kernels
 from ..threads import omp_get_max_threads
 from . import arithmetic, chunks, workers
 
@@ -43,6 +45,12 @@ DEVICE_TILE_CODES = 1 << 16
 #: Up to so many bits a sum is an integer that float16 holds.
 HALF_BITS = 2048
 
+#: Bytes of the distances that kernels store.
+DISTANCES_BYTES = 1 << 30
+
+#: What kernels take: bits of a code, and neighbours.
+MOST_BITS, MOST_NEIGHBOURS = 32_000, 4096
+
 #: Candidates that are gathered before they are put among the best, at least.
 LEAST_CANDIDATES = 1 << 14
 
@@ -65,7 +73,7 @@ def distances(xq: Tensor, xb: Tensor) -> Tensor:
     return out
 
 
-def knn(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def knn(xq: Tensor, xb: Tensor, k: int, impl: str = "auto") -> tuple[Tensor, Tensor]:
     """Find the k nearest codes.
 
     Parameters
@@ -75,6 +83,8 @@ def knn(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor]:
         On the same device.
     k : int
         At least 0.
+    impl : str
+        Whether kernels search: one of `kernels.IMPLEMENTATIONS`.
 
     Returns
     -------
@@ -85,10 +95,30 @@ def knn(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     nq, nbits = len(xq), 8 * xq.shape[1]
     found = _Found.none(xq.device)
+    if nq and k and len(xb) and nbits <= MOST_BITS and k <= MOST_NEIGHBOURS:
+        by_kernels = kernels.run("hamming", xq.device, impl, lambda: _knn_by_kernels(xq, xb, k), lambda: None)
+        if by_kernels is not None:
+            return by_kernels
     if nq and k:
         parts = _over_codes(lambda rows: _nearest_of(xq, xb, rows, k), xq, xb)
         found = found.merged(parts, k, nq, nbits)
     return found.padded(nq, k)
+
+
+def _knn_by_kernels(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    from ..kernels import hamming as kernel
+
+    query_bytes = 2 * (len(xb) // kernel.ROWS + 1) + 4 * kernel.ROWS * (k + k // 8 + 16)
+    parts = [
+        kernel.knn(xq[queries], xb, k)
+        for queries in chunks.slices(len(xq), chunks.rows_within(query_bytes, DISTANCES_BYTES))
+    ]
+    distances, I, left = (torch.cat(each) for each in zip(*parts, strict=True))
+    D = torch.where(I < 0, NO_DISTANCE, distances.int())
+    if bool(left.any()):
+        again = left.nonzero().view(-1)
+        D[again], I[again] = knn(xq[again], xb, k, "torch")
+    return D, I
 
 
 def _nearest_of(xq: Tensor, xb: Tensor, rows: slice, k: int) -> _Found:
