@@ -8,7 +8,9 @@ import faiss_torch
 from faiss_torch import kernels
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.ops import block_minima, flat
+from faiss_torch.ops.block_minima import RoundedFor
 from faiss_torch.ops.filtering import narrowed
+from faiss_torch.ops.graphs import Graphs
 from faiss_torch.ops.screen import BLOCK, Stored, bias_of
 
 pytest.importorskip("triton")
@@ -39,7 +41,7 @@ def rounded_for(rows, n, metric_type):
         known = block_minima.rounded_rows(vectors, metric_type, bias)
         return known if scanned.bias is rows.bias else known.found_by(scanned.bias, scanned.rows)
 
-    return rounded
+    return RoundedFor(rounded, Graphs())
 
 
 def searched(xq, xb, k, metric_type):
@@ -58,7 +60,7 @@ def large_enough(monkeypatch):
 
 @pytest.mark.parametrize("metric_type", METRICS)
 @pytest.mark.parametrize(
-    ("nq", "nb", "d", "k"), [(1, 1, 1, 1), (3, 100, 3, 7), (5, 1024, 16, 3), (130, 400, 33, 2), (2, 700, 97, 70)]
+    ("nq", "nb", "d", "k"), [(1, 1, 1, 1), (3, 100, 3, 7), (5, 1024, 16, 3), (130, 200, 33, 1), (2, 700, 97, 70)]
 )
 def test_sizes(nq, nb, d, k, metric_type):
     xq, xb = normal(nq, d), normal(nb, d, seed=1)
@@ -93,7 +95,9 @@ def test_rows_that_are_stored_in_less(dtype, d, metric_type):
     certain = ~found.left
     assert certain.sum() >= (2 if dtype == torch.bfloat16 or metric_type == METRIC_L2 else 8)
     check_neighbours((found.distances[certain], found.positions[certain]), xq[certain], xb.float(), 5, metric_type)
-    searched_rows = flat.knn(xq, rows, 700, 5, metric_type, rounded_for=lambda _: rounded, impl="triton")
+    searched_rows = flat.knn(
+        xq, rows, 700, 5, metric_type, rounded_for=RoundedFor(lambda _: rounded, Graphs()), impl="triton"
+    )
     check_neighbours(searched_rows, xq, xb.float(), 5, metric_type)
 
 
@@ -168,7 +172,7 @@ def test_the_bounds_hold(metric_type):
     xq, xb = normal(20, 48) + 3, normal(1500, 48, seed=1) + 3
     xb[7] *= 1e4  # one long vector is no burden for the others
     stored_rows = stored(xb, metric_type)
-    rounded = rounded_for(stored_rows, len(xb), metric_type)(stored_rows)
+    rounded = rounded_for(stored_rows, len(xb), metric_type).make(stored_rows)
     minima, halves = kernel.block_minima(xq, rounded, 4)
     origin = rounded.shift.double()
     wide, queries = xb.double() - origin, xq.double() - origin

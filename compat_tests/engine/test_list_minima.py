@@ -1,5 +1,6 @@
 """The scan of inverted lists by block minima of the Triton kernel, against the reference."""
 
+import numpy as np
 import pytest
 import torch
 from screening import NAMES, adversarial
@@ -7,10 +8,11 @@ from screening import NAMES, adversarial
 import faiss_torch
 from faiss_torch import kernels
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
-from faiss_torch.indexes import ivf_search
 from faiss_torch.ops import block_minima, ivf_matrix, list_minima
+from faiss_torch.ops.block_minima import RoundedFor
 from faiss_torch.ops.collect import Candidates, in_range
 from faiss_torch.ops.filtering import narrowed_lists
+from faiss_torch.ops.graphs import Graphs
 from faiss_torch.ops.ivf_scan import Lists, scan_reference
 from faiss_torch.ops.screen import BLOCK, Stored, bias_of, make_scorer, multiplies
 
@@ -47,12 +49,14 @@ def lists_of(vectors, sizes, metric_type):
         known = block_minima.rounded_rows(stored, metric_type, bias)
         return known if scanned.bias is bias else known.found_by(scanned.bias, scanned.rows)
 
-    return Lists(Stored(stored, bias, norm, finite), begins, sizes, ids, rounded_for=rounded)
+    return Lists(Stored(stored, bias, norm, finite), begins, sizes, ids, rounded_for=RoundedFor(rounded, Graphs()))
 
 
-def check(xq, lists, probes, rows, k, metric_type):
+def check(xq, lists, probes, rows, k, metric_type, by_list=True):
     probes_there, rows_there = probes.to(DEVICE), rows.to(DEVICE)
-    D, positions, left = list_minima.search(xq.to(DEVICE), lists, probes_there, rows_there, k, metric_type, "triton")
+    D, positions, left = list_minima.search(
+        xq.to(DEVICE), lists, probes_there, rows_there, k, metric_type, by_list, "triton"
+    )
     assert not left.any()
     I = torch.where(positions < 0, -1, lists.ids[positions.clamp(min=0)]).cpu()
     stored = lists.stored
@@ -73,36 +77,38 @@ def small_tiles(monkeypatch):
 
 
 #: Data of which the margin leaves all queries, and those whose neighbours are equally far but for rounding.
-LEFT, NEARLY_TIED = ("constant vectors", "large offset", "tiny", "zeros"), ("near-duplicates",)
+LEFT, NEARLY_TIED = ("constant vectors", "large offset", "tiny", "zeros"), ("near-duplicates", "two scales")
 
 SIZES = [40, 0, 700, 1, 16, 513, 0, 90]
 
 
 @pytest.mark.parametrize("metric_type", METRICS)
-@pytest.mark.parametrize(("nq", "nprobe", "d", "k"), [(1, 1, 1, 1), (7, 3, 20, 7), (2, 8, 97, 150)])
-def test_sizes(nq, nprobe, d, k, metric_type):
+@pytest.mark.parametrize(
+    ("nq", "nprobe", "d", "k", "by_list"),
+    [(1, 1, 1, 1, True), (1, 5, 3, 2, False), (7, 3, 20, 7, True), (7, 3, 20, 7, False), (2, 8, 97, 150, False)],
+)
+def test_sizes(nq, nprobe, d, k, by_list, metric_type):
     lists = lists_of(normal(sum(SIZES), d), SIZES, metric_type)
     probes = torch.rand(nq, len(SIZES), generator=torch.Generator().manual_seed(1)).argsort(1)[:, :nprobe]
-    check(normal(nq, d, seed=2), lists, probes, lists.sizes[probes], k, metric_type)
+    check(normal(nq, d, seed=2), lists, probes, lists.sizes[probes], k, metric_type, by_list)
 
 
 @pytest.mark.parametrize("metric_type", METRICS)
 @pytest.mark.parametrize(("d", "k"), [(16, 1), (40, 2)])
 def test_a_threshold_from_the_nearest_lists(d, k, metric_type, monkeypatch):
-    monkeypatch.setattr(list_minima, "FEW_PAIRS", 0)
     sizes = [120, 0, 160, 90, 50, 7, 61, 40, 30]
     lists = lists_of(normal(sum(sizes), d), sizes, metric_type)
     probes = torch.rand(12, len(sizes), generator=torch.Generator().manual_seed(1)).argsort(1)[:, :8]
     rows = lists.sizes[probes]
     rows[3:6, 2:] //= 2
-    assert list_minima._plan(12, 8, sum(sizes) / len(sizes), d, k).first
+    assert list_minima._plan(8, sum(sizes) / len(sizes), d, k, True).first
     check(normal(12, d, seed=2), lists, probes, rows, k, metric_type)
     # a threshold that lets too many through
     monkeypatch.setattr(list_minima, "LEAST_HITS", 4)
     monkeypatch.setattr(list_minima, "HITS_A_NEIGHBOUR", 1)
     monkeypatch.setattr(list_minima, "blocks_wanted", lambda k: (4, 4))
     found = list_minima.search(
-        normal(12, d, seed=2).to(DEVICE), lists, probes.to(DEVICE), rows.to(DEVICE), k, metric_type, "triton"
+        normal(12, d, seed=2).to(DEVICE), lists, probes.to(DEVICE), rows.to(DEVICE), k, metric_type, True, "triton"
     )
     assert found.left.any()
 
@@ -120,16 +126,15 @@ def test_filtered_lists(share):
 
 
 @pytest.mark.parametrize("metric_type", METRICS)
-@pytest.mark.parametrize("few", [0, 1 << 10])
-def test_rows_within_a_radius(few, metric_type, monkeypatch):
-    monkeypatch.setattr(list_minima, "FEW_PAIRS", few)
+@pytest.mark.parametrize("by_list", [True, False])
+def test_rows_within_a_radius(by_list, metric_type):
     lists = lists_of(normal(sum(SIZES), 20), SIZES, metric_type)
     probes = torch.tensor([[2, 5, -1], [-1, -1, -1], [1, 6, 2], [2, 0, 4], [5, 7, 2]])
     rows = torch.where(probes < 0, 0, lists.sizes[probes.clamp(min=0)]).to(DEVICE)
     rows[3, 0] = 300
     xq, radius = normal(5, 20, seed=2).to(DEVICE), 25.0 if metric_type == METRIC_L2 else 7.0
     scorer = make_scorer(xq, lists.stored, metric_type)
-    found = list_minima.candidates(xq, lists, probes.to(DEVICE), rows, radius, metric_type, "triton")
+    found = list_minima.candidates(xq, lists, probes.to(DEVICE), rows, radius, metric_type, by_list, "triton")
     expected = ivf_matrix.candidates(scorer, lists, probes.to(DEVICE), rows, scorer.score_of(radius) + scorer.margin)
     assert not found.left.any()
     results = [
@@ -163,7 +168,7 @@ def test_adversarial_data(name):
     if not multiplies(lists.stored, METRIC_L2):  # such data go by the definition
         return
     rows = lists.sizes[probes].to(DEVICE)
-    found = list_minima.search(x[:12].to(DEVICE), lists, probes.to(DEVICE), rows, 6, METRIC_L2, "triton")
+    found = list_minima.search(x[:12].to(DEVICE), lists, probes.to(DEVICE), rows, 6, METRIC_L2, True, "triton")
     scorer = make_scorer(x[:12].to(DEVICE), lists.stored, METRIC_L2)
     expected = ivf_matrix.search(scorer, lists, probes.to(DEVICE), rows, 6, METRIC_L2)
     settled = ~found.left
@@ -173,39 +178,43 @@ def test_adversarial_data(name):
         assert torch.equal(found.positions[settled], expected[1][settled])
 
 
-def test_an_index(monkeypatch):
-    """The index scans its lists by the kernel, and knows when its rows have changed."""
-    xb, xq = normal(2400, 16).numpy(), normal(9, 16, seed=1).numpy()
+@pytest.mark.parametrize("mode", ["csr", "matrix"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_an_index(mode, dtype, monkeypatch):
+    """The index chooses and scans its lists by the kernels, and knows when its rows have changed."""
+    xb, xq = normal(1200, 16).numpy(), normal(5, 16, seed=1).numpy()
     index = faiss_torch.index_factory(16, "IVF20,Flat")
     index.train(xb)
     index.add(xb)
-    index.nprobe, index.search_mode = 5, "csr"
+    index.to("cpu", dtype)
+    index.nprobe, index.search_mode = 4, mode
+    xq[4, 3] = np.nan
     used = []
-    search = list_minima.search
 
-    def noted(*args):
-        found = search(*args)
-        used.extend([1] * (found is not None))
-        return found
+    def noted(search):
+        def noting(*args):
+            found = search(*args)
+            used.append(search.__name__ if found is not None else None)
+            return found
 
-    monkeypatch.setattr(list_minima, "search", noted)
-    few = faiss_torch.SearchParametersIVF(nprobe=5, sel=faiss_torch.IDSelectorRange(0, 2000))
-    cut = faiss_torch.SearchParametersIVF(nprobe=5, max_codes=200)
-    for params, by_kernel in ((None, 1), (None, 2), (few, 3), (cut, 4)):
-        wanted = index.search(xq, 6, params=params)
+        return noting
+
+    for name in ("search", "probe_and_search"):
+        monkeypatch.setattr(list_minima, name, noted(getattr(list_minima, name)))
+    few = faiss_torch.SearchParametersIVF(nprobe=4, sel=faiss_torch.IDSelectorRange(0, 1000))
+    cut = faiss_torch.SearchParametersIVF(nprobe=4, max_codes=100)
+    for params, ways in ((None, 2), (None, 2), (few, 1), (cut, 1)):
+        wanted, wanted_within = index.search(xq, 6, params=params), index.range_search(xq, 14.0, params=params)
+        used.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(ivf_search.ivf_tiles, "tiles_of", lambda *args: None)
             patch.setattr(kernels, "chosen", lambda kernel, device: kernel in ("list_minima", "block_minima"))
             found = index.search(xq, 6, params=params)
-        assert len(used) == by_kernel
+            within = index.range_search(xq, 14.0, params=params)
+        assert len([each for each in used if each]) == ways
         assert (found[1] == wanted[1]).all()
         torch.testing.assert_close(torch.from_numpy(found[0]), torch.from_numpy(wanted[0]))
-        wanted = index.range_search(xq, 14.0, params=params)
-        with monkeypatch.context() as patch:
-            patch.setattr(kernels, "chosen", lambda kernel, device: kernel in ("list_minima", "block_minima"))
-            found = index.range_search(xq, 14.0, params=params)
-        assert all((ours == theirs).all() for ours, theirs in zip(found[::2], wanted[::2], strict=True))
-        index.remove_ids(faiss_torch.IDSelectorRange(0, 1000))
+        assert all((ours == theirs).all() for ours, theirs in zip(within[::2], wanted_within[::2], strict=True))
+        index.remove_ids(faiss_torch.IDSelectorRange(0, 300))
     assert not kernels._given_up
 
 
@@ -217,6 +226,6 @@ def test_a_kernel_that_fails_is_replaced(monkeypatch):
     monkeypatch.setattr(list_kernel, "all_minima", lambda *args: 1 / 0)
     arguments = (normal(2, 12, seed=2).to(DEVICE), lists, probes.to(DEVICE), lists.sizes[probes].to(DEVICE), 3)
     with pytest.raises(RuntimeError, match="kernel fails"):
-        list_minima.search(*arguments, METRIC_L2, "triton")
+        list_minima.search(*arguments, METRIC_L2, True, "triton")
     assert list_minima.search(*arguments, METRIC_L2) is None
     assert kernels._given_up == {"list_minima"}

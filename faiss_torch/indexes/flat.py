@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops import flat, workers
-from ..ops.block_minima import RoundedFor
+from ..ops import block_minima, flat, workers
+from ..ops.block_minima import RoundedFor, Rows
 from ..ops.code_blocks import BlocksFor
 from ..ops.filtering import narrowed
 from ..ops.flat_small import SmallSet, small_set
@@ -208,6 +208,13 @@ class IndexFlat(IndexFlatCodes):
             return None, None, rounded_for
         return facts.tiles_for(vectors), facts.blocks_for(vectors), rounded_for
 
+    def _rows_for_kernels(self) -> Rows | None:
+        """Return all vectors as kernels search them, or None where they do not."""
+        stored = self._stored()
+        rounded_for = self._screens_for(None)[2]
+        rounded = block_minima.rounded_of("block_minima", stored, self.metric_type, rounded_for)
+        return None if rounded is None else Rows(stored, self.ntotal, self.metric_type, rounded)
+
     def _assign(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
             return nearest_labels(x, *self._centroids())[:, None]
@@ -326,6 +333,9 @@ class IndexFlat1D(IndexFlatL2):
         return self._search(x, k, None)[1]
 
     def _small_set(self) -> None:
+        return None
+
+    def _rows_for_kernels(self) -> None:
         return None
 
     def _values(self) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import border
+from .. import border, kernels
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
 from ..ops import chunks, collect, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, list_minima, workers
@@ -54,6 +54,7 @@ class _Settings(NamedTuple):
     quantizer_params: SearchParameters | None
     ensure_topk_full: bool
     max_empty_result_buckets: int
+    by_kernels: bool = True
 
 
 def _rows_left(rows: Tensor, probes: Tensor, lists: ivf_scan.Lists) -> Tensor:
@@ -145,8 +146,8 @@ class _IVFSearch(Index, IndexIVFInterface):
         """Search, and return where in the storage of the lists the results stand instead of their ids."""
         self._require_trained()
         settings = self._settings(params)
-        found = None
-        if x.shape[0] <= ivf_blocks.FEW_QUERIES and self._takes_few_queries(x.shape[0], settings):
+        found = self._search_by_kernels(x, k, settings)
+        if found is None and x.shape[0] <= ivf_blocks.FEW_QUERIES and self._takes_few_queries(x.shape[0], settings):
             found = self._search_few(x, k, settings)
         return self._search_probed(x, k, settings) if found is None else found
 
@@ -161,6 +162,43 @@ class _IVFSearch(Index, IndexIVFInterface):
             probes = self._probe_in_any_order(x, settings.nprobe, settings.quantizer_params)
         indexIVF_stats.quantization_time += 1e3 * (time.perf_counter() - start)
         return self._scan(x, probes, k, settings)
+
+    def _search_by_kernels(
+        self, x: Tensor, k: int, settings: _Settings
+    ) -> tuple[Tensor, Tensor, ListStorage | InvertedLists] | None:
+        """As `_search_probed`, by kernels that the host waits for once, where all that this takes is at hand."""
+        if not kernels.chosen("list_minima", x.device) or settings.sel is not None or settings.max_codes:
+            return None
+        start = time.perf_counter()
+        storage = self._require_lists()
+        centroids = self._centroids_for_kernels(x, settings.nprobe, settings.quantizer_params)
+        if centroids is None or not len(x) or storage.elsewhere() is not None:
+            return None
+        lists = self._lists(storage)
+        rounded = list_minima.rounded_of("list_minima", lists.stored, self.metric_type, lists.rounded_for)
+        if rounded is None or not bool(lists.sizes.any()):
+            return None
+        assert lists.rounded_for is not None
+        by_list = self._choose_path(len(x), settings.nprobe).name == "csr"
+
+        def search(queries: Tensor) -> tuple[Tensor, ...] | None:
+            return list_minima.probe_and_search(
+                queries, centroids, settings.nprobe, lists, k, self.metric_type, by_list
+            )
+
+        what = (settings.nprobe, k, self.metric_type, by_list)
+        found = lists.rounded_for.graphs.search(x, what, (centroids.rounded, rounded, lists.ids, lists.there), search)
+        if found is None:
+            return None
+        distances, positions, left, nlist, ndis = found
+        indexIVF_stats.count(len(x), nlist, ndis)
+        if bool(left.any()):
+            again = left.nonzero().view(-1)
+            distances[again], positions[again], _ = self._search_probed(
+                x[again], k, settings._replace(by_kernels=False)
+            )
+        indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
+        return distances, positions, storage
 
     def _search_few(
         self, x: Tensor, k: int, settings: _Settings
@@ -320,7 +358,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         that pays."""
         scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
         left: Tensor | None
-        by_kernels = list_minima.search(x, lists, probes, rows, k, self.metric_type)
+        by_kernels = list_minima.search(x, lists, probes, rows, k, self.metric_type, path.name == "csr")
         if by_kernels is not None:
             distances, positions, left = by_kernels
         elif blocks is not None:
@@ -341,6 +379,8 @@ class _IVFSearch(Index, IndexIVFInterface):
 
     def _lists_to_scan(self, storage: ListStorage, probes: Tensor, settings: _Settings) -> ivf_scan.Lists:
         lists = self._lists(storage)
+        if not settings.by_kernels:
+            lists = lists._replace(rounded_for=None)
         if settings.sel is None:
             return lists
         # max_codes cuts lists by all their rows, so these have to stay where they are
@@ -362,7 +402,7 @@ class _IVFSearch(Index, IndexIVFInterface):
     def _rows_to_scan(self, probes: Tensor, lists: Any, settings: _Settings, k: int) -> Tensor:
         """How many rows of each probed list a query looks at; `max_codes` counts those that a filter leaves."""
         counts, whole_sizes = getattr(lists, "counts", None), getattr(lists, "whole_sizes", None)
-        rows = ivf_scan.allowed_rows(probes, lists.sizes, 0)
+        rows = ivf_scan.allowed_rows(probes, getattr(lists, "sizes_there", lists.sizes), 0)
         found = rows if counts is None else ivf_scan.allowed_rows(probes, counts, 0)
         seen = rows if whole_sizes is None else ivf_scan.allowed_rows(probes, whole_sizes, 0)
         if settings.max_codes and settings.ensure_topk_full:
@@ -451,7 +491,8 @@ class _IVFSearch(Index, IndexIVFInterface):
             return scan(some, lists, probes[queries], rows[queries], some.score_of(radius) + some.margin)
 
         if isinstance(scorer, ProductScorer):
-            by_kernels = list_minima.candidates(scorer.xq, lists, probes, rows, radius, self.metric_type)
+            by_list = path.name == "csr"
+            by_kernels = list_minima.candidates(scorer.xq, lists, probes, rows, radius, self.metric_type, by_list)
             if by_kernels is not None:
                 return by_kernels.completed(by_scores, probes.shape[1])
         tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ..ops.block_minima import Rows
 from ..ops.flat_small import SmallSet
 from ..parts.clustering import Clustering, ClusteringParameters
 from ..parts.params import SearchParameters
@@ -186,3 +187,12 @@ class IndexIVFInterface(Level1Quantizer):
         if params is not None or quantizer.device != x.device or quantizer.d != x.shape[1]:
             return None
         return quantizer._small_set() if nprobe < quantizer.ntotal <= self.nlist else None
+
+    def _centroids_for_kernels(self, x: Tensor, nprobe: int, params: SearchParameters | None) -> Rows | None:
+        """Return what `list_minima.probe_and_search` chooses lists by, or None where it cannot."""
+        quantizer = self._require_quantizer()
+        if params is not None or quantizer.device != x.device or quantizer.d != x.shape[1]:
+            return None
+        if not isinstance(quantizer, IndexFlat) or not nprobe <= quantizer.ntotal <= self.nlist:
+            return None
+        return quantizer._rows_for_kernels()

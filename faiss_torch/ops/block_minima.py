@@ -21,6 +21,7 @@ from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..threads import omp_get_max_threads
 from . import chunks, lists, memory, topk, workers
 from .collect import Candidates
+from .graphs import Graphs
 from .screen import BLOCK, Scorer, Stored, multiplies
 from .verify import verified_topk
 
@@ -39,8 +40,23 @@ MINIMA_BYTES = 1 << 30
 #: Neighbours that a query is expected to have within a radius.
 RANGE_NEIGHBOURS = 64
 
-#: Gives the rows of a scan as the kernels take them: `kernels.rounding.Rounded`.
-RoundedFor = Callable[[Stored], Any]
+#: Neighbours that kernels find, at most.
+MOST_NEIGHBOURS = 4096
+
+
+class RoundedFor(NamedTuple):
+    """Gives the rows of a scan as the kernels take them.
+
+    Attributes
+    ----------
+    make : callable
+        Takes what is scanned; returns a `kernels.rounding.Rounded`, the same as before where that has not changed.
+    graphs : Graphs
+        Recorded searches of the rows.
+    """
+
+    make: Callable[[Stored], Any]
+    graphs: Graphs
 
 
 class Minima(NamedTuple):
@@ -124,6 +140,25 @@ class Found(NamedTuple):
     left: Tensor
 
 
+class Rows(NamedTuple):
+    """Stored rows that kernels can search.
+
+    Attributes
+    ----------
+    stored : Stored
+    n : int
+        Rows in use.
+    metric_type : int
+    rounded : object
+        From `rounded_of`.
+    """
+
+    stored: Stored
+    n: int
+    metric_type: int
+    rounded: Any
+
+
 def rounded_of(
     kernel: str, stored: Stored, metric_type: int, rounded_for: RoundedFor | None, impl: str = "auto"
 ) -> Any:
@@ -135,7 +170,7 @@ def rounded_of(
         "block_minima" or "list_minima".
     stored : Stored
     metric_type : int
-    rounded_for : callable or None
+    rounded_for : RoundedFor or None
     impl : str
         One of `kernels.IMPLEMENTATIONS`.
 
@@ -146,7 +181,7 @@ def rounded_of(
     """
     if rounded_for is None or not multiplies(stored, metric_type):
         return None
-    return kernels.run(kernel, stored.bias.device, impl, lambda: rounded_for(stored), lambda: None)
+    return kernels.run(kernel, stored.bias.device, impl, lambda: rounded_for.make(stored), lambda: None)
 
 
 def search_by_kernels(

@@ -100,7 +100,7 @@ def knn(
         Gives tiles of the rows, where all of them are scanned: see `flat_tiles.tiles_of`.
     blocks_for : callable, optional
         Gives blocks of them, likewise: see `flat_blocks.search`.
-    rounded_for : callable, optional
+    rounded_for : RoundedFor, optional
         Gives them as the kernels take them: see `block_minima.search_by_kernels`.
     impl : str
         Whether kernels search: one of `kernels.IMPLEMENTATIONS`.
@@ -141,11 +141,21 @@ def _by_kernels(
     xq: Tensor, stored: Stored, n: int, k: int, metric_type: int, rounded_for: RoundedFor | None, impl: str
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
     """Search by kernels where there are some: distances, stored rows, and which queries are left."""
-    rounded = block_minima.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
+    rounded = None
+    if k <= block_minima.MOST_NEIGHBOURS:
+        rounded = block_minima.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
     if rounded is None:
         return None
-    found = block_minima.search_by_kernels(xq, stored, n, k, metric_type, rounded, impl)
-    return None if found is None else (found.distances, stored.stored_rows(found.positions), found.left)
+    assert rounded_for is not None
+
+    def search(queries: Tensor) -> tuple[Tensor, ...] | None:
+        return block_minima.search_by_kernels(queries, stored, n, k, metric_type, rounded, impl)
+
+    found = rounded_for.graphs.search(xq, (n, k, metric_type), (rounded,), search)
+    if found is None:
+        return None
+    distances, positions, left = found
+    return distances, stored.stored_rows(positions), left
 
 
 def closest(

@@ -46,8 +46,10 @@ class Lists(NamedTuple):
         What the sizes were, where a filter made them fewer.
     tiles_for, blocks_for : callable or None
         Give tiles and blocks of the lists, where whole lists are scanned.
-    rounded_for : callable or None
-        Gives the rows in 16 bits, where all of them may be found: see `list_minima`.
+    rounded_for : RoundedFor or None
+        Gives the rows in 16 bits: see `list_minima`.
+    there : tuple of two Tensors, or None
+        `begins` and `sizes` on the device of the rows, where these are known there.
     """
 
     stored: Stored
@@ -59,6 +61,17 @@ class Lists(NamedTuple):
     tiles_for: TilesFor | None = None
     blocks_for: BlocksFor | None = None
     rounded_for: RoundedFor | None = None
+    there: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def begins_there(self) -> Tensor:
+        """The begins on the device of the rows."""
+        return self.begins.to(self.ids.device) if self.there is None else self.there[0]
+
+    @property
+    def sizes_there(self) -> Tensor:
+        """The sizes on the device of the rows."""
+        return self.sizes.to(self.ids.device) if self.there is None else self.there[1]
 
     def without_screens(self) -> Lists:
         """The same for a scan that looks at parts of lists, or is not to go by lists."""

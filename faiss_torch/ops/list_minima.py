@@ -14,9 +14,12 @@ from torch import Tensor
 
 from .. import kernels
 from ..constants import FLT_MAX, METRIC_INNER_PRODUCT
+from . import block_minima
 from .block_minima import (
+    MOST_NEIGHBOURS,
     RANGE_NEIGHBOURS,
     Found,
+    Rows,
     Within,
     blocks_wanted,
     first_rows,
@@ -26,10 +29,7 @@ from .block_minima import (
     rounded_of,
     rows_within,
 )
-from .ivf_scan import Lists
-
-#: Up to so many pairs of queries and lists, each is scanned by programs of its own.
-FEW_PAIRS = 1024
+from .ivf_scan import Lists, allowed_rows
 
 #: Share of the lists that give a threshold, and minima of them for each neighbour that is wanted.
 FIRST_SHARE, MINIMA_A_NEIGHBOUR = 1 / 8, 4
@@ -39,6 +39,37 @@ FIRST_ROWS = 4096
 
 #: Blocks below the threshold that are kept, for each neighbour that is wanted, and at least.
 HITS_A_NEIGHBOUR, LEAST_HITS = 16, 512
+
+
+def probe_and_search(
+    xq: Tensor, centroids: Rows, nprobe: int, lists: Lists, k: int, metric_type: int, by_list: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
+    """Choose the lists of queries and search them, without waiting for the device.
+
+    Parameters
+    ----------
+    xq, lists, k, metric_type, by_list
+        As of `search`.
+    centroids : Rows
+        Of the lists; there are `nprobe` at least.
+    nprobe : int
+
+    Returns
+    -------
+    distances, positions, left : Tensor
+        As of `search`.
+    nlist, ndis : Tensor, int64, shape ()
+        Lists that have rows, and the rows of all of these.
+    """
+    stored, metric = centroids.stored, centroids.metric_type
+    coarse = block_minima.search_by_kernels(xq, stored, centroids.n, nprobe, metric, centroids.rounded)
+    if coarse is None:
+        return None
+    rows = allowed_rows(coarse.positions, lists.sizes_there, 0)
+    found = search(xq, lists, coarse.positions, rows, k, metric_type, by_list)
+    if found is None:
+        return None
+    return found.distances, found.positions, found.left | coarse.left, rows.count_nonzero(), rows.sum()
 
 
 class _Plan(NamedTuple):
@@ -57,7 +88,14 @@ class _Plan(NamedTuple):
 
 
 def search(
-    xq: Tensor, lists: Lists, probes: Tensor, rows: Tensor, k: int, metric_type: int, impl: str = "auto"
+    xq: Tensor,
+    lists: Lists,
+    probes: Tensor,
+    rows: Tensor,
+    k: int,
+    metric_type: int,
+    by_list: bool = True,
+    impl: str = "auto",
 ) -> Found | None:
     """Return the k closest rows of the probed lists; None where the kernels are not to be used, or fail.
 
@@ -69,10 +107,15 @@ def search(
         The lists of each query, nearest first, and how many rows of each count.
     k : int
     metric_type : int
+    by_list : bool
+        Whether each list is read once for all queries that probe it; else each query reads its lists, which is faster
+        where few queries share one.
     impl : str
         One of `kernels.IMPLEMENTATIONS`.
     """
-    rounded = rounded_of("list_minima", lists.stored, metric_type, lists.rounded_for, impl)
+    rounded = (
+        None if k > MOST_NEIGHBOURS else rounded_of("list_minima", lists.stored, metric_type, lists.rounded_for, impl)
+    )
     if rounded is None:
         return None
     nq, nprobe = probes.shape
@@ -82,14 +125,14 @@ def search(
         nothing = torch.full((nq, k), -1, dtype=torch.int64, device=xq.device)
         left = torch.zeros(nq, dtype=torch.bool, device=xq.device)
         return Found(xq.new_full((nq, k), missing), nothing, left)
-    plan = _plan(nq, nprobe, float(lists.sizes.double().mean()), xq.shape[1], k)
-    begins = lists.begins.to(xq.device)
+    plan = _plan(nprobe, float(lists.sizes.double().mean()), xq.shape[1], k, by_list)
+    begins = lists.begins_there
     stored_lists, most = (plan.first, min(largest, FIRST_ROWS)) if plan.first else (nprobe, largest)
     width = _hits_wanted(k) * 3 if plan.first else 0
     query_bytes = 4 * (stored_lists * (most // plan.rows + 64) + width + blocks_wanted(k)[1] * plan.rows)
 
     def part(queries: slice) -> Found | None:
-        scan = _Scan(xq[queries], lists, rounded, begins, probes[queries], rows[queries])
+        scan = _Scan(xq[queries], lists, rounded, begins, probes[queries], rows[queries], by_list)
         return kernels.run(
             "list_minima", xq.device, impl, lambda: scan.closest(plan, most, k, metric_type), lambda: None
         )
@@ -98,7 +141,14 @@ def search(
 
 
 def candidates(
-    xq: Tensor, lists: Lists, probes: Tensor, rows: Tensor, radius: float, metric_type: int, impl: str = "auto"
+    xq: Tensor,
+    lists: Lists,
+    probes: Tensor,
+    rows: Tensor,
+    radius: float,
+    metric_type: int,
+    by_list: bool = True,
+    impl: str = "auto",
 ) -> Within | None:
     """Find the rows of the probed lists that may be within a radius; None as of `search`.
 
@@ -112,10 +162,10 @@ def candidates(
     if not nq or not nprobe or not most:
         return Within([], torch.zeros(nq, dtype=torch.bool, device=xq.device))
     rows_of_block = _rows_of_block(nprobe, float(lists.sizes.double().mean()), xq.shape[1], RANGE_NEIGHBOURS)
-    begins = lists.begins.to(xq.device)
+    begins = lists.begins_there
 
     def part(queries: slice) -> Within | None:
-        scan = _Scan(xq[queries], lists, rounded, begins, probes[queries], rows[queries])
+        scan = _Scan(xq[queries], lists, rounded, begins, probes[queries], rows[queries], by_list)
         return kernels.run(
             "list_minima",
             xq.device,
@@ -127,21 +177,20 @@ def candidates(
     return Within.joined(in_portions(part, nq, 4 * nprobe * (most // rows_of_block + 64)))
 
 
-def _plan(nq: int, nprobe: int, mean_size: float, d: int, k: int) -> _Plan:
+def _plan(nprobe: int, mean_size: float, d: int, k: int, by_list: bool) -> _Plan:
     """Choose a threshold from the nearest lists where the others have many times as many rows as it needs."""
     rows = _rows_of_block(nprobe, mean_size, d, k)
     wanted = MINIMA_A_NEIGHBOUR * k
     size = max(1.0, min(mean_size, FIRST_ROWS))
     first = max(1, int(nprobe * FIRST_SHARE), -(-int(wanted * rows) // int(size)))
-    if nq * nprobe <= FEW_PAIRS or 2 * first > nprobe:
-        return _Plan(0, rows)
-    return _Plan(first, rows)
+    return _Plan(first if by_list and 2 * first <= nprobe else 0, rows)
 
 
 def _rows_of_block(nprobe: int, mean_size: float, d: int, k: int) -> int:
-    from ..kernels import block_minima, list_minima
+    from ..kernels import block_minima as kernel
+    from ..kernels.list_minima import MOST_ROWS
 
-    return min(list_minima.MOST_ROWS, block_minima.rows_of_block(int(nprobe * mean_size), d, k))
+    return min(MOST_ROWS, kernel.rows_of_block(int(nprobe * mean_size), d, k))
 
 
 def _hits_wanted(k: int) -> int:
@@ -157,6 +206,7 @@ class _Scan(NamedTuple):
     begins: Tensor
     probes: Tensor
     limits: Tensor
+    by_list: bool
 
     def closest(self, plan: _Plan, most: int, k: int, metric_type: int) -> Found:
         """Find the k closest rows: by thresholds, or of all blocks."""
@@ -175,7 +225,7 @@ class _Scan(NamedTuple):
         else:
             rows = tuning.THRESHOLD_ROWS
             width = _hits_wanted(k)
-            scan = kernel.Scan(self.xq, self.rounded, self._by_list(), self.limits, rows)
+            scan = kernel.Scan(self.xq, self.rounded, self._groups(), self.limits, rows)
             hits = kernel.minima_below(scan, self._thresholds(plan, most, k), width)
             halves, full = hits.halves, hits.counts > width
             columns, counts, bounds = smallest(hits.minima, *blocks_wanted(k), hits.counts)
@@ -204,17 +254,17 @@ class _Scan(NamedTuple):
         the queries."""
         from ..kernels import list_minima as kernel
 
-        if self.probes.numel() <= FEW_PAIRS:
-            groups = kernel.Groups.single(self.probes, self.begins)
+        groups, shares = self._groups(), 1
+        if not self.by_list:
             shares = max(1, most // (rows * kernel.BLOCKS))
-        else:
-            groups, shares = self._by_list(), 1
         scan = kernel.Scan(self.xq, self.rounded, groups, self.limits, rows)
         return kernel.all_minima(scan, most, shares, upper)
 
-    def _by_list(self) -> Any:
+    def _groups(self) -> Any:
         from ..kernels.list_minima import Groups
 
+        if not self.by_list:
+            return Groups.single(self.probes, self.begins)
         return Groups.by_list(self.probes, self.limits, self.begins, self.xq.shape[1])
 
     def within(self, rows: int, most: int, radius: float, metric_type: int, first_query: int) -> Within:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from . import kmeans
+from . import graphs, kmeans
 from .centroid_update import centroid_update
 from .nearest import labels_of_sets
 
@@ -199,23 +199,7 @@ class Lloyd:
 
     def _recorded(self) -> Callable[[], None]:
         """Return what does the next iteration: on CUDA a graph of it."""
-        device = self._x.device
-        if device.type != "cuda" or not runs_ahead(self._x) or not kernels.chosen("graph", device):
+        if not runs_ahead(self._x):
             return self._step
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        graph = torch.cuda.CUDAGraph()
-        try:
-            # not by torch.cuda.graph, which keeps the stream of one device for all, and stays on it after an error
-            with torch.cuda.stream(stream):
-                graph.capture_begin(capture_error_mode="thread_local")
-                try:
-                    self._step("triton")  # plain torch in a kernel's place would wait for the device
-                finally:
-                    graph.capture_end()
-        except torch.cuda.OutOfMemoryError:
-            return self._step
-        except Exception as error:
-            kernels.give_up("graph", error)
-            return self._step
-        return graph.replay
+        # plain torch in a kernel's place would wait for the device
+        return graphs.recorded(lambda: self._step("triton"), self._x.device) or self._step

@@ -124,6 +124,7 @@ class ListStorage:
             tiles_for=facts.tiles_for(vectors),
             blocks_for=facts.blocks_for(vectors),
             rounded_for=facts.rounded_for(vectors),
+            there=facts.tables_there(self._begins, self.sizes),
         )
 
     def ids_at(self, positions: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ..ops import block_minima, chunks
 from ..ops.block_minima import RoundedFor
 from ..ops.code_blocks import BlocksFor, CodeBlocks
 from ..ops.flat_small import SmallSet
+from ..ops.graphs import Graphs
 from ..ops.screen import BLOCK, Stored, bias_of, rows_to_gather
 from ..ops.tile_screen import ListTiles, TilesFor
 from .growing import GrowingTensor
@@ -36,27 +37,33 @@ class RowFacts:
     ----------
     copies : dict of str to ScreenCopies
         What searches have made of the rows: tiles, by arithmetic, and "blocks".
+    graphs : Graphs
+        Recorded searches of the rows, since they last changed.
     small : SmallSet or None
         All rows, where a search has asked for them so since they last changed.
     rounded : object or None
         All rows in 16 bits, likewise: see `rounded_for`.
+    tables : tuple or None
+        Where lists begin and how long they are, and the same on the device, likewise: see `tables_there`.
     """
 
     copies: dict[str, ScreenCopies[Any]]
 
     def __init__(self, metric_type: int, device: torch.device) -> None:
-        self.metric_type = metric_type
+        self.metric_type, self.device = metric_type, device
         self.bias = GrowingTensor((), torch.float32, device)
         self.largest_norm = 0.0
         self.finite = True
         self._bounding = threading.Lock()
         self.copies = {}
+        self.graphs = Graphs()
         self.small: SmallSet | None = None
         self.rounded: Any = None
+        self.tables: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     def resize(self, size: int) -> None:
         """Follow the storage's size. What a scan reads of new rows must be written, or removed, before it does."""
-        self.small = self.rounded = None
+        self._forget()
         self.bias.resize(size)
 
     def write(self, rows: Tensor | slice, vectors: Tensor) -> None:
@@ -67,7 +74,7 @@ class RowFacts:
         rows : Tensor of int64, or slice
         vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
         """
-        self.small = self.rounded = None
+        self._forget()
         begin = rows.start if isinstance(rows, slice) else 0
         for part in chunks.slices(len(vectors), rows_to_gather(4 * max(1, vectors.shape[1]), vectors.device)):
             target = slice(begin + part.start, begin + part.stop) if isinstance(rows, slice) else rows[part]
@@ -95,11 +102,26 @@ class RowFacts:
 
     def remove(self, rows: Tensor | slice) -> None:
         """Take rows out of what can be found."""
-        self.small = self.rounded = None
+        self._forget()
         if self.copies:
             there = self.bias.room[rows] < float("inf")
             self._changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
         self.bias.room[rows] = float("inf")
+
+    def _forget(self) -> None:
+        """Forget what is of all rows at once."""
+        self.small = self.rounded = self.tables = None
+        self.graphs.clear()
+
+    def tables_there(self, begins: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return tables of lists, on the CPU, on the device of the rows; None where that is the CPU."""
+        if self.device.type == "cpu":
+            return None
+        known = self.tables
+        # sizes change in place, but not without a change of the rows
+        if known is None or known[0][0] is not begins or known[0][1] is not sizes:
+            known = self.tables = (begins, sizes), (begins.to(self.device), sizes.to(self.device))
+        return known[1]
 
     def _changed(self, rows: Tensor | slice) -> None:
         for copies in self.copies.values():
@@ -162,7 +184,7 @@ class RowFacts:
                 return known
             return known.found_by(stored.bias, stored.rows)
 
-        return rounded_for
+        return RoundedFor(rounded_for, self.graphs)
 
     def _copies_of(self, name: str, make: Callable[[], ScreenCopies[Any]]) -> ScreenCopies[Any]:
         copies = self.copies.get(name)
