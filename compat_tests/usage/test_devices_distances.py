@@ -68,6 +68,23 @@ def test_halves(gpus, res, dtype):
         assert_same_neighbours(*found, *expected)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("metric", METRICS[:3])
+def test_small_integers(gpus, res, metric, dtype):
+    """They are searched as they are stored."""
+    xq, xb = (np.floor(100 * x).astype(dtype) for x in (XQ, XB))
+    metric = getattr(gpus, metric)
+    expected = gpus.knn(xq.astype("float32"), xb.astype("float32"), K, metric)
+    assert_same_neighbours(*gpus.knn_gpu(res, xq, xb, K, metric=metric), *expected)
+    queries = torch.from_numpy(xq.astype("float32"))
+    found = gpus.knn_gpu(res, queries, torch.from_numpy(xb), K, metric=metric)
+    assert_same_neighbours(*found, *expected)
+    P = gpus.pairwise_distance_gpu(res, xq, xb, metric=metric)
+    np.testing.assert_allclose(
+        P, gpus.pairwise_distances(xq.astype("float32"), xb.astype("float32"), metric), rtol=1e-5
+    )
+
+
 def test_outputs(gpus, res):
     expected = gpus.knn(XQ, XB, K)
     for labels in ("int64", "int32"):
@@ -103,7 +120,11 @@ def test_bad_input(gpus, res):
     calls = [
         (AssertionError, "33 dimensions and xb 32", lambda: gpus.knn_gpu(res, XQ, XB[:, :32], K)),
         (ValueError, "expected shape", lambda: gpus.knn_gpu(res, XQ[0], XB, K)),
-        (TypeError, "xq must be float32 or float16, got float64", lambda: gpus.knn_gpu(res, XQ.astype("d"), XB, K)),
+        (
+            TypeError,
+            "xq must be float32, float16, bfloat16, int8 or uint8, got float64",
+            lambda: gpus.knn_gpu(res, XQ.astype("d"), XB, K),
+        ),
         (TypeError, "xb must be float32", lambda: gpus.pairwise_distance_gpu(res, XQ, XB.astype("int32"))),
         (TypeError, "xb is a torch", lambda: gpus.knn_gpu(res, XQ, torch.from_numpy(XB), K)),
         (AssertionError, "k must be positive", lambda: gpus.knn_gpu(res, XQ, XB, 0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from ..border import Array, Kind, tensor_of
 from ..constants import METRIC_L2, metric_type_from_int
-from ..indexes.flat import IndexFlat
-from ..ops import distances, workers
+from ..ops import distances, flat, workers
+from ..parts.row_facts import RowFacts
 from ..pointers import AddressPointer, Pointer
 from .available import current_gpu, get_num_gpus, gpu_device, no_gpus
 from .gpu_indexes import Provider
@@ -120,12 +121,18 @@ def _computing_device(device: int, *arrays: Array) -> torch.device:
 
 
 def _neighbours(queries: Tensor, vectors: Tensor, k: int, metric: int, metric_arg: float) -> tuple[Tensor, Tensor]:
-    """The k nearest of vectors, on their device."""
-    index = IndexFlat(vectors.shape[1], metric_type_from_int(metric))
-    index.metric_arg = metric_arg
-    index.to(vectors.device)
-    index.add(vectors)
-    return index.search(queries, k)
+    """The k nearest of vectors, on their device: they are searched where they lie, in the dtype that they have."""
+    number, k = metric_type_from_int(metric), operator.index(k)
+    if k < 1:
+        raise AssertionError(f"k must be positive, got {k}")
+
+    def search() -> tuple[Tensor, Tensor]:
+        facts = RowFacts(number, vectors.device)
+        facts.append(0, vectors)
+        stored, rounded_for = facts.stored(vectors), facts.rounded_for(vectors)
+        return flat.knn(queries, stored, len(vectors), k, number, metric_arg, rounded_for=rounded_for)
+
+    return workers.conduct(search, vectors.device)
 
 
 def _pairwise(queries: Tensor, vectors: Tensor, metric: int, metric_arg: float) -> Tensor:
@@ -194,9 +201,9 @@ def bfKnn(resources: Provider, args: GpuDistanceParams) -> None:
             raise RuntimeError(f"bfKnn: outIndicesType is {args.outIndicesType}, expected an IndicesDataType_*")
         I = _pointed(args.outIndices, args.numQueries * width, _LABEL_TYPES[args.outIndicesType], "outIndices")
     device = _computing_device(args.device, xb, xq)
-    vectors, queries = (x.to(device, torch.float32).contiguous() for x in (xb, xq))
+    vectors, queries = xb.to(device).contiguous(), xq.to(device, torch.float32).contiguous()
     if I is None:
-        found, labels = _pairwise(queries, vectors, args.metric, args.metricArg), None
+        found, labels = _pairwise(queries, vectors.to(torch.float32), args.metric, args.metricArg), None
     else:
         found, labels = _neighbours(queries, vectors, args.k, args.metric, args.metricArg)
     for target, values in ((D, found), (I, labels)):
@@ -235,11 +242,11 @@ def bruteForceKnn(
 
 
 def _vectors(x: Array, name: str, device: torch.device) -> Tensor:
-    """Vectors of float32, float16 or bfloat16, in rows or in columns, as float32 on the computing device."""
-    if str(x.dtype).removeprefix("torch.") not in ("float32", "float16", "bfloat16"):
-        raise TypeError(f"{name} must be float32 or float16, got {x.dtype}")
+    """Vectors in rows or in columns, as rows on the computing device."""
+    if str(x.dtype).removeprefix("torch.") not in ("float32", "float16", "bfloat16", "int8", "uint8"):
+        raise TypeError(f"{name} must be float32, float16, bfloat16, int8 or uint8, got {x.dtype}")
     tensor = x.detach() if isinstance(x, Tensor) else _tensor_of_any_layout(x)
-    return tensor.to(device, torch.float32).contiguous()
+    return tensor.to(device).contiguous()
 
 
 def _tensor_of_any_layout(x: np.ndarray) -> Tensor:
@@ -274,9 +281,10 @@ def knn_gpu(
     Parameters
     ----------
     res : StandardGpuResources
-    xq : array of float32, float16 or bfloat16, shape (nq, d)
-    xb : array of float32, float16 or bfloat16, shape (nb, d)
-        Both numpy or both torch, with rows or columns together in memory.
+    xq : array of float32, float16, bfloat16, int8 or uint8, shape (nq, d)
+    xb : array of the same, shape (nb, d)
+        Both numpy or both torch, with rows or columns together in memory. Vectors are searched in the dtype that they
+        have, without a copy where they are rows on the computing device.
     k : int
         Number of neighbours.
     D : array of float32, shape (nq, k), optional
@@ -312,7 +320,8 @@ def knn_gpu(
     labels_type = "int32" if I is not None and str(I.dtype).endswith("int32") else "int64"
     kind.check_output(I, shape, "I", labels_type)
     target = _computing_device(device, xb, xq)
-    found, labels = _neighbours(_vectors(xq, "xq", target), _vectors(xb, "xb", target), k, metric, 0.0)
+    queries, vectors = _vectors(xq, "xq", target).to(torch.float32), _vectors(xb, "xb", target)
+    found, labels = _neighbours(queries, vectors, k, metric, 0.0)
     return kind.into(found, D), kind.into(labels, I)
 
 
@@ -324,8 +333,8 @@ def pairwise_distance_gpu(
     Parameters
     ----------
     res : StandardGpuResources
-    xq : array of float32, float16 or bfloat16, shape (nq, d)
-    xb : array of float32, float16 or bfloat16, shape (nb, d)
+    xq : array of float32, float16, bfloat16, int8 or uint8, shape (nq, d)
+    xb : array of the same, shape (nb, d)
         Both numpy or both torch, with rows or columns together in memory.
     D : array of float32, shape (nq, nb), optional
         Where to put the results.
@@ -353,4 +362,5 @@ def pairwise_distance_gpu(
     kind = Kind(xq)
     kind.check_output(D, (len(xq), len(xb)), "D")
     target = _computing_device(device, xb, xq)
-    return kind.into(_pairwise(_vectors(xq, "xq", target), _vectors(xb, "xb", target), metric, 0.0), D)
+    queries, vectors = (_vectors(x, name, target).to(torch.float32) for name, x in (("xq", xq), ("xb", xb)))
+    return kind.into(_pairwise(queries, vectors, metric, 0.0), D)

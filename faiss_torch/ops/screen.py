@@ -43,10 +43,11 @@ class Stored(NamedTuple):
 
     Attributes
     ----------
-    vectors : Tensor, float32, float16 or bfloat16, shape (capacity, d)
+    vectors : Tensor, float32, float16, bfloat16, int8 or uint8, shape (capacity, d)
         All rows finite, or `finite` is False. What is not float32 is converted tile by tile, as it is read.
     bias : Tensor, float32, shape (capacity,)
-        See the module's text; +inf in rows that are not to be found.
+        See the module's text; +inf in rows that are not to be found. Vectors of the caller's own may be fewer, by less
+        than a `BLOCK`.
     largest_norm : float
         An upper bound of the norms.
     finite : bool
@@ -65,17 +66,25 @@ class Stored(NamedTuple):
     @property
     def is_made_up(self) -> bool:
         """Whether `part` makes a copy: then the rows asked for at a time have to be few."""
-        return self.rows is not None or self.vectors.dtype != torch.float32
+        return self.rows is not None or self.vectors.dtype != torch.float32 or self._is_short
+
+    @property
+    def _is_short(self) -> bool:
+        return len(self.vectors) < len(self.bias)
 
     def part(self, begin: int, end: int) -> Tensor:
         """Vectors of rows [begin, end): float32, (end - begin, d)."""
         if self.rows is None:
-            return self.vectors[begin:end].to(torch.float32)
+            found = self.vectors[begin:end].to(torch.float32)
+            missing = end - begin - len(found)
+            return torch.nn.functional.pad(found, (0, 0, 0, missing)) if missing else found
         return self.vectors.index_select(0, self.rows[begin:end]).to(torch.float32)
 
     def at(self, positions: Tensor) -> Tensor:
         """Vectors of some rows: int64, any shape -> float32, (*shape, d). A tensor of the caller's own."""
         chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]
+        if self._is_short:
+            chosen = chosen.clamp(max=len(self.vectors) - 1)
         found = self.vectors.index_select(0, chosen).to(torch.float32)
         return found.view(*positions.shape, found.shape[1])
 
