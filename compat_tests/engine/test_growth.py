@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 import faiss_torch
 from faiss_torch.constants import METRIC_L2
-from faiss_torch.parts.growing import CPU_GROWTH, GrowingTensor
+from faiss_torch.parts.growing import CPU_GROWTH, GrowingTensor, copied
 from faiss_torch.parts.list_storage import CPU_FIRST_ROOM_GROWTH, CPU_FREE_END, ListStorage
 from faiss_torch.parts.row_facts import RowFacts
 
@@ -224,3 +224,44 @@ def test_an_addition_to_a_flat_index_that_is_interrupted_adds_nothing(monkeypatc
     index.add(XB[500:600])
     expected.add(XB[500:600])
     np.testing.assert_array_equal(index.search(XQ, 5)[1], expected.search(XQ, 5)[1])
+
+
+class Copies(TorchDispatchMode):
+    """Counts operations that write many bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if "copy" in str(function) and args[0].numel() >= len(XB):
+            self.names.append(str(function))
+        return out
+
+
+@pytest.mark.parametrize("make", [flat, ivf_flat])
+def test_a_copy_of_an_index_is_one_of_each_tensor(make):
+    index = make()
+    index.add(XB)
+    storage = index.invlists if make is ivf_flat else index._codes
+    with Copies() as copies:
+        if make is ivf_flat:
+            state = storage._compact(torch.device("cpu"), torch.float32)
+        else:
+            state = copied(storage, torch.device("cpu"))
+    assert copies.names == ["aten.copy_.default"] * (2 if make is ivf_flat else 1)
+    if make is ivf_flat:
+        moved = ivf_flat()
+        moved.invlists.__dict__.update(state)
+        moved.ntotal, moved.nprobe, index.nprobe = index.ntotal, 3, 3
+        np.testing.assert_array_equal(moved.search(XQ, 5)[1], index.search(XQ, 5)[1])
+    else:
+        assert torch.equal(state.rows, storage.rows)
+    # lists that have grown one by one are brought together
+    many = by_small_calls(ivf_flat(), 50)
+    assert not many.invlists._is_compact()
+    many.invlists.to(torch.device("cpu"))
+    again = pickle.loads(pickle.dumps(many))
+    assert again.invlists._is_compact()
+    np.testing.assert_array_equal(again.search(XQ, 5)[1], many.search(XQ, 5)[1])

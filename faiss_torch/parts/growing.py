@@ -134,7 +134,7 @@ def copied(
     width: int | None = None,
     convert: Callable[[Tensor], Tensor] | None = None,
 ) -> GrowingTensor:
-    """Return a copy on a device, piece by piece, with no room for more.
+    """Return a copy on a device, with no room for more; what is converted goes there piece by piece.
 
     Parameters
     ----------
@@ -149,6 +149,9 @@ def copied(
     rows = table.rows
     result = GrowingTensor((rows.shape[1] if width is None else width,), rows.dtype, device)
     result.resize(len(rows))
+    if convert is None:
+        result.rows.copy_(rows)
+        return result
     for part in chunks.slices(len(rows), chunks.rows_within(rows.shape[1] * rows.dtype.itemsize)):
-        result.room[part] = rows[part] if convert is None else convert(rows[part])
+        result.room[part] = convert(rows[part])
     return result

@@ -411,12 +411,21 @@ class ListStorage:
         same = ListStorage(self.nlist, self.code_size, device)
         same.storage_dtype = dtype
         same.reserve(self.sizes)
+        if dtype == self.storage_dtype and self._is_compact():
+            same._codes.copy_(self._codes[: self._end])
+            same._ids.copy_(self._ids[: self._end])
+            return {name: same.__dict__[name] for name in STORAGE_ATTRIBUTES}
         rows, old_rows = same._rows_in_use(), self._rows_in_use()
         for part in chunks.slices(len(rows), chunks.rows_within(self.code_size + 8)):
             old = old_rows[part]
             stored = recoded(self._codes[old], self.storage_dtype, dtype)
             same._write_stored(rows[part], self._ids[old].to(device), stored.to(device))
         return {name: same.__dict__[name] for name in STORAGE_ATTRIBUTES}
+
+    def _is_compact(self) -> bool:
+        """Whether the lists stand one behind the other, each with just the room that it needs."""
+        rooms = _room_for(self.sizes)
+        return torch.equal(rooms, self._rooms) and torch.equal(rooms.cumsum(0) - rooms, self._begins)
 
     def __getstate__(self) -> dict[str, object]:
         # what the screen knows is made again when it is needed
