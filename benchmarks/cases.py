@@ -2,7 +2,7 @@
 
 A row says what is done (a function of `work`), on which workload, how results are compared (`compare`), how it is
 measured (`measure`) and what it is to reach. Suites: "cpu" has the goals, "sweeps" vary one thing at a time and feed
-the plots, "gpu" is for machines with a GPU of CUDA or ROCm.
+the plots; "gpu" and "gpu_sweeps" are the same for machines with a GPU of CUDA or ROCm.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Case:
     @property
     def device(self) -> str:
         """Where this library works; faiss-cpu always works on the CPU."""
-        return "cuda" if self.suite == "gpu" else "cpu"
+        return "cuda" if self.suite.startswith("gpu") else "cpu"
 
     @property
     def calls(self) -> int:
@@ -272,8 +272,19 @@ ON_DEVICE = tuple(
 
 MILLION_K10 = Workload(nb=1_000_000, d=128, nq=10_000, k=10)
 
-#: Exact search of vectors, and of binary codes, that are on the GPU.
+IVF_MILLION = MILLION_K10.with_(nlist=1024, nprobe=64)
+
+#: Search of vectors, and of binary codes, that are on the GPU.
 SEARCH_ON_DEVICE = (
+    *(
+        Case(f"gpu_{name}", "device_ivf", workload, goal, "device_lists", repeats, suite="gpu", rivals=("flashlib",))
+        for name, workload, goal, repeats in (
+            ("device_ivf_nq19600", S.with_(nq=19_600), Goal(3, 1), 9),
+            ("device_ivf_nq512", S.with_(nq=512), Goal(1.5, 1), 15),
+            ("device_ivf_nq1", S.with_(nq=1), Goal(1, 0.5), 31),
+            ("device_ivf_1m", IVF_MILLION, Goal(3, 1), 7),
+        )
+    ),
     *(
         Case(f"gpu_{name}", "device_flat", workload, Goal(goal, 1), "device_neighbours", suite="gpu", rivals=rivals)
         for name, workload, goal, rivals in (
@@ -309,6 +320,24 @@ D = (16, 32, 64, 128, 256, 512, 1024)
 NB = (16_384, 65_536, 262_144, 1_048_576)
 
 
+NQ_GPU = ((1, 31), (8, 31), (64, 15), (512, 9), (4096, 7), (19_600, 5))
+NQ_GPU_MATRIX = ((1, 31), (8, 31), (64, 9), (512, 5), (4096, 3))
+
+
+def _gpu_sweep(name: str, line: str, x: int, workload: Workload, repeats: int, rivals: tuple[str, ...]) -> Case:
+    return Case(
+        f"gpu_sweep_{name}_{line}_{x}",
+        "device_ivf",
+        workload,
+        compare="device_lists",
+        repeats=repeats,
+        suite="gpu_sweeps",
+        point=Point(f"gpu_{name}", line, x),
+        recall=name == "recall",
+        rivals=rivals,
+    )
+
+
 def _sweep(name: str, line: str, x: int, work: str, workload: Workload, repeats: int, recall: bool = False) -> Case:
     return Case(
         f"sweep_{name}_{line}_{x}",
@@ -337,5 +366,15 @@ SWEEPS = (
     *(_sweep("nb", "flat", nb, "flat_search", FLAT.with_(nb=nb, nq=128), 3) for nb in NB),
 )
 
-CASES = (*CPU, *GPU, *ON_DEVICE, *SEARCH_ON_DEVICE, *SWEEPS)
-SUITES = ("cpu", "sweeps", "gpu")
+GPU_SWEEPS = (
+    *(_gpu_sweep("nq", "auto", nq, S.with_(nq=nq), runs, ("faiss-cpu", "flashlib")) for nq, runs in NQ_GPU),
+    *(_gpu_sweep("nq", "csr", nq, S.with_(nq=nq, path="csr"), runs, ("faiss-cpu",)) for nq, runs in NQ_GPU),
+    *(
+        _gpu_sweep("nq", "matrix", nq, S.with_(nq=nq, path="matrix"), runs, ("faiss-cpu",))
+        for nq, runs in NQ_GPU_MATRIX
+    ),
+    *(_gpu_sweep("recall", DEBIAN_MINILM, n, MINILM.with_(nprobe=n), 5, ("faiss-cpu", "flashlib")) for n in NPROBE),
+)
+
+CASES = (*CPU, *GPU, *ON_DEVICE, *SEARCH_ON_DEVICE, *SWEEPS, *GPU_SWEEPS)
+SUITES = ("cpu", "sweeps", "gpu", "gpu_sweeps")

@@ -118,5 +118,6 @@ COMPARISONS: dict[str, Comparison] = {
     "device_objective": on_device("device_objective"),
     "device_neighbours": on_device("same_neighbours"),
     "device_distances": on_device("same_distances"),
+    "device_lists": on_device("same_in_lists"),
     "none": lambda theirs, ours, workload: None,
 }

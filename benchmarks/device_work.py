@@ -15,11 +15,17 @@ import numpy as np
 import torch
 
 from .cases import Case, Workload
+from .compare import COMPARISONS
+from .data import queries
+from .work import ivf_index
 
 Task = Callable[[], Any]
 
 #: Vectors that are made, or looked at, at a time.
 BLOCK = 1 << 20
+
+#: Queries whose neighbours are compared with those of faiss.
+COMPARED = 64
 
 #: Vectors whose labels are compared with those of float64.
 LOOKED_AT = 4096
@@ -123,6 +129,15 @@ def device_flat(faiss: Any, workload: Workload, device: str) -> Task:
     return lambda: index.search(xq, workload.k)
 
 
+def device_ivf(faiss: Any, workload: Workload, device: str) -> Task:
+    """Search an IVF-Flat index of a device for queries that are there; faiss has both in memory of the host."""
+    index, xq = ivf_index(faiss, workload, device), queries(workload)
+    if faiss.__name__ == "faiss":
+        return lambda: index.search(xq, workload.k)
+    there = torch.from_numpy(np.ascontiguousarray(xq)).to(device)
+    return lambda: index.search(there, workload.k)
+
+
 def device_hamming(faiss: Any, workload: Workload, device: str) -> Task:
     """Find the nearest codes of a device for queries that are there."""
     xb, xq = codes_and_queries(workload, device)
@@ -160,6 +175,7 @@ def torch_hamming(workload: Workload, device: str) -> Task:
 
 WORK: dict[str, Callable[..., Task]] = {
     "device_flat": device_flat,
+    "device_ivf": device_ivf,
     "device_hamming": device_hamming,
     "device_kmeans": device_kmeans,
     "host_kmeans": host_kmeans,
@@ -203,6 +219,19 @@ def same_neighbours(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Wo
         if not torch.allclose(distances[ours[1][number]].sort()[0], exact, rtol=1e-5):
             return f"query {number} has other neighbours"
     return None
+
+
+@functools.lru_cache(maxsize=2)
+def _found_by_faiss(workload: Workload) -> tuple[Any, Any]:
+    import faiss
+
+    return ivf_index(faiss, workload, "cpu").search(queries(workload)[:COMPARED], workload.k)
+
+
+def same_in_lists(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
+    """Say whether ours are what faiss finds in the same lists for some queries; rivals round, and are not asked."""
+    expected, found = _found_by_faiss(workload.with_(path=None)), (each[:COMPARED].cpu().numpy() for each in ours[:2])
+    return COMPARISONS["neighbours"](expected, tuple(found), workload)
 
 
 def device_objective(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
@@ -253,6 +282,9 @@ def shares_of_peak(case: Case, seconds: float) -> dict[str, Any]:
     if case.work == "device_flat":
         share = 2 * workload.nq * workload.nb * workload.d / seconds / peaks()["product"]
         return {"share_of_product": round(share, 4), "peaks": peaks()}
+    if case.work == "device_ivf":
+        rows = workload.nq * workload.nprobe * workload.nb / workload.nlist
+        return {"share_of_product": round(2 * rows * workload.d / seconds / peaks()["product"], 4), "peaks": peaks()}
     if case.work == "device_hamming":
         share = workload.nb * workload.d / 8 / seconds / peaks()["copy"]
         return {"share_of_copy": round(share, 4), "peaks": peaks()}

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from . import own_process, rivals
 from .cases import Case
 from .compare import COMPARISONS, Comparison
@@ -91,7 +93,10 @@ def _compared(case: Case, tasks: dict[str, Task]) -> tuple[str | None, dict[str,
     if case.work.endswith("_search") and len(results.get(OURS, ())) == 3 and results[OURS][2] is not None:
         more["path"] = results[OURS][2]
     if case.recall:
-        more["recall"] = {side: round(recall(case.workload, found[1]), 5) for side, found in results.items()}
+        more["recall"] = {
+            side: round(recall(case.workload, np.asarray(found[1].cpu() if hasattr(found[1], "cpu") else found[1])), 5)
+            for side, found in results.items()
+        }
     if case.compare == "labels":
         from .device_work import labels_right
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import statistics
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from . import rivals, svg
 from .cases import CASES, CPU
@@ -130,21 +130,43 @@ def nq_ivf(measured: Measured) -> str:
     return svg.line_chart(title, Axis("nq, queries in a batch"), QPS, lines)
 
 
+def gpu_nq(measured: Measured) -> str:
+    """Queries per second on a GPU by the size of the batch, of each path and rival."""
+    lines = _lines(measured, "gpu_nq", "auto")
+    for path, colour in (("matrix", ORANGE), ("csr", GREEN)):
+        records = sweep(measured, "gpu_nq", path)
+        lines.append(
+            Line(f"faiss_torch, path {path}", points(records, OURS, at_x, per_second, "QPS"), colour, dashed=True)
+        )
+    title = f"IVF-Flat on a GPU: nb=262,144, d=128, nlist=512, nprobe=32, k=20{_crossing(measured)}"
+    return svg.line_chart(title, Axis("nq, queries in a batch"), QPS, lines)
+
+
+def _crossing(measured: Measured) -> str:
+    """Say from which batch on the path csr is the faster one, if it is known."""
+    matrix, csr = (
+        {at_x(record): statistics.median(record["seconds"][OURS]) for record in sweep(measured, "gpu_nq", path)}
+        for path in ("matrix", "csr")
+    )
+    faster = [nq for nq in sorted(set(matrix) & set(csr)) if csr[nq] < matrix[nq]]
+    return f"; csr is faster from nq={faster[0]:,.0f} on" if faster else ""
+
+
 def nq_flat(measured: Measured) -> str:
     """Queries per second of a flat index by the size of the batch."""
     title = "Flat: nb=262,144, d=128, k=10"
     return svg.line_chart(title, Axis("nq, queries in a batch"), QPS, _lines(measured, "nq_flat", "flat"))
 
 
-def recall(measured: Measured) -> str:
+def recall(measured: Measured, sweep_name: str = "recall", where: str = "", nq: str = "1,000") -> str:
     """Queries per second by recall, along nprobe."""
     lines = []
     for rival, colour in zip(rivals.NAMES, (GREY, PURPLE, RED, OLIVE), strict=False):
-        records, side = sweep(measured, "recall", "debian_minilm", rival), rival_key(rival)
+        records, side = sweep(measured, sweep_name, "debian_minilm", rival), rival_key(rival)
         lines.append(Line(rival, _by_recall(records, side), colour))
-    ours = sweep(measured, "recall", "debian_minilm")
+    ours = sweep(measured, sweep_name, "debian_minilm")
     lines.insert(1, Line("faiss_torch", _by_recall(ours, OURS), BLUE))
-    title = "IVF-Flat: debian_minilm, 58,004 x 384, nlist=256, nprobe 1 to 128, nq=1,000"
+    title = f"IVF-Flat{where}: debian_minilm, 58,004 x 384, nlist=256, nprobe 1 to 128, nq={nq}"
     return svg.line_chart(title, Axis("recall@10", logarithmic=False), QPS, lines)
 
 
@@ -223,4 +245,67 @@ def all_plots(path: pathlib.Path) -> dict[str, tuple[str, str]]:
         "lists": (lists(measured), "Above 1 this library is faster than faiss-cpu."),
         "qps_k": (by_k(measured), "Higher is better."),
         "qps_d": (by_d(measured), "Higher is better."),
+        **gpu_plots(measured),
     }
+
+
+def gpu_plots(measured: Measured) -> dict[str, tuple[str, str]]:
+    """Return the plots of what was measured on a GPU; none where nothing was."""
+    found = {}
+    if sweep(measured, "gpu_nq", "auto"):
+        found["gpu_qps_nq"] = (gpu_nq(measured), "Queries and results are on the GPU; faiss-cpu has all cores.")
+    if sweep(measured, "gpu_recall", "debian_minilm"):
+        chart = recall(measured, "gpu_recall", " on a GPU", "2,000")
+        found["gpu_recall_qps"] = (chart, "Up and to the right is better; all sides probe the same lists.")
+    return found
+
+
+class Worth(NamedTuple):
+    """What a machine does for its price.
+
+    Attributes
+    ----------
+    side, machine : str
+    per_second : float
+        Queries, at the least recall that is asked for or above.
+    dollars : float
+        Of the machine for an hour.
+    """
+
+    side: str
+    machine: str
+    per_second: float
+    dollars: float
+
+    @property
+    def queries_per_dollar(self) -> float:
+        """Queries for a dollar."""
+        return self.per_second * 3600 / self.dollars
+
+
+def worth(measured: Measured, prices: Mapping[str, float], least_recall: float) -> list[Worth]:
+    """Return what each side does for its price, the best first.
+
+    Parameters
+    ----------
+    measured : Measured
+    prices : mapping of str to float
+        Dollars an hour of machines, by a part of the name of their GPU, or of their CPU for what needs no GPU.
+    least_recall : float
+        Of the runs of the sweeps over recall that count, the fastest ones do.
+    """
+    best: dict[tuple[str, str], Worth] = {}
+    for name in ("recall", "gpu_recall"):
+        for rival in rivals.NAMES:
+            for record in sweep(measured, name, "debian_minilm", rival):
+                for side, reached in record["recall"].items():
+                    where = record["environment"]
+                    machine = where["cpu"] if name == "recall" or side == "faiss" else where["gpu"]
+                    price = next((price for part, price in prices.items() if part in (machine or "")), None)
+                    if price is None or reached < least_recall:
+                        continue
+                    speed = per_second(record, statistics.median(record["seconds"][side]))
+                    found = Worth(side, machine, speed, price)
+                    if (side, machine) not in best or best[side, machine].per_second < speed:
+                        best[side, machine] = found
+    return sorted(best.values(), key=lambda each: -each.queries_per_dollar)

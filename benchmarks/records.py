@@ -26,15 +26,15 @@ def read(path: pathlib.Path = RECORDS) -> list[Record]:
 def measurements(path: pathlib.Path = RECORDS, rival: str | None = "faiss-cpu") -> dict[str, Record]:
     """Return the last record of each case beside a rival, by the case's name.
 
-    The goals are set for two threads on each side and for the engine's own choice of arithmetic: records made
-    otherwise are left out.
+    The goals are set for two threads on each side, or beside a GPU for all cores, and for the engine's own choice of
+    arithmetic: records made otherwise are left out.
     """
     return {
         record["case"]: record
         for record in read(path)
         if "case" in record
         and record.get("rival", "faiss-cpu") == rival
-        and record["threads"] == THREADS
+        and (record["threads"] == THREADS or record["case"].startswith("gpu_"))
         and record.get("arithmetic") is None
     }
 

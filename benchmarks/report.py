@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections.abc import Mapping
 from html import escape
 
 from . import plots, records
@@ -14,6 +15,9 @@ from .goals import goal_text
 from .table import machines_of
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
+
+#: Recall from which on queries for a dollar are compared.
+LEAST_RECALL = 0.95
 
 STYLE = """
 :root{color-scheme:light dark;--text:#24292f;--muted:#656d76;--line:#d8dee4;--back:#ffffff}
@@ -58,7 +62,20 @@ def goals_table(measured: plots.Measured) -> str:
     return "<table>\n" + "\n".join(lines) + "\n</table>"
 
 
-def page(path: pathlib.Path) -> str:
+def worth_table(measured: plots.Measured, prices: Mapping[str, float], least_recall: float) -> str:
+    """Return what is done for a dollar as an HTML table, with its heading; nothing where no price is known."""
+    found = plots.worth(measured, prices, least_recall)
+    if not found:
+        return ""
+    lines = [_row(["side", "machine", "queries per second", "dollars an hour", "queries for a dollar"], "th")]
+    for each in found:
+        figures = [f"{each.per_second:,.0f}", f"{each.dollars:g}", f"{each.queries_per_dollar:,.0f}"]
+        lines.append(_row([escape(each.side), escape(each.machine), *figures]))
+    heading = f"<h2>Queries for a dollar, at a recall of {least_recall:g} or more</h2>"
+    return heading + "\n<table>\n" + "\n".join(lines) + "\n</table>\n"
+
+
+def page(path: pathlib.Path, prices: Mapping[str, float] | None = None, least_recall: float = LEAST_RECALL) -> str:
     """Return the whole page."""
     measured = plots.read(path)
     found = [record for each in measured.values() for record in each.values()]
@@ -71,14 +88,20 @@ def page(path: pathlib.Path) -> str:
         "<h1>faiss_torch: benchmarks</h1>\n"
         "<p>Both sides take turns in one process, on the same data and the same lists, and their results were equal. "
         "A figure is the ratio of the medians, with the range in which the quartiles of both sides put it.</p>\n"
-        f"{machines}<h2>Goals</h2>\n{goals_table(measured)}\n<h2>Plots</h2>\n{figures}\n</body>\n</html>\n"
+        f"{machines}<h2>Goals</h2>\n{goals_table(measured)}\n"
+        f"{worth_table(measured, prices or {}, least_recall)}<h2>Plots</h2>\n{figures}\n</body>\n</html>\n"
     )
 
 
-def write(path: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
+def write(
+    path: pathlib.Path,
+    folder: pathlib.Path,
+    prices: Mapping[str, float] | None = None,
+    least_recall: float = LEAST_RECALL,
+) -> list[pathlib.Path]:
     """Write the page and the plots, and return their files."""
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {"report.html": page(path)}
+    contents = {"report.html": page(path, prices, least_recall)}
     contents |= {f"{name}.svg": svg for name, (svg, _) in plots.all_plots(path).items()}
     for name, content in contents.items():
         (folder / name).write_text(content, encoding="utf-8")
@@ -90,8 +113,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="The records as a page and plots")
     parser.add_argument("--records", type=pathlib.Path, default=records.RECORDS, help="the file of records")
     parser.add_argument("--output", type=pathlib.Path, default=FOLDER, help="the folder to write to")
+    parser.add_argument(
+        "--price",
+        action="append",
+        default=[],
+        metavar="MACHINE=DOLLARS",
+        help="what a machine costs an hour, by a part of the name of its GPU or CPU; may be repeated",
+    )
+    parser.add_argument("--recall", type=float, default=LEAST_RECALL, help="least recall of what is compared by price")
     options = parser.parse_args(arguments)
-    for file in write(options.records, options.output):
+    try:
+        prices = {name: float(dollars) for name, _, dollars in (each.rpartition("=") for each in options.price)}
+    except ValueError:
+        parser.error(f"--price: got {options.price}, expected MACHINE=DOLLARS")
+    for file in write(options.records, options.output, prices, options.recall):
         print(file)
     return 0
 

@@ -128,6 +128,12 @@ def flash_kmeans(workload: Workload, device: str) -> Task:
 
 def flashlib_search(workload: Workload, device: str) -> Task:
     """Search flashlib's IVF-Flat with the lists of the case."""
+    search = flashlib_device_ivf(workload, device)
+    return lambda: _numpy(search())
+
+
+def flashlib_device_ivf(workload: Workload, device: str) -> Task:
+    """Do that, with results that stay on the device."""
     from flashlib import IvfFlatIndex, flash_ivf_flat_search
 
     centroids, offsets, vectors, ids = _lists(workload)
@@ -144,7 +150,7 @@ def flashlib_search(workload: Workload, device: str) -> Task:
         max_list_len=int(np.diff(offsets).max()),
     )
     xq = _tensor(queries(workload), device)
-    return lambda: _numpy(flash_ivf_flat_search(index, xq, workload.k))
+    return lambda: flash_ivf_flat_search(index, xq, workload.k)
 
 
 def flashlib_flat(workload: Workload, device: str) -> Task:
@@ -254,6 +260,7 @@ RIVALS = {
             "flat_search": flashlib_flat,
             "kmeans": flashlib_kmeans,
             "device_flat": flashlib_device_flat,
+            "device_ivf": flashlib_device_ivf,
             **_flash_on_device("flashlib.primitives.kmeans", "flash_kmeans", flashlib_nearest),
         },
         WITHOUT_GPU,

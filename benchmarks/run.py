@@ -146,7 +146,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", choices=IMPLEMENTATIONS, help="measure one alone; nothing is recorded")
     parser.add_argument("--scale", type=float, default=1.0, help="below 1: in small; nothing is recorded")
     parser.add_argument("--repeats", type=int, help="runs of each side, instead of the case's own number")
-    parser.add_argument("--threads", type=int, default=records.THREADS)
+    parser.add_argument("--threads", type=int, help=f"of each side: {records.THREADS}, beside a GPU all cores")
     parser.add_argument(
         "--arithmetic",
         choices=ARITHMETICS,
@@ -168,6 +168,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     for name in options.case or ():
         if name not in names:
             parser.error(f"there is no case {name!r}; --list prints the names")
+    if options.threads is None:
+        beside_gpu = all(name.startswith("gpu_") for name in options.case or (f"{options.suite}_",))
+        options.threads = environment()["cores"] if beside_gpu else records.THREADS
     return options
 
 

@@ -218,6 +218,7 @@ ON_DEVICE = (
     "device_batch_kmeans",
     "device_nearest",
     "device_flat",
+    "device_ivf",
     "device_hamming",
 )
 

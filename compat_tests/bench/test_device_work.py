@@ -75,3 +75,17 @@ def test_search(name):
     torch.testing.assert_close(theirs[0].float(), ours[0].float(), rtol=1e-4, atol=1e-3)
     wrong = (ours[0] + 1, (ours[1] + 1) % 3000)
     assert compare(theirs, wrong, small) is not None
+
+
+def test_search_of_lists():
+    from benchmarks import device_work
+    from benchmarks.cases import SEARCH_ON_DEVICE
+    from benchmarks.compare import COMPARISONS
+
+    case = next(case for case in SEARCH_ON_DEVICE if case.name == "gpu_device_ivf_1m")
+    small = dataclasses.replace(case.workload, nb=3000, d=12, nq=20, k=5, nlist=20, nprobe=4)
+    ours = device_work.device_ivf(faiss_torch, small, "cpu")()
+    assert isinstance(ours[0], torch.Tensor)
+    compare = COMPARISONS[case.compare]
+    assert compare((), ours, small) is None
+    assert compare((), (ours[0], (ours[1] + 1) % 3000), small) is not None

@@ -176,6 +176,58 @@ def test_chart_of_recall(path):
     assert any(title.startswith("faiss_torch: 40,000 QPS") and title.endswith("nprobe=1") for title in found)
 
 
+@pytest.fixture
+def path_of_gpu(path):
+    """The same, with sweeps on a GPU: csr is the faster path from 512 queries on."""
+    from benchmarks import records
+    from benchmarks.cases import GPU_SWEEPS
+
+    where = {**ENVIRONMENT, "gpu": "A large GPU"}
+    for case in GPU_SWEEPS:
+        work = case.workload
+        ours = {"csr": 5e-4, "matrix": work.nq * 1e-6, "auto": 4e-4, "debian_minilm": 1e-3 * work.nprobe}
+        runs = {"faiss": [work.nq / 1000], "faiss_torch": [ours[case.point.line]]}
+        share = 1 - 0.5 / work.nprobe
+        more = {"recall": {"faiss": share, "faiss_torch": share}} if case.recall else {}
+        records.append(record(case.name, runs, **more) | {"environment": where, "threads": 16}, path)
+    return path
+
+
+def test_charts_of_a_gpu(path_of_gpu):
+    from benchmarks import plots
+
+    charts = plots.gpu_plots(plots.read(path_of_gpu))
+    assert list(charts) == ["gpu_qps_nq", "gpu_recall_qps"]
+    chart = charts["gpu_qps_nq"][0]
+    assert {"faiss_torch, path matrix", "faiss_torch, path csr", "faiss-cpu", "faiss_torch"} <= set(words(chart))
+    assert any(text.endswith("csr is faster from nq=512 on") for text in words(chart))
+    assert sum(title.startswith("faiss: 1,000 QPS") for title in titles(chart)) == 6
+    assert any(title.startswith("faiss_torch: 2,000,000 QPS") for title in titles(charts["gpu_recall_qps"][0]))
+
+
+def test_queries_for_a_dollar(path_of_gpu, tmp_path):
+    """The fastest run of each side that finds enough, by the price of its machine."""
+    from benchmarks import plots, report
+
+    prices = {"large": 4.0, "machine": 0.5}
+    found = plots.worth(plots.read(path_of_gpu), prices, 0.95)
+    assert [(each.side, each.machine, each.dollars) for each in found] == [
+        ("faiss_torch", "A large GPU", 4.0),
+        ("faiss_torch", "a machine", 0.5),
+        ("faiss", "a machine", 0.5),
+    ]
+    assert found[0].per_second == pytest.approx(2000 / 16e-3)  # 16 probes find 0.97
+    assert found[0].queries_per_dollar == pytest.approx(2000 / 16e-3 * 900)
+    assert not plots.worth(plots.read(path_of_gpu), {"another": 1.0}, 0.95)
+    arguments = ["--records", str(path_of_gpu), "--output", str(tmp_path / "out")]
+    report.main([*arguments, "--price", "large=4", "--price", "machine=0.5"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "at a recall of 0.95 or more" in page
+    assert "<td>112,500,000</td>" in page
+    with pytest.raises(SystemExit):
+        report.main([*arguments, "--price", "large"])
+
+
 def test_chart_of_steps(path):
     """The parts of a run add up to it."""
     from benchmarks import plots
