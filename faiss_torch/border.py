@@ -18,6 +18,9 @@ from .constants import Float16, Float32, Int8
 from .pointers import Pointer
 
 #: numpy and torch names of the numeric types that vectors may come in.
+#: Bytes from which on a tensor goes to CUDA by way of page-locked memory, and bytes of a piece of it.
+STAGED_BYTES, PIECE_BYTES = 1 << 20, 32 << 20
+
 _NUMERIC_TYPES = {
     Float32: (np.float32, torch.float32),
     Float16: (np.float16, torch.float16),
@@ -184,7 +187,22 @@ def vectors_in(x: Array, d: int, device: torch.device, numeric_type: int = Float
         tensor = x.detach().to(torch_type)
     else:
         tensor = tensor_of(np.ascontiguousarray(x, dtype=numpy_type))
-    return tensor.to(device=device, dtype=torch.float32).contiguous(), kind
+    return _carried(tensor, device).to(torch.float32).contiguous(), kind
+
+
+def _carried(tensor: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor to a device: from pageable memory to CUDA by way of page-locked memory, a piece at a time.
+
+    The driver would copy it to such memory too, but in one thread, and wait for each piece.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes < STAGED_BYTES or tensor.is_pinned():
+        return tensor.to(device)
+    rows = max(1, PIECE_BYTES * len(tensor) // tensor.nbytes)
+    room = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+    for there, piece in zip(room.split(rows), tensor.split(rows), strict=True):
+        # torch keeps the page-locked memory until what reads it is done, and for the next piece
+        there.copy_(piece.contiguous().pin_memory(), non_blocking=True)
+    return room
 
 
 def training_vectors_in(x: Array, d: int) -> tuple[Tensor, Kind]:

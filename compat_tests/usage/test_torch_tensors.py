@@ -325,3 +325,18 @@ def test_the_device_of_the_environment_has_its_number(ours, monkeypatch, device)
     monkeypatch.setenv("FAISS_TORCH_DEVICE", device)
     index = ours.IndexFlatL2(3)
     assert index.device == index.to(device).device == torch.empty(0, device=device).device
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_arrays_reach_a_gpu_whole(dtype):
+    """They go there in pieces: every row arrives, in its place."""
+    import faiss_torch
+
+    x = np.random.default_rng(0).random((300_017, 50)).astype(dtype)
+    index = faiss_torch.IndexFlatL2(50).to("cuda")
+    for part in (x[:200_000], x[200_000:, :]):
+        index.add(part)
+    np.testing.assert_array_equal(index.reconstruct_n(0, len(x)), x.astype("float32"))
+    assert (index.search(x[::30_000], 1)[1][:, 0] == np.arange(0, len(x), 30_000)).all()
