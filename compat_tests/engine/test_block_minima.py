@@ -147,6 +147,19 @@ def test_queries_that_are_not_finite():
         torch.testing.assert_close(D, D_plain)
 
 
+def test_more_neighbours_as_close_as_the_last_than_a_first_try_looks_at():
+    xb = normal(900, 20)
+    xb[100:160] = xb[100]  # in blocks of their own, nearly all
+    xq = xb[100:103] + 1e-3
+    rows = stored(xb, METRIC_L2)
+    rounded = rounded_for(rows, len(xb), METRIC_L2).make(rows)
+    assert block_minima.search_by_kernels(xq, rows, 900, 5, METRIC_L2, rounded, "triton").left.all()
+    found = block_minima.search_by_kernels(xq, rows, 900, 5, METRIC_L2, rounded, "triton", block_minima.MORE_SLACK)
+    assert not found.left.any()
+    assert torch.equal(found.positions, torch.arange(100, 105, device=DEVICE).expand(3, 5))
+    assert torch.equal(searched(xq, xb, 5, METRIC_L2)[1], found.positions)
+
+
 @pytest.mark.parametrize("d", [300, 513])
 def test_vectors_of_several_chunks(d):
     xq, xb = normal(3, d), normal(200, d, seed=1)

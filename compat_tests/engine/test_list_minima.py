@@ -106,7 +106,7 @@ def test_a_threshold_from_the_nearest_lists(d, k, metric_type, monkeypatch):
     # a threshold that lets too many through
     monkeypatch.setattr(list_minima, "LEAST_HITS", 4)
     monkeypatch.setattr(list_minima, "HITS_A_NEIGHBOUR", 1)
-    monkeypatch.setattr(list_minima, "blocks_wanted", lambda k: (4, 4))
+    monkeypatch.setattr(list_minima, "blocks_wanted", lambda k, slack: (4, 4))
     found = list_minima.search(
         normal(12, d, seed=2).to(DEVICE), lists, probes.to(DEVICE), rows.to(DEVICE), k, metric_type, True, "triton"
     )
@@ -192,8 +192,8 @@ def test_an_index(mode, dtype, monkeypatch):
     used = []
 
     def noted(search):
-        def noting(*args):
-            found = search(*args)
+        def noting(*args, **more):
+            found = search(*args, **more)
             used.append(search.__name__ if found is not None else None)
             return found
 
@@ -210,7 +210,7 @@ def test_an_index(mode, dtype, monkeypatch):
             patch.setattr(kernels, "chosen", lambda kernel, device: kernel in ("list_minima", "block_minima"))
             found = index.search(xq, 6, params=params)
             within = index.range_search(xq, 14.0, params=params)
-        assert len([each for each in used if each]) == ways
+        assert len([each for each in used if each]) >= ways  # the query that is not finite is tried again
         assert (found[1] == wanted[1]).all()
         torch.testing.assert_close(torch.from_numpy(found[0]), torch.from_numpy(wanted[0]))
         assert all((ours == theirs).all() for ours, theirs in zip(within[::2], wanted_within[::2], strict=True))

@@ -16,6 +16,7 @@ from .. import border, kernels
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
 from ..ops import chunks, collect, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, list_minima, workers
+from ..ops.block_minima import Found, with_more_slack
 from ..ops.code_blocks import CodeBlocks
 from ..ops.distances import METRICS
 from ..ops.screen import ProductScorer, Scorer
@@ -54,7 +55,6 @@ class _Settings(NamedTuple):
     quantizer_params: SearchParameters | None
     ensure_topk_full: bool
     max_empty_result_buckets: int
-    by_kernels: bool = True
 
 
 def _rows_left(rows: Tensor, probes: Tensor, lists: ivf_scan.Lists) -> Tensor:
@@ -194,9 +194,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         indexIVF_stats.count(len(x), nlist, ndis)
         if bool(left.any()):
             again = left.nonzero().view(-1)
-            distances[again], positions[again], _ = self._search_probed(
-                x[again], k, settings._replace(by_kernels=False)
-            )
+            distances[again], positions[again], _ = self._search_probed(x[again], k, settings)
         indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
         return distances, positions, storage
 
@@ -358,7 +356,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         that pays."""
         scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
         left: Tensor | None
-        by_kernels = list_minima.search(x, lists, probes, rows, k, self.metric_type, path.name == "csr")
+        by_kernels = self._nearest_by_kernels(x, lists, probes, rows, k, path)
         if by_kernels is not None:
             distances, positions, left = by_kernels
         elif blocks is not None:
@@ -377,10 +375,18 @@ class _IVFSearch(Index, IndexIVFInterface):
             distances[again], positions[again] = scan(some, lists, probes[again], rows[again], k, self.metric_type)
         return distances, positions
 
+    def _nearest_by_kernels(
+        self, x: Tensor, lists: ivf_scan.Lists, probes: Tensor, rows: Tensor, k: int, path: ivf_scan.Path
+    ) -> Found | None:
+        def search(queries: Tensor | slice, slack: int) -> Found | None:
+            what = probes[queries], rows[queries], k, self.metric_type, path.name == "csr"
+            return list_minima.search(x[queries], lists, *what, slack=slack)
+
+        found = search(slice(None), 1)
+        return None if found is None else with_more_slack(found, search)
+
     def _lists_to_scan(self, storage: ListStorage, probes: Tensor, settings: _Settings) -> ivf_scan.Lists:
         lists = self._lists(storage)
-        if not settings.by_kernels:
-            lists = lists._replace(rounded_for=None)
         if settings.sel is None:
             return lists
         # max_codes cuts lists by all their rows, so these have to stay where they are

@@ -18,7 +18,7 @@ from ..constants import FLT_MAX
 from . import tuning
 from .smallest import smallest
 
-#: Equal distances beyond the k-th smallest that a query may have.
+#: Rows as close as the k-th that a query may have beyond it, at least.
 TIES = 32
 
 
@@ -233,7 +233,7 @@ def closest(
         SOME=rows is not None,
         L2=not similarity,
     )
-    return ranked(found, blocks, ids, k, similarity, (d + 16) * 2.0**-22)
+    return ranked(found, blocks, ids, k, similarity, (d + 16) * 2.0**-22, max(TIES, most - k))
 
 
 def ranked(
@@ -243,7 +243,7 @@ def ranked(
     k: int,
     similarity: bool,
     rounding: float = 0.0,
-    ties: int = TIES,
+    ties: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Put the k closest rows of each query's blocks in order.
 

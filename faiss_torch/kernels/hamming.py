@@ -262,7 +262,7 @@ def knn(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     certain, none = found.new_full((nq,), float("inf")), found.new_zeros(nq)
     firsts = columns.long() * ROWS
     blocks = Blocks(firsts, firsts, counts, certain, none, ROWS, 1)
-    return ranked(found, blocks, None, k, similarity=False, ties=0)
+    return ranked(found, blocks, None, k, similarity=False)
 
 
 def _as_words(codes: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..threads import omp_get_max_threads
 from . import block_minima, chunks, flat_blocks, flat_tiles, workers
-from .block_minima import RoundedFor
+from .block_minima import Found, RoundedFor
 from .code_blocks import BlocksFor
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
@@ -148,14 +148,14 @@ def _by_kernels(
         return None
     assert rounded_for is not None
 
-    def search(queries: Tensor) -> tuple[Tensor, ...] | None:
-        return block_minima.search_by_kernels(queries, stored, n, k, metric_type, rounded, impl)
+    def search(queries: Tensor, slack: int = 1) -> Found | None:
+        return block_minima.search_by_kernels(queries, stored, n, k, metric_type, rounded, impl, slack)
 
-    found = rounded_for.graphs.search(xq, (n, k, metric_type), (rounded,), search)
-    if found is None:
+    results = rounded_for.graphs.search(xq, (n, k, metric_type), (rounded,), search)
+    if results is None:
         return None
-    distances, positions, left = found
-    return distances, stored.stored_rows(positions), left
+    found = block_minima.with_more_slack(Found(*results), lambda queries, slack: search(xq[queries], slack))
+    return found.distances, stored.stored_rows(found.positions), found.left
 
 
 def closest(

@@ -96,6 +96,7 @@ def search(
     metric_type: int,
     by_list: bool = True,
     impl: str = "auto",
+    slack: int = 1,
 ) -> Found | None:
     """Return the k closest rows of the probed lists; None where the kernels are not to be used, or fail.
 
@@ -126,15 +127,16 @@ def search(
         left = torch.zeros(nq, dtype=torch.bool, device=xq.device)
         return Found(xq.new_full((nq, k), missing), nothing, left)
     plan = _plan(nprobe, float(lists.sizes.double().mean()), xq.shape[1], k, by_list)
+    wanted = blocks_wanted(k, slack)
     begins = lists.begins_there
     stored_lists, most = (plan.first, min(largest, FIRST_ROWS)) if plan.first else (nprobe, largest)
-    width = _hits_wanted(k) * 3 if plan.first else 0
-    query_bytes = 4 * (stored_lists * (most // plan.rows + 64) + width + blocks_wanted(k)[1] * plan.rows)
+    width = _hits_wanted(k, slack) * 3 if plan.first else 0
+    query_bytes = 4 * (stored_lists * (most // plan.rows + 64) + width + wanted[1] * plan.rows)
 
     def part(queries: slice) -> Found | None:
         scan = _Scan(xq[queries], lists, rounded, begins, probes[queries], rows[queries], by_list)
         return kernels.run(
-            "list_minima", xq.device, impl, lambda: scan.closest(plan, most, k, metric_type), lambda: None
+            "list_minima", xq.device, impl, lambda: scan.closest(plan, most, k, metric_type, slack), lambda: None
         )
 
     return joined(in_portions(part, nq, query_bytes))
@@ -193,8 +195,8 @@ def _rows_of_block(nprobe: int, mean_size: float, d: int, k: int) -> int:
     return min(MOST_ROWS, kernel.rows_of_block(int(nprobe * mean_size), d, k))
 
 
-def _hits_wanted(k: int) -> int:
-    return max(LEAST_HITS, HITS_A_NEIGHBOUR * k)
+def _hits_wanted(k: int, slack: int) -> int:
+    return slack * max(LEAST_HITS, HITS_A_NEIGHBOUR * k)
 
 
 class _Scan(NamedTuple):
@@ -208,7 +210,7 @@ class _Scan(NamedTuple):
     limits: Tensor
     by_list: bool
 
-    def closest(self, plan: _Plan, most: int, k: int, metric_type: int) -> Found:
+    def closest(self, plan: _Plan, most: int, k: int, metric_type: int, slack: int) -> Found:
         """Find the k closest rows: by thresholds, or of all blocks."""
         from ..kernels import list_minima as kernel
         from ..kernels import tuning
@@ -219,16 +221,16 @@ class _Scan(NamedTuple):
         if not plan.first:
             rows = plan.rows
             minima, halves = self._minima(most, rows)
-            columns, counts, bounds = smallest(minima, *blocks_wanted(k))
+            columns, counts, bounds = smallest(minima, *blocks_wanted(k, slack))
             ranks, inner = self._places(columns.long(), most, rows)
             firsts = self._begins().gather(1, ranks) + inner
         else:
             rows = tuning.THRESHOLD_ROWS
-            width = _hits_wanted(k)
+            width = _hits_wanted(k, slack)
             scan = kernel.Scan(self.xq, self.rounded, self._groups(), self.limits, rows)
             hits = kernel.minima_below(scan, self._thresholds(plan, most, k), width)
             halves, full = hits.halves, hits.counts > width
-            columns, counts, bounds = smallest(hits.minima, *blocks_wanted(k), hits.counts)
+            columns, counts, bounds = smallest(hits.minima, *blocks_wanted(k, slack), hits.counts)
             names = hits.names.gather(1, columns.long())
             ranks, firsts = names // kernel.RANK, names % kernel.RANK
         ends = self._ends().gather(1, ranks)
