@@ -227,6 +227,26 @@ def test_an_index(metric, monkeypatch):
     assert not kernels._given_up
 
 
+def test_without_memory_there_are_fewer_queries_at_a_time(monkeypatch):
+    xq, xb = normal(9, 8), normal(600, 8, seed=1)
+    sizes, minima_of = [], kernel.block_minima
+
+    def block_minima_with_little_room(x, *more):
+        sizes.append(len(x))
+        if len(x) > 3:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return minima_of(x, *more)
+
+    monkeypatch.setattr(kernel, "block_minima", block_minima_with_little_room)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    I = searched(xq, xb, 4, METRIC_L2)[1]
+    assert torch.equal(I, flat.knn_reference(xq, xb, 4, METRIC_L2)[1])
+    assert sizes == [9, 5, 3, 3, 3]
+    monkeypatch.setattr(kernel, "block_minima", lambda *args: block_minima_with_little_room(torch.empty(9, 1)))
+    with pytest.raises(RuntimeError, match="out of memory: no room for 3 of 9 queries"):
+        searched(xq, xb, 4, METRIC_L2)
+
+
 def test_a_kernel_that_fails_is_replaced(monkeypatch):
     monkeypatch.setattr(kernels, "DEVICES", ("cpu", "cuda"))
     monkeypatch.setattr(kernels, "_given_up", set())
