@@ -81,13 +81,14 @@ def forms() -> Iterator[Form]:
         yield nearest._nearest_kernel, constants, options, {"c_ptr": "*fp16"}
     sizes = {"BLOCK_P": 16, "EXPONENT": rounding.EXPONENT_OF_LARGEST, "BLOCK_K": block_minima.BLOCKS}
     for row in tuning.MINIMA[3:]:
-        for c_type, factor in (("*fp16", tl.float16), ("*bf16", tl.bfloat16), ("*u8", tl.float16)):
+        types = (("*fp16", tl.float16), ("*bf16", tl.bfloat16), ("*u8", tl.float16))
+        for c_type, factor in types if row.widest == 128 else types[:1]:
             constants = sizes | {"BLOCK_N": row.vectors, "BLOCK_D": row.components, "ONE_CHUNK": row.widest < 1 << 30}
             constants |= {"ROWS_OF_BLOCK": 32, "WHOLE": c_type == "*fp16", "FACTOR": factor}
             options = {"num_warps": row.warps, "num_stages": row.stages}
             yield block_minima._minima_kernel, constants, options, {"c_ptr": c_type}
     for row in tuning.LIST_MINIMA[2:]:
-        for thresholds, sign in ((False, 1), (False, -1), (True, 1)):
+        for thresholds, sign in ((False, -1), (True, 1)):
             constants = sizes | {"BLOCK_N": row.vectors, "BLOCK_D": row.components, "ONE_CHUNK": row.widest < 1 << 30}
             constants |= {"WHOLE": True, "FACTOR": tl.float16, "THRESHOLDS": thresholds, "SIGN": sign}
             constants["ROWS_OF_BLOCK"] = tuning.THRESHOLD_ROWS if thresholds else list_minima.MOST_ROWS
@@ -107,7 +108,7 @@ def forms() -> Iterator[Form]:
     row = tuning.nearest_blocks(128)
     for choice in (True, False):
         constants = {"BLOCK_K": 32, "BLOCK_D": 128, "EXPONENT": rounding.EXPONENT_OF_LARGEST}
-        yield rounding._round_kernel, {**constants, "L2": choice}, {}, {}
+        yield rounding._round_kernel, {**constants, "L2": choice, "SOME": choice}, {}, {}
         sizes = {"BLOCK_N": tuning.EXACT.vectors, "BLOCK_K": row.centroids, "BLOCK_D": min(64, row.components)}
         constants = {**sizes, "BLOCK_P": 16, "EXPONENT": rounding.EXPONENT_OF_LARGEST, "L2": choice}
         yield nearest_exact._pairs_kernel, constants, {"num_warps": tuning.EXACT.warps}, {"c_ptr": "*fp16"}

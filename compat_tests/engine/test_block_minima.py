@@ -15,6 +15,7 @@ from faiss_torch.ops.screen import BLOCK, Stored, bias_of
 
 pytest.importorskip("triton")
 from faiss_torch.kernels import block_minima as kernel
+from faiss_torch.kernels import tuning
 
 METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
 TIED = ("constant vectors", "integers", "zeros")
@@ -133,6 +134,8 @@ def test_rows_within_a_radius(share, metric_type):
     assert 4 < int(found[0][-1]) < 2000
     assert torch.equal(found[2], expected[2])
     torch.testing.assert_close(found[1], expected[1])
+    none = flat.range_search(xq[:0], some, n, radius, metric_type, rounded_for=kernel_rows, impl="triton")
+    assert [len(each) for each in none] == [1, 0, 0]
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -158,6 +161,33 @@ def test_more_neighbours_as_close_as_the_last_than_a_first_try_looks_at():
     assert not found.left.any()
     assert torch.equal(found.positions, torch.arange(100, 105, device=DEVICE).expand(3, 5))
     assert torch.equal(searched(xq, xb, 5, METRIC_L2)[1], found.positions)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("metric_type", METRICS)
+def test_rows_so_long_that_scores_overflow(metric_type):
+    """What kernels would lose they are not asked for; queries so long are left."""
+    xb = normal(300, 20)
+    for value, query in ((1e35, 1e12), (2.7e19, 1.8e19), (1e17, 1e19), (1e17, 3e20)):
+        xb[7], xb[7, 0] = 0, value
+        xq = normal(4, 20, seed=2)
+        xq[1, 0] = query
+        D, I = searched(xq, xb, 4, metric_type)
+        D_plain, I_plain = flat.knn(xq, stored(xb, metric_type), len(xb), 4, metric_type)
+        torch.testing.assert_close(D, D_plain, rtol=1e-5, atol=1e-5)
+        assert torch.equal(I[[0, 2, 3]], I_plain[[0, 2, 3]])
+
+
+def test_many_neighbours_of_wide_rows(monkeypatch):
+    """Rows too wide for one program are folded, and a few more are listed than are wanted."""
+    monkeypatch.setattr(tuning, "SMALLEST_VALUES", 256)
+    xq, xb = normal(3, 20), normal(2000, 20, seed=1)
+    rows = stored(xb, METRIC_L2)
+    rounded = rounded_for(rows, len(xb), METRIC_L2).make(rows)
+    found = block_minima.search_by_kernels(xq, rows, 2000, 90, METRIC_L2, rounded, "triton")
+    assert not found.left.any()
+    assert torch.equal(found.positions, flat.knn_reference(xq, xb, 90, METRIC_L2)[1])
 
 
 @pytest.mark.parametrize("d", [300, 513])

@@ -79,6 +79,18 @@ def test_other_settings_and_another_basis(starts):
     assert not known._recordings
 
 
+def test_what_cannot_be_recorded_is_not_tried_again(starts):
+    table, known = starts["table"], Graphs()
+    x = torch.ones(2, 2)
+    for _ in range(6):
+        assert known.search(x, "k", (table,), lambda x: None) is None
+    assert starts["recorded"] == 0
+    for _ in range(6):
+        known.search(x, "large", (table,), table.search, read=graphs.MOST_READ + 1)
+    assert starts["recorded"] == 0
+    assert table.calls == 6
+
+
 def test_not_more_than_some_are_kept(starts):
     table, known = starts["table"], Graphs()
     for settings in range(graphs.MOST_GRAPHS + 3):

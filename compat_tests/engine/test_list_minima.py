@@ -106,11 +106,31 @@ def test_a_threshold_from_the_nearest_lists(d, k, metric_type, monkeypatch):
     # a threshold that lets too many through
     monkeypatch.setattr(list_minima, "LEAST_HITS", 4)
     monkeypatch.setattr(list_minima, "HITS_A_NEIGHBOUR", 1)
-    monkeypatch.setattr(list_minima, "blocks_wanted", lambda k, slack: (4, 4))
+    monkeypatch.setattr(list_minima, "blocks_wanted", lambda k, slack, width: (4, 4))
     found = list_minima.search(
         normal(12, d, seed=2).to(DEVICE), lists, probes.to(DEVICE), rows.to(DEVICE), k, metric_type, True, "triton"
     )
     assert found.left.any()
+
+
+def test_an_id_that_is_there_twice():
+    """Both are found: equal distances and equal ids have places of their own."""
+    vectors = normal(200, 12)
+    vectors[150:153] = vectors[10]
+    lists = lists_of(vectors, [100, 100], METRIC_L2)
+    there = lists.ids.cpu()
+    there[there == there[10]] = 7
+    rows = [10, *(112 - 100 + row for row in range(150, 153))]
+    there[rows] = 7
+    lists = lists._replace(ids=there.to(DEVICE))
+    probes = torch.tensor([[0, 1]], device=DEVICE)
+    found = list_minima.search(
+        vectors[10:11].to(DEVICE), lists, probes, lists.sizes.to(DEVICE)[probes], 6, METRIC_L2, True, "triton"
+    )
+    assert not found.left.any()
+    assert sorted(found.positions[0, :4].tolist()) == sorted(rows)
+    assert found.distances[0, :4].tolist() == [0.0] * 4
+    assert len(found.positions[0].unique()) == 6
 
 
 @pytest.mark.parametrize("share", [0.1, 0.7])
@@ -215,6 +235,15 @@ def test_an_index(mode, dtype, monkeypatch):
         torch.testing.assert_close(torch.from_numpy(found[0]), torch.from_numpy(wanted[0]))
         assert all((ours == theirs).all() for ours, theirs in zip(within[::2], wanted_within[::2], strict=True))
         index.remove_ids(faiss_torch.IDSelectorRange(0, 300))
+    stats = faiss_torch.cvar.indexIVF_stats
+    counted = []
+    for chosen in (False, True):
+        stats.reset()
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "chosen", lambda kernel, device, chosen=chosen: chosen)
+            index.search(xq, 6)
+        counted.append((stats.nq, stats.nlist, stats.ndis))
+    assert counted[0] == counted[1]
     assert not kernels._given_up
 
 

@@ -187,15 +187,18 @@ class _IVFSearch(Index, IndexIVFInterface):
             )
 
         what = (settings.nprobe, k, self.metric_type, by_list)
-        found = lists.rounded_for.graphs.search(x, what, (centroids.rounded, rounded, lists.ids, lists.there), search)
+        basis = centroids.rounded, rounded, lists.ids, lists.there
+        read = self.d * (self.nlist + settings.nprobe * self.ntotal // self.nlist)
+        found = lists.rounded_for.graphs.search(x, what, basis, search, read)
         if found is None:
             return None
         distances, positions, left, nlist, ndis = found
-        indexIVF_stats.count(len(x), nlist, ndis)
-        if bool(left.any()):
+        n_left = int(left.sum())
+        indexIVF_stats.count(len(x) - n_left, nlist.masked_fill(left, 0).sum(), ndis.masked_fill(left, 0).sum())
+        indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
+        if n_left:
             again = left.nonzero().view(-1)
             distances[again], positions[again], _ = self._search_probed(x[again], k, settings)
-        indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
         return distances, positions, storage
 
     def _search_few(

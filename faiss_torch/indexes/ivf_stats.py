@@ -37,7 +37,7 @@ class IndexIVFStats:
         self.search_time = 0.0
         # lists and distances, and those that a device has counted and nobody has asked for
         self._counted = [0, 0]
-        self._on_device: dict[torch.device, Tensor] = {}
+        self._on_device: dict[tuple[torch.device, int], Tensor] = {}
 
     @property
     def nlist(self) -> int:
@@ -68,8 +68,10 @@ class IndexIVFStats:
             self.nq += nq
             if isinstance(nlist, Tensor) and nlist.device.type != "cpu":
                 counts = torch.stack([nlist, torch.as_tensor(ndis, device=nlist.device)])
-                known = self._on_device.get(nlist.device)
-                self._on_device[nlist.device] = counts if known is None else known + counts
+                # one stream does not wait for another
+                key = nlist.device, torch.cuda.current_stream(nlist.device).cuda_stream if nlist.is_cuda else 0
+                known = self._on_device.get(key)
+                self._on_device[key] = counts if known is None else known + counts
             else:
                 self._counted = [self._counted[0] + int(nlist), self._counted[1] + int(ndis)]
 

@@ -42,6 +42,11 @@ def chosen(kernel: str, device: torch.device) -> bool:
     return device.type in DEVICES and available(device) and kernel not in _given_up
 
 
+def capturing(device: torch.device) -> bool:
+    """Whether what is queued on a device is being recorded as a graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def give_up(kernel: str, error: Exception) -> None:
     """Have plain torch stand in for a kernel from now on, and say so once in the log."""
     if kernel not in _given_up:
@@ -80,7 +85,7 @@ def run(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        if impl == "triton":
+        if impl == "triton" or capturing(device):
             raise RuntimeError(f"{kernel}: the Triton kernel fails: {error}") from error
         give_up(kernel, error)
     return by_torch()

@@ -100,11 +100,9 @@ def _minima_kernel(
         tl.store(halves_ptr + queries, norm * norm * 0.5, mask=there)
 
 
-def rounded_rows(vectors: Tensor, l2: bool) -> Rounded:
+def rounded_rows(vectors: Tensor, l2: bool, bias: Tensor) -> Rounded:
     """Round stored vectors, (n, d), for `block_minima`: whole tiles of them. What is no row has an h of +inf."""
-    rounded = Rounded.make(vectors[None], l2, MOST_ROWS * BLOCKS)
-    rounded.h[:, len(vectors) :] = float("inf")
-    return rounded
+    return Rounded.make(vectors[None], l2, MOST_ROWS * BLOCKS, bias)
 
 
 def rows_of_block(n: int, d: int, k: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..constants import FLT_MAX
 from . import tuning
-from .smallest import smallest
+from .smallest import folded_slack, smallest
 
 #: Rows as close as the k-th that a query may have beyond it, at least.
 TIES = 32
@@ -152,8 +152,11 @@ def _ranked_kernel(
         other_numbers = tl.load(firsts_ptr + other_columns // ROWS_OF_BLOCK) + other_columns % ROWS_OF_BLOCK * stride
         if IDS:
             other_numbers = tl.load(ids_ptr + other_numbers, mask=there, other=0)
+        # an id may be there twice: no two rows may have the same rank
+        first = (other_numbers[None, :] == numbers[:, None]) & (others[None, :] < lanes[:, None])
+        first |= other_numbers[None, :] < numbers[:, None]
         before = other_distances[None, :] < distances[:, None]
-        before |= (other_distances[None, :] == distances[:, None]) & (other_numbers[None, :] < numbers[:, None])
+        before |= (other_distances[None, :] == distances[:, None]) & first
         ranks += tl.sum(before.to(tl.int32), 1)
     ranks = tl.where(known, ranks, lanes)
     out = tl.where(known, distances, missing)
@@ -261,11 +264,12 @@ def ranked(
         listed.
     """
     nq, most = blocks.firsts.shape
-    columns, counts, _ = smallest(distances, k, k + ties, first=not ties)
+    most_rows = k + ties + folded_slack(k, distances.shape[1])
+    columns, counts, _ = smallest(distances, k, most_rows, first=not ties)
     out = torch.empty(nq, k, dtype=torch.float32, device=distances.device)
     positions = torch.empty(nq, k, dtype=torch.int64, device=distances.device)
     left = torch.empty(nq, dtype=torch.bool, device=distances.device)
-    block = triton.next_power_of_2(k + ties)
+    block = triton.next_power_of_2(most_rows)
     _ranked_kernel[(nq,)](
         distances,
         columns,
@@ -279,7 +283,7 @@ def ranked(
         positions,
         left.view(torch.int8),
         most,
-        k + ties,
+        most_rows,
         k,
         blocks.stride,
         FLT_MAX,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import tuning
 from .block_rows import Blocks, ranked
-from .smallest import smallest
+from .smallest import folded_slack, smallest
 
 #: Codes of a block.
 ROWS = 64
@@ -200,7 +200,7 @@ def minima_by_products(xq: Tensor, xb: Tensor) -> Tensor:
 
 def minima_by_counting(xq: Tensor, xb: Tensor) -> Tensor:
     """Find the same for few queries."""
-    x, c = _as_words(xq), _as_words(xb)
+    x, c = _as_words(xq, xb)
     blocks = triton.cdiv(len(c), ROWS)
     minima = torch.empty(len(x), blocks, dtype=torch.int16, device=x.device)
     _counted_minima_kernel[(triton.cdiv(blocks, tuning.COUNTED_BLOCKS), len(x))](
@@ -241,10 +241,9 @@ def knn(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     xq, xb = xq.contiguous(), xb.contiguous()
     nq, n = len(xq), len(xb)
     minima = minima_by_counting(xq, xb) if nq <= FEW_QUERIES else minima_by_products(xq, xb)
-    # in rows too wide for one program, a few more may be below the bound
-    most = min(k + k // 8 + 16, minima.shape[1])
+    most = min(k + folded_slack(k, minima.shape[1]), minima.shape[1])
     columns, counts, _ = smallest(minima, k, most, first=True)
-    x, c = _as_words(xq), _as_words(xb)
+    x, c = _as_words(xq, xb)
     found = torch.empty(nq, most * ROWS, dtype=torch.float32, device=xq.device)
     _counted_distances_kernel[(nq, triton.cdiv(most * ROWS, tuning.DISTANCE_ROWS))](
         x,
@@ -265,6 +264,7 @@ def knn(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     return ranked(found, blocks, None, k, similarity=False)
 
 
-def _as_words(codes: Tensor) -> Tensor:
-    """Codes as words of 32 bits, where they are whole ones."""
-    return codes.view(torch.int32) if codes.shape[1] % 4 == 0 and codes.data_ptr() % 4 == 0 else codes
+def _as_words(*codes: Tensor) -> tuple[Tensor, ...]:
+    """Codes as words of 32 bits, where all of them are whole ones."""
+    whole = all(each.shape[1] % 4 == 0 and each.data_ptr() % 4 == 0 for each in codes)
+    return tuple(each.view(torch.int32) for each in codes) if whole else codes

@@ -16,6 +16,8 @@ What is stored in 16 bits, or in 8, stays as it is: then only the vectors are ro
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -70,6 +72,7 @@ def _most(fact_ptr, values):
 @triton.jit
 def _round_kernel(
     c_ptr,
+    bias_ptr,
     shift_ptr,
     largest_ptr,
     rounded_ptr,
@@ -86,6 +89,7 @@ def _round_kernel(
     BLOCK_D: tl.constexpr,
     EXPONENT: tl.constexpr,
     L2: tl.constexpr,
+    SOME: tl.constexpr,
 ):
     batch = tl.program_id(1).to(tl.int64)
     c_ptr += batch * c_batch
@@ -94,6 +98,10 @@ def _round_kernel(
     lanes = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
     inner = tl.arange(0, BLOCK_D)
     known = lanes < k
+    missing = 3e38
+    if SOME:
+        known &= tl.load(bias_ptr + lanes, mask=known, other=float("inf")) < float("inf")
+        missing = float("inf")
     scale, unscale = power(tl.load(largest_ptr + batch), EXPONENT)
     squares = tl.zeros([BLOCK_K], tl.float32)
     residuals = tl.zeros([BLOCK_K], tl.float32)
@@ -110,8 +118,9 @@ def _round_kernel(
         squares += tl.sum(exact * exact, 1)
         residuals += tl.sum(errors * errors, 1)
     h = (squares * 0.5 * unscale) * unscale if L2 else tl.zeros([BLOCK_K], tl.float32)
-    tl.store(h_ptr + batch * columns + lanes, tl.where(known, h, 3e38))
-    norms = tl.maximum(tl.sqrt(squares), tl.sqrt(residuals) / UNIT) * unscale
+    tl.store(h_ptr + batch * columns + lanes, tl.where(known, h, missing))
+    # squares of what is 2^77 times smaller than the largest component are zero
+    norms = (tl.maximum(tl.sqrt(squares), tl.sqrt(residuals) / UNIT) + d * 2.0**-62) * unscale
     tl.store(norms_ptr + batch * columns + lanes, norms)
     tl.store(facts_ptr, unscale)
     _most(facts_ptr.to(tl.pointer_type(tl.int32)) + 1, tl.sqrt(squares) * unscale)
@@ -221,8 +230,11 @@ class Rounded(NamedTuple):
     norms: Tensor
 
     @staticmethod
-    def make(centroids: Tensor, l2: bool, multiple: int | None = None) -> Rounded:
-        """Round centroids, (b, k, d): see `nearest`; so many make a tile, by default those of `nearest`."""
+    def make(centroids: Tensor, l2: bool, multiple: int | None = None, bias: Tensor | None = None) -> Rounded:
+        """Round centroids, (b, k, d): see `nearest`; so many make a tile, by default those of `nearest`.
+
+        Those whose bias, (k,), is +inf may be anything: they have an h of +inf.
+        """
         b, k, d = centroids.shape
         blocks = tuning.nearest_blocks(d)
         multiple = blocks.centroids if multiple is None else multiple
@@ -232,10 +244,11 @@ class Rounded(NamedTuple):
         h = torch.empty(b, columns, dtype=torch.float32, device=centroids.device)
         norms = torch.empty_like(h)
         facts = torch.zeros(b, 4, dtype=torch.float32, device=centroids.device)
-        shift, largest = _origin(centroids, l2)
+        shift, largest = _origin(centroids, l2, bias)
         tile = min(blocks.centroids, 32)
         _round_kernel[(columns // tile, b)](
             centroids,
+            largest if bias is None else bias,
             shift,
             largest,
             rounded,
@@ -252,16 +265,22 @@ class Rounded(NamedTuple):
             BLOCK_D=min(blocks.components, 128),
             EXPONENT=EXPONENT_OF_LARGEST,
             L2=l2,
+            SOME=bias is not None,
         )
         return Rounded(rounded, h, facts, shift, norms)
 
     @staticmethod
     def as_stored(vectors: Tensor, bias: Tensor) -> Rounded:
         """Take vectors that need no rounding, (n, d): float16, bfloat16, int8 or uint8; h is their bias, (n,)."""
-        parts = vectors.split(max(1, CONVERTED_BYTES // (4 * vectors.shape[1])))
-        norms = torch.cat([torch.linalg.vector_norm(part.to(torch.float32), dim=1) for part in parts])
+        norms = []
+        for part in vectors.split(max(1, CONVERTED_BYTES // (4 * vectors.shape[1]))):
+            wide = part.to(torch.float32)
+            # a power of two, for which squares do not underflow
+            scale = torch.ldexp(wide.new_ones(()), -torch.frexp(wide.abs().amax().clamp(2.0**-120, 2.0**120))[1])
+            lost = vectors.shape[1] * 2.0**-62
+            norms.append((torch.linalg.vector_norm(wide * scale, dim=1) + lost) / scale)
         facts = bias.new_ones(1, 4)
-        return Rounded(vectors[None], bias[None], facts, bias.new_zeros(1, vectors.shape[1]), norms[None])
+        return Rounded(vectors[None], bias[None], facts, bias.new_zeros(1, vectors.shape[1]), torch.cat(norms)[None])
 
     def found_by(self, bias: Tensor, rows: Tensor | None = None) -> Rounded:
         """Leave out the rows of one set whose bias is +inf; of some rows alone, if these are named."""
@@ -282,15 +301,31 @@ class Rounded(NamedTuple):
         return tl.float32 if interpreted() else tl.bfloat16
 
 
-def _origin(centroids: Tensor, l2: bool) -> tuple[Tensor, Tensor]:
-    """Return what is to be taken off from centroids, (b, k, d), and the largest component of what comes of that."""
-    wide = centroids.to(torch.float32)
+def _origin(centroids: Tensor, l2: bool, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return what is to be taken off from centroids, (b, k, d), and the largest component of what comes of that.
+
+    Those whose bias is +inf do not count. Of one set with many, only some are made float32 at a time.
+    """
+    b, k, d = centroids.shape
+    rows = k if b > 1 else max(1, CONVERTED_BYTES // (4 * d))
+
+    def portions() -> Iterator[Tensor]:
+        for begin in range(0, k, rows):
+            wide = centroids[:, begin : begin + rows].to(torch.float32)
+            yield wide if bias is None else wide.masked_fill(bias[begin : begin + rows, None].isinf(), 0.0)
+
+    def largest_of(values: Callable[[Tensor], Tensor]) -> Tensor:
+        found = [values(part) for part in portions()]
+        return found[0] if len(found) == 1 else torch.stack(found).amax(0)
+
     if not l2:  # what it would take off from a product depends on the vector
-        return torch.zeros_like(wide[:, 0]), wide.abs().amax((1, 2))
-    mean = wide.mean(1)
+        return centroids.new_zeros((b, d), dtype=torch.float32), largest_of(lambda part: part.abs().amax((1, 2)))
+    total = functools.reduce(torch.add, (part.sum(1) for part in portions()))
+    mean = total / (k if bias is None else (bias < float("inf")).sum().clamp(min=1))
     # of vectors in 16 bits, which are exact, a short one would cost more than it saves
-    far = mean.square().sum(1) * 4 > (wide - mean[:, None]).square().sum(2).amax(1)
+    spread = largest_of(lambda part: (part - mean[:, None]).square_().sum(2).amax(1))
+    far = mean.square().sum(1) * 4 > spread
     # eight bits are enough, and leave small integers, and vectors in 16 bits near the mean, exact
     exponent = torch.frexp(mean.abs().amax(1, keepdim=True))[1] - 8
     shift = torch.ldexp(torch.ldexp(mean, -exponent).round(), exponent) * far[:, None]
-    return shift, (wide - shift[:, None]).abs().amax((1, 2))
+    return shift, largest_of(lambda part: (part - shift[:, None]).abs().amax((1, 2)))

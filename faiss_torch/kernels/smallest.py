@@ -86,6 +86,17 @@ def _smallest_kernel(
     tl.store(counts_ptr + row, found)
 
 
+def folded_slack(k: int, width: int) -> int:
+    """Return how many more than k values of a row are listed, at most and but for equal ones, since it is folded.
+
+    Of k columns, k^2 / 2 BLOCK pairs are expected to be folded to the same place.
+    """
+    if width <= tuning.SMALLEST_VALUES:
+        return 0
+    expected = k * k / (2 * tuning.SMALLEST_VALUES)
+    return int(1.25 * expected + 6 * expected**0.5) + 8
+
+
 def smallest(
     values: Tensor, k: int, most: int, lengths: Tensor | None = None, first: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:

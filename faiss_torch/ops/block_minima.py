@@ -40,6 +40,9 @@ MINIMA_BYTES = 1 << 30
 #: Neighbours that a query is expected to have within a radius.
 RANGE_NEIGHBOURS = 64
 
+#: Norms of rows whose scores with queries do not overflow where half of the squared norms of these do not.
+LARGEST_NORM = 1e18
+
 #: The slack of a second try.
 MORE_SLACK = 8
 
@@ -120,9 +123,7 @@ def rounded_rows(vectors: Tensor, metric_type: int, bias: Tensor) -> Any:
 
     if vectors.dtype != torch.float32:
         return Rounded.as_stored(vectors, bias)
-    if bool(bias.isinf().any()):
-        vectors = vectors.masked_fill(bias.isinf()[:, None], 0.0)
-    return rounded(vectors, metric_type == METRIC_L2)
+    return rounded(vectors, metric_type == METRIC_L2, bias)
 
 
 class Found(NamedTuple):
@@ -182,7 +183,7 @@ def rounded_of(
     RuntimeError
         If the kernel is asked for where it cannot run.
     """
-    if rounded_for is None or not multiplies(stored, metric_type):
+    if rounded_for is None or not multiplies(stored, metric_type) or not stored.largest_norm < LARGEST_NORM:
         return None
     return kernels.run(kernel, stored.bias.device, impl, lambda: rounded_for.make(stored), lambda: None)
 
@@ -206,8 +207,10 @@ def search_by_kernels(
     """
     from ..kernels import block_minima as kernel
 
-    rows, wanted = kernel.rows_of_block(n, xq.shape[1], k), blocks_wanted(k, slack)
-    query_bytes = 4 * (-(-n // rows) + kernel.BLOCKS) + 4 * wanted[1] * rows
+    rows = kernel.rows_of_block(n, xq.shape[1], k)
+    width = -(-n // rows) + kernel.BLOCKS
+    wanted = blocks_wanted(k, slack, width)
+    query_bytes = 4 * width + 4 * wanted[1] * rows
 
     def part(queries: slice) -> Found | None:
         def by_kernels() -> Found:
@@ -218,14 +221,16 @@ def search_by_kernels(
     return joined(in_portions(part, len(xq), query_bytes))
 
 
-def blocks_wanted(k: int, slack: int = 1) -> tuple[int, int]:
-    """Return how many blocks of a query are looked at again: those wanted, and with equal ones at most.
+def blocks_wanted(k: int, slack: int, width: int) -> tuple[int, int]:
+    """Return how many of so many blocks of a query are looked at again: those wanted, and with equal ones at most.
 
     Of a million normal vectors of 128 components few queries have more than two or three blocks that could hold one of
     their k nearest, beside the k that do; of vectors stored in bfloat16, k / 10 more.
     """
+    from ..kernels.smallest import folded_slack
+
     wanted = k + slack * max(8, k // 4)
-    return wanted, wanted + max(8, wanted // 8)
+    return wanted, wanted + max(8, wanted // 8) + folded_slack(wanted, width)
 
 
 def with_more_slack(found: Found, search_again: Callable[[Tensor, int], Found | None]) -> Found:

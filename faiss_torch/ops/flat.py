@@ -151,7 +151,7 @@ def _by_kernels(
     def search(queries: Tensor, slack: int = 1) -> Found | None:
         return block_minima.search_by_kernels(queries, stored, n, k, metric_type, rounded, impl, slack)
 
-    results = rounded_for.graphs.search(xq, (n, k, metric_type), (rounded,), search)
+    results = rounded_for.graphs.search(xq, (n, k, metric_type), (rounded,), search, n * xq.shape[1])
     if results is None:
         return None
     found = block_minima.with_more_slack(Found(*results), lambda queries, slack: search(xq[queries], slack))
@@ -273,7 +273,7 @@ def range_search(
 
     tiles = flat_tiles.tiles_of(scorer, n, 1, tiles_for)
     by_kernels = None
-    if n and isinstance(scorer, ProductScorer):
+    if n and scorer.nq and isinstance(scorer, ProductScorer):
         rounded = block_minima.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
         if rounded is not None:
             by_kernels = block_minima.candidates_by_kernels(xq, stored, n, radius, metric_type, rounded, impl)

@@ -14,11 +14,18 @@ from .. import kernels
 #: Up to so many queries, a search takes less time than it takes to start its kernels one by one.
 FEW_QUERIES = 32
 
+#: Components of rows that a query reads, at most: with more, starting kernels matters little, and what they store is
+#: large.
+MOST_READ = 1 << 27
+
 #: Searches of one kind that are done before it is recorded.
 SEARCHES_BEFORE = 2
 
 #: Searches that an index keeps graphs of.
 MOST_GRAPHS = 8
+
+#: As many searches after which one is recorded that cannot be.
+NEVER = -(1 << 60)
 
 #: What a search takes, and what it returns: None where a kernel fails.
 Work = Callable[[Tensor], tuple[Tensor, ...] | None]
@@ -78,11 +85,14 @@ class Graphs:
 
     def clear(self) -> None:
         """Forget all recordings, and what they hold."""
-        if self._recordings:
+        if self._searches:
             with self._busy:
                 self._recordings.clear()
+                self._searches.clear()
 
-    def search(self, x: Tensor, settings: Hashable, basis: tuple[object, ...], work: Work) -> tuple[Tensor, ...] | None:
+    def search(
+        self, x: Tensor, settings: Hashable, basis: tuple[object, ...], work: Work, read: int = 0
+    ) -> tuple[Tensor, ...] | None:
         """Search, by a recording where the same has been done before.
 
         Parameters
@@ -94,8 +104,10 @@ class Graphs:
             What is searched, each a new object where it has changed.
         work : callable
             Takes queries and returns tensors; it does not wait for the device.
+        read : int
+            Components of rows that a query reads.
         """
-        if x.device.type not in kernels.DEVICES or not 0 < len(x) <= FEW_QUERIES:
+        if x.device.type not in kernels.DEVICES or not 0 < len(x) <= FEW_QUERIES or read > MOST_READ:
             return work(x)
         stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
         key = (settings, len(x), stream)
@@ -116,7 +128,7 @@ class Graphs:
         before, count = self._searches.get(key, (names, 0))
         if len(self._searches) > MOST_GRAPHS:
             self._searches.clear()
-        self._searches[key] = (names, count + 1 if before == names else 1)
+        self._searches[key] = (names, count + 1 if before == names or count < 0 else 1)
         return self._searches[key][1] > SEARCHES_BEFORE
 
     def _record(self, x: Tensor, key: Hashable, basis: tuple[object, ...], work: Work) -> _Recording | None:
@@ -125,12 +137,13 @@ class Graphs:
 
         def step() -> None:
             results = work(own_x)
-            if results is None:
-                raise RuntimeError("a kernel fails")
+            assert results is not None
             found[:] = results
 
-        start = recorded(step, x.device)
+        # kernels are compiled for how their arguments are aligned, which cannot be done while they are recorded
+        start = None if work(own_x) is None else recorded(step, x.device)
         if start is None:
+            self._searches[key] = self._searches[key][0], NEVER
             return None
         if len(self._recordings) >= MOST_GRAPHS:
             self._recordings.pop(next(iter(self._recordings)))

@@ -108,7 +108,7 @@ def knn(xq: Tensor, xb: Tensor, k: int, impl: str = "auto") -> tuple[Tensor, Ten
 def _knn_by_kernels(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor]:
     from ..kernels import hamming as kernel
 
-    query_bytes = 2 * (len(xb) // kernel.ROWS + 1) + 4 * kernel.ROWS * (k + k // 8 + 16)
+    query_bytes = 2 * (len(xb) // kernel.ROWS + 1) + 5 * kernel.ROWS * (k + 16)
     parts = [
         kernel.knn(xq[queries], xb, k)
         for queries in chunks.slices(len(xq), chunks.rows_within(query_bytes, DISTANCES_BYTES))

@@ -34,6 +34,9 @@ from .ivf_scan import Lists, allowed_rows
 #: Share of the lists that give a threshold, and minima of them for each neighbour that is wanted.
 FIRST_SHARE, MINIMA_A_NEIGHBOUR = 1 / 8, 4
 
+#: Programs that share out a list, at most.
+MOST_SHARES = 1024
+
 #: Rows of a list that count for a threshold.
 FIRST_ROWS = 4096
 
@@ -58,9 +61,11 @@ def probe_and_search(
     -------
     distances, positions, left : Tensor
         As of `search`.
-    nlist, ndis : Tensor, int64, shape ()
-        Lists that have rows, and the rows of all of these.
+    nlist, ndis : Tensor, int64, shape (nq,)
+        Lists of each query that have rows, and the rows of all of these.
     """
+    if max(k, nprobe) > MOST_NEIGHBOURS:
+        return None
     stored, metric = centroids.stored, centroids.metric_type
     coarse = block_minima.search_by_kernels(xq, stored, centroids.n, nprobe, metric, centroids.rounded)
     if coarse is None:
@@ -69,7 +74,7 @@ def probe_and_search(
     found = search(xq, lists, coarse.positions, rows, k, metric_type, by_list)
     if found is None:
         return None
-    return found.distances, found.positions, found.left | coarse.left, rows.count_nonzero(), rows.sum()
+    return found.distances, found.positions, found.left | coarse.left, rows.count_nonzero(1), rows.sum(1)
 
 
 class _Plan(NamedTuple):
@@ -127,11 +132,11 @@ def search(
         left = torch.zeros(nq, dtype=torch.bool, device=xq.device)
         return Found(xq.new_full((nq, k), missing), nothing, left)
     plan = _plan(nprobe, float(lists.sizes.double().mean()), xq.shape[1], k, by_list)
-    wanted = blocks_wanted(k, slack)
     begins = lists.begins_there
     stored_lists, most = (plan.first, min(largest, FIRST_ROWS)) if plan.first else (nprobe, largest)
-    width = _hits_wanted(k, slack) * 3 if plan.first else 0
-    query_bytes = 4 * (stored_lists * (most // plan.rows + 64) + width + wanted[1] * plan.rows)
+    hits = _hits_wanted(k, slack) if plan.first else 0
+    width = stored_lists * (most // plan.rows + 64)
+    query_bytes = 4 * (width + 3 * hits + blocks_wanted(k, slack, width)[1] * plan.rows)
 
     def part(queries: slice) -> Found | None:
         scan = _Scan(xq[queries], lists, rounded, begins, probes[queries], rows[queries], by_list)
@@ -221,7 +226,7 @@ class _Scan(NamedTuple):
         if not plan.first:
             rows = plan.rows
             minima, halves = self._minima(most, rows)
-            columns, counts, bounds = smallest(minima, *blocks_wanted(k, slack))
+            columns, counts, bounds = smallest(minima, *blocks_wanted(k, slack, minima.shape[1]))
             ranks, inner = self._places(columns.long(), most, rows)
             firsts = self._begins().gather(1, ranks) + inner
         else:
@@ -230,7 +235,7 @@ class _Scan(NamedTuple):
             scan = kernel.Scan(self.xq, self.rounded, self._groups(), self.limits, rows)
             hits = kernel.minima_below(scan, self._thresholds(plan, most, k), width)
             halves, full = hits.halves, hits.counts > width
-            columns, counts, bounds = smallest(hits.minima, *blocks_wanted(k, slack), hits.counts)
+            columns, counts, bounds = smallest(hits.minima, *blocks_wanted(k, slack, width), hits.counts)
             names = hits.names.gather(1, columns.long())
             ranks, firsts = names // kernel.RANK, names % kernel.RANK
         ends = self._ends().gather(1, ranks)
@@ -258,7 +263,7 @@ class _Scan(NamedTuple):
 
         groups, shares = self._groups(), 1
         if not self.by_list:
-            shares = max(1, most // (rows * kernel.BLOCKS))
+            shares = min(MOST_SHARES, max(1, most // (rows * kernel.BLOCKS)))
         scan = kernel.Scan(self.xq, self.rounded, groups, self.limits, rows)
         return kernel.all_minima(scan, most, shares, upper)
 

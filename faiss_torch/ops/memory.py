@@ -64,6 +64,8 @@ def halved_if_short(work: Callable[[slice], Result], n: int, what: str) -> list[
                 done = part.stop
             break
         except torch.cuda.OutOfMemoryError as error:
+            if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+                raise  # there is no other try while a graph is recorded
             if left == 0 or rows == 1:
                 raise RuntimeError(f"out of memory: no room for {rows} of {n} {what} at a time") from error
         # not in the handler: there the error holds the frames, and these what was allocated

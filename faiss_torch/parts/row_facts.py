@@ -23,6 +23,9 @@ from .screen_blocks import ScreenBlocks
 from .screen_copies import ScreenCopies
 from .screen_tiles import ScreenTiles
 
+#: Stands for rows in 16 bits that a device has no room for.
+NO_ROOM = object()
+
 
 class RowFacts:
     """The bias of each stored row, and bounds over all rows; kept up to date as rows are written.
@@ -174,17 +177,32 @@ class RowFacts:
         if not kernels.chosen("block_minima", vectors.device):
             return None
 
+        filtered: dict[int, tuple[Tensor, Any]] = {}
+
         def rounded_for(stored: Stored) -> Any:
             known = self.rounded
             if known is None:
-                bias = self.bias.room[: len(vectors)]
-                known = block_minima.rounded_rows(vectors, self.metric_type, bias)
-                self.rounded = known
+                known = self.rounded = self._rounded(vectors)
+            if known is NO_ROOM:
+                return None
             if stored.bias is self.bias.room:
                 return known
-            return known.found_by(stored.bias, stored.rows)
+            # a search of many queries asks for the same several times
+            if id(stored.bias) not in filtered:
+                filtered[id(stored.bias)] = stored.bias, known.found_by(stored.bias, stored.rows)
+            return filtered[id(stored.bias)][1]
 
         return RoundedFor(rounded_for, self.graphs)
+
+    def _rounded(self, vectors: Tensor) -> Any:
+        bias = self.bias.room[: len(vectors)]
+        try:
+            rounded = block_minima.rounded_rows(vectors, self.metric_type, bias)
+        except torch.OutOfMemoryError:
+            return NO_ROOM
+        if vectors.is_cuda:  # another thread may read it in another stream, which does not wait for this one
+            torch.cuda.current_stream(vectors.device).synchronize()
+        return rounded
 
     def _copies_of(self, name: str, make: Callable[[], ScreenCopies[Any]]) -> ScreenCopies[Any]:
         copies = self.copies.get(name)
