@@ -8,12 +8,12 @@ from screening import NAMES, adversarial
 import faiss_torch
 from faiss_torch import kernels
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
-from faiss_torch.ops import block_minima, ivf_matrix, list_minima
-from faiss_torch.ops.block_minima import RoundedFor
+from faiss_torch.ops import ivf_matrix, kernel_search, list_minima
 from faiss_torch.ops.collect import Candidates, in_range
 from faiss_torch.ops.filtering import narrowed_lists
 from faiss_torch.ops.graphs import Graphs
 from faiss_torch.ops.ivf_scan import Lists, scan_reference
+from faiss_torch.ops.kernel_search import RoundedFor
 from faiss_torch.ops.screen import BLOCK, Stored, bias_of, make_scorer, multiplies
 
 pytest.importorskip("triton")
@@ -46,7 +46,7 @@ def lists_of(vectors, sizes, metric_type):
     stored, bias, ids = (each.to(DEVICE) for each in (stored, bias, ids))
 
     def rounded(scanned):
-        known = block_minima.rounded_rows(stored, metric_type, bias)
+        known = kernel_search.rounded_rows(stored, metric_type, bias)
         return known if scanned.bias is bias else known.found_by(scanned.bias, scanned.rows)
 
     return Lists(Stored(stored, bias, norm, finite), begins, sizes, ids, rounded_for=RoundedFor(rounded, Graphs()))
@@ -182,15 +182,15 @@ def test_parts_of_lists_and_no_list(metric_type):
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "huge"])
 def test_adversarial_data(name):
-    x = torch.from_numpy(adversarial(212, 24)[name])
-    lists = lists_of(x[12:], [80, 30, 90], METRIC_L2)
-    probes = torch.tensor([[0, 2], [1, 0], [2, 1]]).repeat(4, 1)
+    x = torch.from_numpy(adversarial(208, 24)[name])
+    lists = lists_of(x[8:], [80, 30, 90], METRIC_L2)
+    probes = torch.tensor([[0, 2], [1, 0], [2, 1]]).repeat(3, 1)[:8]
     if not multiplies(lists.stored, METRIC_L2):  # such data go by the definition
         return
     rows = lists.sizes[probes].to(DEVICE)
-    found = list_minima.search(x[:12].to(DEVICE), lists, probes.to(DEVICE), rows, 6, METRIC_L2, True, "triton")
-    scorer = make_scorer(x[:12].to(DEVICE), lists.stored, METRIC_L2)
-    expected = ivf_matrix.search(scorer, lists, probes.to(DEVICE), rows, 6, METRIC_L2)
+    found = list_minima.search(x[:8].to(DEVICE), lists, probes.to(DEVICE), rows, 4, METRIC_L2, True, "triton")
+    scorer = make_scorer(x[:8].to(DEVICE), lists.stored, METRIC_L2)
+    expected = ivf_matrix.search(scorer, lists, probes.to(DEVICE), rows, 4, METRIC_L2)
     settled = ~found.left
     assert settled.any() or name in LEFT
     torch.testing.assert_close(found.distances[settled], expected[0][settled], rtol=1e-5, atol=1e-38)
@@ -202,13 +202,13 @@ def test_adversarial_data(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_an_index(mode, dtype, monkeypatch):
     """The index chooses and scans its lists by the kernels, and knows when its rows have changed."""
-    xb, xq = normal(1200, 16).numpy(), normal(5, 16, seed=1).numpy()
+    xb, xq = normal(900, 16).numpy(), normal(4, 16, seed=1).numpy()
     index = faiss_torch.index_factory(16, "IVF20,Flat")
     index.train(xb)
     index.add(xb)
     index.to("cpu", dtype)
     index.nprobe, index.search_mode = 4, mode
-    xq[4, 3] = np.nan
+    xq[3, 3] = np.nan
     used = []
 
     def noted(search):
@@ -221,7 +221,7 @@ def test_an_index(mode, dtype, monkeypatch):
 
     for name in ("search", "probe_and_search"):
         monkeypatch.setattr(list_minima, name, noted(getattr(list_minima, name)))
-    few = faiss_torch.SearchParametersIVF(nprobe=4, sel=faiss_torch.IDSelectorRange(0, 1000))
+    few = faiss_torch.SearchParametersIVF(nprobe=4, sel=faiss_torch.IDSelectorRange(0, 800))
     cut = faiss_torch.SearchParametersIVF(nprobe=4, max_codes=100)
     for params, ways in ((None, 2), (None, 2), (few, 1), (cut, 1)):
         wanted, wanted_within = index.search(xq, 6, params=params), index.range_search(xq, 14.0, params=params)
@@ -234,7 +234,7 @@ def test_an_index(mode, dtype, monkeypatch):
         assert (found[1] == wanted[1]).all()
         torch.testing.assert_close(torch.from_numpy(found[0]), torch.from_numpy(wanted[0]))
         assert all((ours == theirs).all() for ours, theirs in zip(within[::2], wanted_within[::2], strict=True))
-        index.remove_ids(faiss_torch.IDSelectorRange(0, 300))
+        index.remove_ids(faiss_torch.IDSelectorRange(0, 200))
     stats = faiss_torch.cvar.indexIVF_stats
     counted = []
     for chosen in (False, True):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops import block_minima, flat, workers
-from ..ops.block_minima import RoundedFor, Rows
+from ..ops import flat, kernel_search, workers
 from ..ops.code_blocks import BlocksFor
 from ..ops.filtering import narrowed
 from ..ops.flat_small import SmallSet, small_set
+from ..ops.kernel_search import RoundedFor, Rows
 from ..ops.nearest import Carried, nearest, nearest_labels
 from ..ops.screen import Stored
 from ..ops.tile_screen import TilesFor
@@ -212,7 +212,7 @@ class IndexFlat(IndexFlatCodes):
         """Return all vectors as kernels search them, or None where they do not."""
         stored = self._stored()
         rounded_for = self._screens_for(None)[2]
-        rounded = block_minima.rounded_of("block_minima", stored, self.metric_type, rounded_for)
+        rounded = kernel_search.rounded_of("block_minima", stored, self.metric_type, rounded_for)
         return None if rounded is None else Rows(stored, self.ntotal, self.metric_type, rounded)
 
     def _assign(self, x: Tensor, k: int) -> Tensor:

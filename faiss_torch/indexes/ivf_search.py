@@ -16,9 +16,9 @@ from .. import border, kernels
 from ..border import Array
 from ..constants import FLT_MAX, METRIC_L2
 from ..ops import chunks, collect, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, list_minima, workers
-from ..ops.block_minima import Found, with_more_slack
 from ..ops.code_blocks import CodeBlocks
 from ..ops.distances import METRICS
+from ..ops.kernel_search import Found, rounded_of, with_more_slack
 from ..ops.screen import ProductScorer, Scorer
 from ..parts.inverted_lists import InvertedLists
 from ..parts.list_storage import ListStorage
@@ -175,7 +175,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         if centroids is None or not len(x) or storage.elsewhere() is not None:
             return None
         lists = self._lists(storage)
-        rounded = list_minima.rounded_of("list_minima", lists.stored, self.metric_type, lists.rounded_for)
+        rounded = rounded_of("list_minima", lists.stored, self.metric_type, lists.rounded_for)
         if rounded is None or not bool(lists.sizes.any()):
             return None
         assert lists.rounded_for is not None

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops.block_minima import Rows
 from ..ops.flat_small import SmallSet
+from ..ops.kernel_search import Rows
 from ..parts.clustering import Clustering, ClusteringParameters
 from ..parts.params import SearchParameters
 from ..pointers import Pointer, pointed

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ..threads import omp_get_max_threads
-from . import block_minima, chunks, flat_blocks, flat_tiles, workers
-from .block_minima import Found, RoundedFor
+from . import block_minima, chunks, flat_blocks, flat_tiles, kernel_search, workers
 from .code_blocks import BlocksFor
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
 from .flat_small import FEW_FACTORS, closest_by_score, closest_of_few, search_all, search_by_definition, small_set
+from .kernel_search import Found, RoundedFor
 from .screen import (
     BLOCK,
     ProductScorer,
@@ -142,8 +142,8 @@ def _by_kernels(
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
     """Search by kernels where there are some: distances, stored rows, and which queries are left."""
     rounded = None
-    if k <= block_minima.MOST_NEIGHBOURS:
-        rounded = block_minima.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
+    if k <= kernel_search.MOST_NEIGHBOURS:
+        rounded = kernel_search.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
     if rounded is None:
         return None
     assert rounded_for is not None
@@ -154,7 +154,7 @@ def _by_kernels(
     results = rounded_for.graphs.search(xq, (n, k, metric_type), (rounded,), search, n * xq.shape[1])
     if results is None:
         return None
-    found = block_minima.with_more_slack(Found(*results), lambda queries, slack: search(xq[queries], slack))
+    found = kernel_search.with_more_slack(Found(*results), lambda queries, slack: search(xq[queries], slack))
     return found.distances, stored.stored_rows(found.positions), found.left
 
 
@@ -210,13 +210,13 @@ def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tens
     few = rows <= 4 * BLOCK * (k + SLACK)
     # what is stored for each query: all scores, or minima
     width = rows if few else 0 if xq.device.type == "cpu" else rows // BLOCK
-    budget = chunks.TEMPORARY_BYTES if few else block_minima.MINIMA_BYTES
+    budget = chunks.TEMPORARY_BYTES if few else kernel_search.MINIMA_BYTES
 
     def part(queries: slice) -> tuple[Tensor, Tensor]:
         group = torch.arange(queries.start, queries.stop, device=xq.device)
         if few:
             return search_all(scorer, group, rows, k, similarity)
-        return block_minima.search(scorer, group, block_minima.by_products(scorer, group, rows), k, similarity)
+        return block_minima.search(scorer, group, rows, k, similarity)
 
     parts = _over_queries(part, len(xq), xq.device, width, budget=budget)
     return torch.cat([D for D, _ in parts]), scorer.stored.stored_rows(torch.cat([ids for _, ids in parts]))
@@ -274,7 +274,7 @@ def range_search(
     tiles = flat_tiles.tiles_of(scorer, n, 1, tiles_for)
     by_kernels = None
     if n and scorer.nq and isinstance(scorer, ProductScorer):
-        rounded = block_minima.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
+        rounded = kernel_search.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
         if rounded is not None:
             by_kernels = block_minima.candidates_by_kernels(xq, stored, n, radius, metric_type, rounded, impl)
     if by_kernels is not None:

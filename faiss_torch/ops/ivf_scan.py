@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .block_minima import RoundedFor
 from .code_blocks import BlocksFor
 from .distances import METRICS, distance
+from .kernel_search import RoundedFor
 from .screen import Stored
 from .scripted import scripted
 from .tile_screen import TilesFor

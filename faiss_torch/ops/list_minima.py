@@ -15,7 +15,8 @@ from torch import Tensor
 from .. import kernels
 from ..constants import FLT_MAX, METRIC_INNER_PRODUCT
 from . import block_minima
-from .block_minima import (
+from .ivf_scan import Lists, allowed_rows
+from .kernel_search import (
     MOST_NEIGHBOURS,
     RANGE_NEIGHBOURS,
     Found,
@@ -29,7 +30,6 @@ from .block_minima import (
     rounded_of,
     rows_within,
 )
-from .ivf_scan import Lists, allowed_rows
 
 #: Share of the lists that give a threshold, and minima of them for each neighbour that is wanted.
 FIRST_SHARE, MINIMA_A_NEIGHBOUR = 1 / 8, 4
@@ -118,10 +118,12 @@ def search(
         where few queries share one.
     impl : str
         One of `kernels.IMPLEMENTATIONS`.
+    slack : int
+        See `kernel_search.blocks_wanted`.
     """
-    rounded = (
-        None if k > MOST_NEIGHBOURS else rounded_of("list_minima", lists.stored, metric_type, lists.rounded_for, impl)
-    )
+    rounded = None
+    if k <= MOST_NEIGHBOURS:
+        rounded = rounded_of("list_minima", lists.stored, metric_type, lists.rounded_for, impl)
     if rounded is None:
         return None
     nq, nprobe = probes.shape

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from .. import kernels
 from ..constants import FLT_MAX
-from ..ops import block_minima, chunks
-from ..ops.block_minima import RoundedFor
+from ..ops import chunks
 from ..ops.code_blocks import BlocksFor, CodeBlocks
 from ..ops.flat_small import SmallSet
 from ..ops.graphs import Graphs
+from ..ops.kernel_search import RoundedFor, rounded_rows
 from ..ops.screen import BLOCK, Stored, bias_of, rows_to_gather
 from ..ops.tile_screen import ListTiles, TilesFor
 from .growing import GrowingTensor
@@ -197,7 +197,7 @@ class RowFacts:
     def _rounded(self, vectors: Tensor) -> Any:
         bias = self.bias.room[: len(vectors)]
         try:
-            rounded = block_minima.rounded_rows(vectors, self.metric_type, bias)
+            rounded = rounded_rows(vectors, self.metric_type, bias)
         except torch.OutOfMemoryError:
             return NO_ROOM
         if vectors.is_cuda:  # another thread may read it in another stream, which does not wait for this one
