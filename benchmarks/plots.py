@@ -120,26 +120,23 @@ def _lines(measured: Measured, name: str, line: str, x: Callable[[Record], float
 
 def nq_ivf(measured: Measured) -> str:
     """Queries per second by the size of the batch, of each path and rival."""
-    lines = _lines(measured, "nq_ivf", "auto")
+    return _by_path(measured, "nq_ivf", "IVF-Flat: nb=262,144, d=128, nlist=512, nprobe=32, k=20")
+
+
+def _by_path(measured: Measured, name: str, title: str) -> str:
+    lines = _lines(measured, name, "auto")
     for path, colour in (("matrix", ORANGE), ("csr", GREEN)):
-        records = sweep(measured, "nq_ivf", path)
+        records = sweep(measured, name, path)
         lines.append(
             Line(f"faiss_torch, path {path}", points(records, OURS, at_x, per_second, "QPS"), colour, dashed=True)
         )
-    title = "IVF-Flat: nb=262,144, d=128, nlist=512, nprobe=32, k=20"
     return svg.line_chart(title, Axis("nq, queries in a batch"), QPS, lines)
 
 
 def gpu_nq(measured: Measured) -> str:
     """Queries per second on a GPU by the size of the batch, of each path and rival."""
-    lines = _lines(measured, "gpu_nq", "auto")
-    for path, colour in (("matrix", ORANGE), ("csr", GREEN)):
-        records = sweep(measured, "gpu_nq", path)
-        lines.append(
-            Line(f"faiss_torch, path {path}", points(records, OURS, at_x, per_second, "QPS"), colour, dashed=True)
-        )
-    title = f"IVF-Flat on a GPU: nb=262,144, d=128, nlist=512, nprobe=32, k=20{_crossing(measured)}"
-    return svg.line_chart(title, Axis("nq, queries in a batch"), QPS, lines)
+    title = "IVF-Flat on a GPU: nb=262,144, d=128, nlist=512, nprobe=32, k=20"
+    return _by_path(measured, "gpu_nq", title + _crossing(measured))
 
 
 def _crossing(measured: Measured) -> str:

@@ -21,10 +21,10 @@ from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.selectors import IDSelector, IDSelectorArray
 from .base import Index
 from .flat import FlatAssignment
-from .ivf_search import _IVFSearch
+from .ivf_verbs import _IVFVerbs
 
 
-class IndexIVF(_IVFSearch):
+class IndexIVF(_IVFVerbs):
     """Vectors in inverted lists; a search looks at the lists nearest to the query.
 
     Parameters
