@@ -274,7 +274,8 @@ class Rounded(NamedTuple):
         """Take vectors that need no rounding, (n, d): float16, bfloat16, int8 or uint8; h is their bias, (n,)."""
         norms = []
         for part in vectors.split(max(1, CONVERTED_BYTES // (4 * vectors.shape[1]))):
-            wide = part.to(torch.float32)
+            # what is no row may hold anything
+            wide = part.to(torch.float32).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
             # a power of two, for which squares do not underflow
             scale = torch.ldexp(wide.new_ones(()), -torch.frexp(wide.abs().amax().clamp(2.0**-120, 2.0**120))[1])
             lost = vectors.shape[1] * 2.0**-62
