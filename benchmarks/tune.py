@@ -68,7 +68,7 @@ def tasks(d: int, n: int, k: int) -> dict[str, tuple[Callable[[], Any], Iterator
     x = torch.randn(n, d, device="cuda", dtype=torch.float16)
     centroids = torch.randn(k, d, device="cuda")
     labels = torch.randint(0, k, (n,), device="cuda")
-    queries, rows = x[:QUERIES].float(), rounded_rows(x.float(), True)
+    queries, rows = x[:QUERIES].float(), rounded_rows(x.float(), True, torch.zeros(n, device="cuda"))
     begins = torch.arange(0, n, n // LISTS, device="cuda")[:LISTS]
     probes = torch.rand(QUERIES, LISTS, device="cuda").argsort(1)[:, : LISTS // 16].contiguous()
     limits = torch.full_like(probes, n // LISTS)
@@ -81,7 +81,7 @@ def tasks(d: int, n: int, k: int) -> dict[str, tuple[Callable[[], Any], Iterator
     return {
         "NEAREST": (lambda: screen(x[None], Rounded.make(centroids[None], True)), nearest_rows(d)),
         "UPDATE": (lambda: centroid_update(x, labels, k, None, centroids, True), update_rows(d)),
-        "MINIMA": (lambda: block_minima(queries, rows, 32), minima_rows(d, block_minima_kernel.BLOCKS)),
+        "MINIMA": (lambda: block_minima(queries, rows, n, 32), minima_rows(d, block_minima_kernel.BLOCKS)),
         "LIST_MINIMA": (scan_lists, minima_rows(d, list_minima.BLOCKS)),
     }
 

@@ -10,8 +10,9 @@ from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.ops import block_minima, flat, kernel_search
 from faiss_torch.ops.filtering import narrowed
 from faiss_torch.ops.graphs import Graphs
-from faiss_torch.ops.kernel_search import RoundedFor
+from faiss_torch.ops.kernel_search import RoundedFor, rounded_rows
 from faiss_torch.ops.screen import BLOCK, Stored, bias_of
+from faiss_torch.parts import kernel_rows
 
 pytest.importorskip("triton")
 from faiss_torch.kernels import block_minima as kernel
@@ -47,8 +48,8 @@ def rounded_for(rows, n, metric_type):
 
 def searched(xq, xb, k, metric_type):
     rows = stored(xb, metric_type)
-    kernel_rows = rounded_for(rows, len(xb), metric_type)
-    return flat.knn(xq, rows, len(xb), k, metric_type, rounded_for=kernel_rows, impl="triton")
+    rounded = rounded_for(rows, len(xb), metric_type)
+    return flat.knn(xq, rows, len(xb), k, metric_type, rounded_for=rounded, impl="triton")
 
 
 @pytest.fixture(autouse=True)
@@ -127,14 +128,14 @@ def test_rows_within_a_radius(share, metric_type):
     selected = torch.rand(600, generator=torch.Generator().manual_seed(3)).to(DEVICE) < share
     some, n = narrowed(rows, selected)
     radius = 22.0 if metric_type == METRIC_L2 else 8.0
-    kernel_rows = rounded_for(rows, len(xb), metric_type)
-    found = flat.range_search(xq, some, n, radius, metric_type, rounded_for=kernel_rows, impl="triton")
+    rounded = rounded_for(rows, len(xb), metric_type)
+    found = flat.range_search(xq, some, n, radius, metric_type, rounded_for=rounded, impl="triton")
     expected = flat.range_search(xq, some, n, radius, metric_type)
     assert torch.equal(found[0], expected[0])
     assert 4 < int(found[0][-1]) < 2000
     assert torch.equal(found[2], expected[2])
     torch.testing.assert_close(found[1], expected[1])
-    none = flat.range_search(xq[:0], some, n, radius, metric_type, rounded_for=kernel_rows, impl="triton")
+    none = flat.range_search(xq[:0], some, n, radius, metric_type, rounded_for=rounded, impl="triton")
     assert [len(each) for each in none] == [1, 0, 0]
 
 
@@ -216,7 +217,7 @@ def test_the_bounds_hold(metric_type):
     xb[7] *= 1e4  # one long vector is no burden for the others
     stored_rows = stored(xb, metric_type)
     rounded = rounded_for(stored_rows, len(xb), metric_type).make(stored_rows)
-    minima, halves = kernel.block_minima(xq, rounded, 4)
+    minima, halves = kernel.block_minima(xq, rounded, len(xb), 4)
     origin = rounded.shift.double()
     wide, queries = xb.double() - origin, xq.double() - origin
     torch.testing.assert_close(halves.double(), queries.square().sum(1) / 2, rtol=1e-6, atol=0)
@@ -275,6 +276,31 @@ def test_without_memory_there_are_fewer_queries_at_a_time(monkeypatch):
     monkeypatch.setattr(kernel, "block_minima", lambda *args: block_minima_with_little_room(torch.empty(9, 1)))
     with pytest.raises(RuntimeError, match="out of memory: no room for 3 of 9 queries"):
         searched(xq, xb, 4, METRIC_L2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("metric", ["IndexFlatL2", "IndexFlatIP"])
+def test_rows_that_are_added_are_rounded_alone(metric, dtype, monkeypatch):
+    monkeypatch.setattr(kernels, "DEVICES", ("cpu", "cuda"))
+    made = []
+    monkeypatch.setattr(kernel_rows, "rounded_rows", lambda *args: made.append(len(args[0])) or rounded_rows(*args))
+    xq, xb = normal(2, 20), normal(700, 20, seed=1)
+    xb[350:] += 3  # a scale and an origin of before hold for others
+    xb[690, 0] = 1e6  # and not for what is too long for float16
+    xb = xb.to(dtype).float().clamp(max=60_000) if dtype == torch.float16 else xb
+    index, expected = (getattr(faiss_torch, metric)(20).to("cpu", dtype) for _ in range(2))
+    for begin, end in ((0, 300), (300, 340), (340, 400), (400, 650), (650, 700)):
+        index.add(xb[begin:end])
+        D, I = index.search(xq, 5)
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "DEVICES", ())
+            expected.add(xb[begin:end])
+            D_expected, I_expected = expected.search(xq, 5)
+        assert torch.equal(I, I_expected)
+        torch.testing.assert_close(D, D_expected, rtol=1e-5, atol=1e-4)
+    # in float32 whole tiles have room, 512 rows where these are small, and the last vector is too long
+    assert made in ([[300, 700], [300, 650, 700]] if dtype == torch.float32 else [[300]])
+    assert not kernels._given_up
 
 
 def test_a_kernel_that_fails_is_replaced(monkeypatch):

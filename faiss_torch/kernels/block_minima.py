@@ -100,9 +100,12 @@ def _minima_kernel(
         tl.store(halves_ptr + queries, norm * norm * 0.5, mask=there)
 
 
-def rounded_rows(vectors: Tensor, l2: bool, bias: Tensor) -> Rounded:
-    """Round stored vectors, (n, d), for `block_minima`: whole tiles of them. What is no row has an h of +inf."""
-    return Rounded.make(vectors[None], l2, MOST_ROWS * BLOCKS, bias)
+def rounded_rows(vectors: Tensor, l2: bool, bias: Tensor, room: int = 0) -> Rounded:
+    """Round stored vectors, (n, d), for `block_minima`: whole tiles of them, with room for so many rows at least.
+
+    What is no row has an h of +inf.
+    """
+    return Rounded.make(vectors[None], l2, MOST_ROWS * BLOCKS, bias, room)
 
 
 def rows_of_block(n: int, d: int, k: int) -> int:
@@ -114,7 +117,7 @@ def rows_of_block(n: int, d: int, k: int) -> int:
     return min(MOST_ROWS, 1 << max(0, round(math.log2(max(1.0, wanted)))))
 
 
-def block_minima(x: Tensor, rows: Rounded, rows_of_block: int) -> tuple[Tensor, Tensor]:
+def block_minima(x: Tensor, rows: Rounded, count: int, rows_of_block: int) -> tuple[Tensor, Tensor]:
     """Find a lower bound of the smallest score of each block.
 
     Parameters
@@ -123,6 +126,8 @@ def block_minima(x: Tensor, rows: Rounded, rows_of_block: int) -> tuple[Tensor, 
         At least one query.
     rows : Rounded
         From `rounded_rows`, or as they are stored.
+    count : int
+        So many of them are in use.
     rows_of_block : int
         A power of two, up to `MOST_ROWS`.
 
@@ -139,7 +144,7 @@ def block_minima(x: Tensor, rows: Rounded, rows_of_block: int) -> tuple[Tensor, 
     centroids, h, facts, shift, norms = rows
     columns = centroids.shape[1]
     blocks = tuning.minima_blocks(d)
-    tiles = triton.cdiv(columns, rows_of_block * BLOCKS)
+    tiles = triton.cdiv(count, rows_of_block * BLOCKS)
     minima = torch.empty(n, tiles * BLOCKS, dtype=torch.float32, device=x.device)
     halves = torch.empty(n, dtype=torch.float32, device=x.device)
     options: dict[str, Any] = {"num_warps": blocks.warps, "num_stages": blocks.stages}
@@ -167,7 +172,7 @@ def block_minima(x: Tensor, rows: Rounded, rows_of_block: int) -> tuple[Tensor, 
         BLOCK_P=16,
         ROWS_OF_BLOCK=rows_of_block,
         ONE_CHUNK=d <= blocks.components,
-        WHOLE=centroids.shape[2] % blocks.components == 0 and columns % (rows_of_block * BLOCKS) == 0,
+        WHOLE=centroids.shape[2] % blocks.components == 0 and tiles * rows_of_block * BLOCKS <= columns,
         FACTOR=rows.factor,
         EXPONENT=EXPONENT_OF_LARGEST,
         **options,

@@ -33,6 +33,12 @@ ROUNDING = 2.0**-22
 #: The relative error of a float16.
 UNIT = tl.constexpr(2.0**-11)
 
+#: What squares lose of a component, at most, where the largest is about 1.
+LOST = 2.0**-62
+
+#: The largest float16.
+LARGEST_HALF = 65504.0
+
 #: Bytes of vectors that are made float32 at a time.
 CONVERTED_BYTES = 64 << 20
 
@@ -230,15 +236,17 @@ class Rounded(NamedTuple):
     norms: Tensor
 
     @staticmethod
-    def make(centroids: Tensor, l2: bool, multiple: int | None = None, bias: Tensor | None = None) -> Rounded:
+    def make(
+        centroids: Tensor, l2: bool, multiple: int | None = None, bias: Tensor | None = None, room: int = 0
+    ) -> Rounded:
         """Round centroids, (b, k, d): see `nearest`; so many make a tile, by default those of `nearest`.
 
-        Those whose bias, (k,), is +inf may be anything: they have an h of +inf.
+        Those whose bias, (k,), is +inf may be anything: they have an h of +inf. There is room for so many, at least.
         """
         b, k, d = centroids.shape
         blocks = tuning.nearest_blocks(d)
         multiple = blocks.centroids if multiple is None else multiple
-        columns = triton.cdiv(k, multiple) * multiple
+        columns = triton.cdiv(max(k, room), multiple) * multiple
         width = triton.cdiv(d, blocks.components) * blocks.components
         rounded = torch.empty(b, columns, width, dtype=torch.float16, device=centroids.device)
         h = torch.empty(b, columns, dtype=torch.float32, device=centroids.device)
@@ -269,19 +277,55 @@ class Rounded(NamedTuple):
         )
         return Rounded(rounded, h, facts, shift, norms)
 
+    def rewritten(self, rows: Tensor, vectors: Tensor, bias: Tensor, l2: bool) -> Rounded | None:
+        """Round some rows of the one set anew, from the same origin and by the same scale.
+
+        Any origin and scale are right, for a row has an h and a g of its own.
+
+        Parameters
+        ----------
+        rows : Tensor, int64, shape (n,)
+        vectors : Tensor, float32
+            All rows.
+        bias : Tensor, float32
+            Theirs; +inf for those that are not to be found, which may hold anything.
+        l2 : bool
+
+        Returns
+        -------
+        Rounded or None
+            A new object over the same memory; None where it has no room for so many rows, or rows are too long for the
+            scale.
+        """
+        if len(vectors) > self.h.shape[1]:
+            return None
+        unscale, d = self.facts[0, 0], vectors.shape[1]
+        missing = bias.index_select(0, rows).isinf()
+        exact = (vectors.index_select(0, rows) - self.shift[0]).div_(unscale).masked_fill_(missing[:, None], 0.0)
+        if len(rows) and not bool(exact.abs().amax() < LARGEST_HALF):
+            return None
+        rounded = exact.to(torch.float16)
+        squares = exact.square().sum(1)
+        residuals = (exact - rounded.to(torch.float32)).square_().sum(1)
+        h = squares.mul(0.5 * unscale).mul_(unscale) if l2 else torch.zeros_like(squares)
+        self.centroids[0, rows, :d] = rounded
+        self.h[0, rows] = h.masked_fill_(missing, float("inf"))
+        self.norms[0, rows] = (torch.maximum(squares.sqrt(), residuals.sqrt() / UNIT.value) + d * LOST) * unscale
+        return self._replace()
+
     @staticmethod
     def as_stored(vectors: Tensor, bias: Tensor) -> Rounded:
         """Take vectors that need no rounding, (n, d): float16, bfloat16, int8 or uint8; h is their bias, (n,)."""
-        norms = []
-        for part in vectors.split(max(1, CONVERTED_BYTES // (4 * vectors.shape[1]))):
-            # what is no row may hold anything
-            wide = part.to(torch.float32).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-            # a power of two, for which squares do not underflow
-            scale = torch.ldexp(wide.new_ones(()), -torch.frexp(wide.abs().amax().clamp(2.0**-120, 2.0**120))[1])
-            lost = vectors.shape[1] * 2.0**-62
-            norms.append((torch.linalg.vector_norm(wide * scale, dim=1) + lost) / scale)
-        facts = bias.new_ones(1, 4)
-        return Rounded(vectors[None], bias[None], facts, bias.new_zeros(1, vectors.shape[1]), torch.cat(norms)[None])
+        norms = [_norms(part) for part in vectors.split(max(1, CONVERTED_BYTES // (4 * vectors.shape[1])))]
+        shift = bias.new_zeros(1, vectors.shape[1])
+        return Rounded(vectors[None], bias[None], bias.new_ones(1, 4), shift, torch.cat(norms)[None])
+
+    def extended(self, rows: Tensor, vectors: Tensor, bias: Tensor) -> Rounded:
+        """Take such vectors, some rows of which have changed since."""
+        norms = self.norms[0, : len(vectors)]
+        norms = torch.nn.functional.pad(norms, (0, len(vectors) - len(norms)))
+        norms[rows] = _norms(vectors.index_select(0, rows))
+        return self._replace(centroids=vectors[None], h=bias[None], norms=norms[None])
 
     def found_by(self, bias: Tensor, rows: Tensor | None = None) -> Rounded:
         """Leave out the rows of one set whose bias is +inf; of some rows alone, if these are named."""
@@ -300,6 +344,17 @@ class Rounded(NamedTuple):
             return tl.float16
         # numpy, which interprets kernels, has no bfloat16
         return tl.float32 if interpreted() else tl.bfloat16
+
+
+def _norms(vectors: Tensor) -> Tensor:
+    """The g of vectors that need no rounding: float32, (n,)."""
+    # what is no row may hold anything
+    wide = vectors.to(torch.float32).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    if not len(wide):
+        return wide.new_empty(0)
+    # a power of two, for which squares do not underflow
+    scale = torch.ldexp(wide.new_ones(()), -torch.frexp(wide.abs().amax().clamp(2.0**-120, 2.0**120))[1])
+    return (torch.linalg.vector_norm(wide * scale, dim=1) + vectors.shape[1] * LOST) / scale
 
 
 def _origin(centroids: Tensor, l2: bool, bias: Tensor | None) -> tuple[Tensor, Tensor]:

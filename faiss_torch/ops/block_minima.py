@@ -169,7 +169,7 @@ def candidates_by_kernels(
 
     def part(queries: slice) -> Within | None:
         def by_kernels() -> Within:
-            minima, halves = kernel.block_minima(xq[queries], rounded, rows)
+            minima, halves = kernel.block_minima(xq[queries], rounded, n, rows)
             largest = largest_scores(radius, halves, xq.shape[1], metric_type)
             query, column = (minima <= largest[:, None]).nonzero(as_tuple=True)
             firsts = first_rows(column, kernel.BLOCKS, rows)
@@ -195,7 +195,7 @@ def _of_blocks(
     from ..kernels.block_rows import Blocks, closest
     from ..kernels.smallest import smallest
 
-    minima, halves = kernel.block_minima(xq, rounded, rows)
+    minima, halves = kernel.block_minima(xq, rounded, n, rows)
     columns, counts, bounds = smallest(minima, *wanted)
     firsts = first_rows(columns.long(), kernel.BLOCKS, rows)
     blocks = Blocks(firsts, torch.full_like(firsts, n), counts, bounds, halves, rows, kernel.BLOCKS)

@@ -96,7 +96,7 @@ def rounded_of(
     return kernels.run(kernel, stored.bias.device, impl, lambda: rounded_for.make(stored), lambda: None)
 
 
-def rounded_rows(vectors: Tensor, metric_type: int, bias: Tensor) -> Any:
+def rounded_rows(vectors: Tensor, metric_type: int, bias: Tensor, room: int = 0) -> Any:
     """Round stored rows for the kernels; what is stored in less than float32 they take as it is.
 
     Parameters
@@ -105,13 +105,31 @@ def rounded_rows(vectors: Tensor, metric_type: int, bias: Tensor) -> Any:
     metric_type : int
     bias : Tensor, float32, shape (n,)
         Rows where it is +inf may hold anything.
+    room : int
+        Rows that there is to be room for, where they are copied: see `rewritten_rows`.
     """
     from ..kernels.block_minima import rounded_rows as rounded
     from ..kernels.rounding import Rounded
 
     if vectors.dtype != torch.float32:
         return Rounded.as_stored(vectors, bias)
-    return rounded(vectors, metric_type == METRIC_L2, bias)
+    return rounded(vectors, metric_type == METRIC_L2, bias, room)
+
+
+def rewritten_rows(rounded: Any, rows: Tensor, vectors: Tensor, metric_type: int, bias: Tensor) -> Any:
+    """Round some of the rows anew; None where that cannot be done without the others.
+
+    Parameters
+    ----------
+    rounded : object
+        From `rounded_rows`; what it holds is written to.
+    rows : Tensor, int64
+    vectors, metric_type, bias
+        As of `rounded_rows`, of all rows: there may be more than there were.
+    """
+    if vectors.dtype != torch.float32:
+        return rounded.extended(rows, vectors, bias)
+    return rounded.rewritten(rows, vectors, bias, metric_type == METRIC_L2)
 
 
 class Found(NamedTuple):

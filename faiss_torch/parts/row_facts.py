@@ -15,16 +15,14 @@ from ..ops import chunks
 from ..ops.code_blocks import BlocksFor, CodeBlocks
 from ..ops.flat_small import SmallSet
 from ..ops.graphs import Graphs
-from ..ops.kernel_search import RoundedFor, rounded_rows
+from ..ops.kernel_search import RoundedFor
 from ..ops.screen import BLOCK, Stored, bias_of, rows_to_gather
 from ..ops.tile_screen import ListTiles, TilesFor
 from .growing import GrowingTensor
+from .kernel_rows import KernelRows
 from .screen_blocks import ScreenBlocks
 from .screen_copies import ScreenCopies
 from .screen_tiles import ScreenTiles
-
-#: Stands for rows in 16 bits that a device has no room for.
-NO_ROOM = object()
 
 
 class RowFacts:
@@ -44,8 +42,6 @@ class RowFacts:
         Recorded searches of the rows, since they last changed.
     small : SmallSet or None
         All rows, where a search has asked for them so since they last changed.
-    rounded : object or None
-        All rows in 16 bits, likewise: see `rounded_for`.
     tables : tuple or None
         Where lists begin and how long they are, and the same on the device, likewise: see `tables_there`.
     """
@@ -61,12 +57,12 @@ class RowFacts:
         self.copies = {}
         self.graphs = Graphs()
         self.small: SmallSet | None = None
-        self.rounded: Any = None
+        self._kernel_rows = KernelRows(metric_type)
         self.tables: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     def resize(self, size: int) -> None:
         """Follow the storage's size. What a scan reads of new rows must be written, or removed, before it does."""
-        self._forget()
+        self._forget(slice(0, 0))
         self.bias.resize(size)
 
     def write(self, rows: Tensor | slice, vectors: Tensor) -> None:
@@ -77,7 +73,7 @@ class RowFacts:
         rows : Tensor of int64, or slice
         vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
         """
-        self._forget()
+        self._forget(rows)
         begin = rows.start if isinstance(rows, slice) else 0
         for part in chunks.slices(len(vectors), rows_to_gather(4 * max(1, vectors.shape[1]), vectors.device)):
             target = slice(begin + part.start, begin + part.stop) if isinstance(rows, slice) else rows[part]
@@ -105,16 +101,17 @@ class RowFacts:
 
     def remove(self, rows: Tensor | slice) -> None:
         """Take rows out of what can be found."""
-        self._forget()
+        self._forget(rows)
         if self.copies:
             there = self.bias.room[rows] < float("inf")
             self._changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
         self.bias.room[rows] = float("inf")
 
-    def _forget(self) -> None:
-        """Forget what is of all rows at once."""
-        self.small = self.rounded = self.tables = None
+    def _forget(self, rows: Tensor | slice) -> None:
+        """Forget what is of all rows at once, where some change."""
+        self.small = self.tables = None
         self.graphs.clear()
+        self._kernel_rows.changed(rows)
 
     def tables_there(self, begins: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return tables of lists, on the CPU, on the device of the rows; None where that is the CPU."""
@@ -180,12 +177,8 @@ class RowFacts:
         filtered: dict[int, tuple[Tensor, Any]] = {}
 
         def rounded_for(stored: Stored) -> Any:
-            known = self.rounded
-            if known is None:
-                known = self.rounded = self._rounded(vectors)
-            if known is NO_ROOM:
-                return None
-            if stored.bias is self.bias.room:
+            known = self._kernel_rows.current(vectors, self.bias.room[: len(vectors)])
+            if known is None or stored.bias is self.bias.room:
                 return known
             # a search of many queries asks for the same several times
             if id(stored.bias) not in filtered:
@@ -193,16 +186,6 @@ class RowFacts:
             return filtered[id(stored.bias)][1]
 
         return RoundedFor(rounded_for, self.graphs)
-
-    def _rounded(self, vectors: Tensor) -> Any:
-        bias = self.bias.room[: len(vectors)]
-        try:
-            rounded = rounded_rows(vectors, self.metric_type, bias)
-        except torch.OutOfMemoryError:
-            return NO_ROOM
-        if vectors.is_cuda:  # another thread may read it in another stream, which does not wait for this one
-            torch.cuda.current_stream(vectors.device).synchronize()
-        return rounded
 
     def _copies_of(self, name: str, make: Callable[[], ScreenCopies[Any]]) -> ScreenCopies[Any]:
         copies = self.copies.get(name)
