@@ -298,8 +298,9 @@ def test_rows_that_are_added_are_rounded_alone(metric, dtype, monkeypatch):
             D_expected, I_expected = expected.search(xq, 5)
         assert torch.equal(I, I_expected)
         torch.testing.assert_close(D, D_expected, rtol=1e-5, atol=1e-4)
-    # in float32 whole tiles have room, 512 rows where these are small, and the last vector is too long
-    assert made in ([[300, 700], [300, 650, 700]] if dtype == torch.float32 else [[300]])
+    # in float32 whole tiles have room, 512 rows where these are small, and the last vector is too long; what changes at
+    # once is looked at anew where it is more than half
+    assert made in ([[300, 700], [300, 650, 700]] if dtype == torch.float32 else [[300, 650]])
     assert not kernels._given_up
 
 

@@ -15,7 +15,7 @@ _NO_ROOM = object()
 #: Room of a second copy, as a multiple of what it needs.
 ROOM_GROWTH = 1.25
 
-#: Where more than this share of the rows has changed, all are rounded anew.
+#: Where more than this share of the room has changed, all are rounded anew.
 SHARE_REWRITTEN = 0.5
 
 
@@ -30,14 +30,23 @@ class KernelRows:
     def __init__(self, metric_type: int) -> None:
         self._metric_type = metric_type
         self._rounded: Any = None
+        self._room_growth = 1.0
         self._changed: list[Tensor | slice] = []
+        self._n_changed = 0
 
     def changed(self, rows: Tensor | slice) -> None:
         """Take note of rows that were written, or removed: int64, or a slice."""
-        if self._rounded is _NO_ROOM:
-            self._rounded = None
-        if self._rounded is not None:
-            self._changed.append(rows)
+        if self._rounded is None:
+            return
+        self._changed.append(rows)
+        self._n_changed += rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        if self._rounded is _NO_ROOM or self._n_changed > SHARE_REWRITTEN * self._rounded.h.shape[1]:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Have all rows rounded anew, with room for more: what has grown will grow again."""
+        self._rounded, self._changed, self._n_changed = None, [], 0
+        self._room_growth = ROOM_GROWTH
 
     def current(self, vectors: Tensor, bias: Tensor) -> Any:
         """Return the rows as they are now: a new object where they have changed; None where there is no room for them.
@@ -52,20 +61,16 @@ class KernelRows:
             try:
                 rounded = self._caught_up(vectors, bias)
                 if rounded is None:
-                    # rows that have grown before will grow again
-                    room = len(vectors) if self._rounded is None else int(ROOM_GROWTH * len(vectors))
-                    self._rounded = None  # and its memory is free
-                    rounded = rounded_rows(vectors, self._metric_type, bias, room)
-                self._rounded = rounded
+                    rounded = rounded_rows(vectors, self._metric_type, bias, int(self._room_growth * len(vectors)))
+                self._rounded, self._changed, self._n_changed = rounded, [], 0
             except torch.OutOfMemoryError:
                 self._rounded = _NO_ROOM
-            self._changed = []
             if vectors.is_cuda:  # another thread may read it in another stream, which does not wait for this one
                 torch.cuda.current_stream(vectors.device).synchronize()
         return None if self._rounded is _NO_ROOM else self._rounded
 
     def _caught_up(self, vectors: Tensor, bias: Tensor) -> Any:
-        """The rows of before with those rewritten that have changed; None where all are better rounded anew."""
+        """The rows of before with those rewritten that have changed; None where all are to be rounded anew."""
         if self._rounded is None:
             return None
         changed = [
@@ -73,7 +78,7 @@ class KernelRows:
             for rows in self._changed
         ]
         rows = torch.cat(changed)
-        rows = rows[rows < len(bias)]
-        if len(rows) > SHARE_REWRITTEN * len(bias):
-            return None
-        return rewritten_rows(self._rounded, rows, vectors, self._metric_type, bias)
+        rounded = rewritten_rows(self._rounded, rows[rows < len(bias)], vectors, self._metric_type, bias)
+        if rounded is None:
+            self._forget()  # its memory is free for the new ones
+        return rounded
