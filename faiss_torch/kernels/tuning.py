@@ -1,9 +1,9 @@
 """Block sizes of the kernels, as rows of data.
 
 A row holds for widths up to `widest`. None has a benchmark record yet: they are chosen by what can be seen without a
-GPU, that compiled for sm_90 no register is spilled to memory, and that two blocks of `nearest` at d = 128 and 256 fit
-on a multiprocessor, so that one multiplies while the other compares. ``python -m benchmarks.tune`` times others on a
-GPU.
+GPU, that compiled for sm_90 hardly a register is spilled to memory, and that two blocks of `nearest` at d = 128 and 256
+fit on a multiprocessor, so that one multiplies while the other compares. ``python -m benchmarks.tune`` times others on
+a GPU.
 """
 
 from __future__ import annotations

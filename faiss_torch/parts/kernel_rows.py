@@ -62,11 +62,11 @@ class KernelRows:
                 rounded = self._caught_up(vectors, bias)
                 if rounded is None:
                     rounded = rounded_rows(vectors, self._metric_type, bias, int(self._room_growth * len(vectors)))
-                self._rounded, self._changed, self._n_changed = rounded, [], 0
             except torch.OutOfMemoryError:
-                self._rounded = _NO_ROOM
+                rounded = _NO_ROOM
             if vectors.is_cuda:  # another thread may read it in another stream, which does not wait for this one
                 torch.cuda.current_stream(vectors.device).synchronize()
+            self._rounded, self._changed, self._n_changed = rounded, [], 0
         return None if self._rounded is _NO_ROOM else self._rounded
 
     def _caught_up(self, vectors: Tensor, bias: Tensor) -> Any:
