@@ -17,10 +17,10 @@ from torch import Tensor
 from .constants import Float16, Float32, Int8
 from .pointers import Pointer
 
-#: numpy and torch names of the numeric types that vectors may come in.
 #: Bytes from which on a tensor goes to CUDA by way of page-locked memory, and bytes of a piece of it.
 STAGED_BYTES, PIECE_BYTES = 1 << 20, 32 << 20
 
+#: numpy and torch names of the numeric types that vectors may come in.
 _NUMERIC_TYPES = {
     Float32: (np.float32, torch.float32),
     Float16: (np.float16, torch.float16),

@@ -149,12 +149,12 @@ def hamming_forms() -> Iterator[Form]:
     yield hamming._signs_kernel, {"BLOCK_N": 32, "BLOCK_D": 128}, {}, {"codes_ptr": "*u8", "signs_ptr": "*i8"}
     constants = {"BLOCK_N": row.vectors, "BLOCK_K": row.centroids, "BLOCK_D": row.components}
     options = {"num_warps": row.warps, "num_stages": row.stages}
-    yield hamming._products_kernel, constants | {"ROWS_OF_BLOCK": hamming.ROWS}, options, bits
+    yield hamming._products_kernel, constants | {"ROWS_OF_BLOCK": tuning.HAMMING_ROWS}, options, bits
     for word in ("*i32", "*u8"):
         types = bits | {"x_ptr": word, "c_ptr": word}
-        constants = {"BLOCK_K": tuning.COUNTED_BLOCKS, "BLOCK_W": 8, "ROWS_OF_BLOCK": hamming.ROWS}
+        constants = {"BLOCK_K": tuning.COUNTED_BLOCKS, "BLOCK_W": 8, "ROWS_OF_BLOCK": tuning.HAMMING_ROWS}
         yield hamming._counted_minima_kernel, constants, {}, types
-        constants = {"BLOCK_R": tuning.DISTANCE_ROWS, "BLOCK_W": 8, "ROWS_OF_BLOCK": hamming.ROWS}
+        constants = {"BLOCK_R": tuning.DISTANCE_ROWS, "BLOCK_W": 8, "ROWS_OF_BLOCK": tuning.HAMMING_ROWS}
         yield hamming._counted_distances_kernel, constants, {}, types
 
 

@@ -85,9 +85,10 @@ def test_within_a_radius(radius, way):
 )
 def test_kernels(nq, nb, size, k, few, monkeypatch):
     from faiss_torch.kernels import hamming as kernel
+    from faiss_torch.kernels import tuning
 
     monkeypatch.setattr(kernel, "FEW_QUERIES", few)
-    monkeypatch.setattr(kernel, "ROWS", 4)
+    monkeypatch.setattr(tuning, "HAMMING_ROWS", 4)
     monkeypatch.setattr(kernel, "SIGN_BYTES", 1)  # tile by tile
     xq, xb = codes(nq, size), codes(nb, size, seed=1, highest=4 if size == 4 else 256)
     found = hamming.knn(xq.to(DEVICE), xb.to(DEVICE), k, impl="triton")

@@ -182,8 +182,7 @@ class IndexFlat(IndexFlatCodes):
         if k == 1 and self._is_assignment(x, None):
             return self._assign(x, 1)
         stored = self._stored()
-        rounded_for = self._screens_for(None)[2]
-        return flat.closest(x, stored, self.ntotal, k, self.metric_type, self.metric_arg, rounded_for)
+        return flat.closest(x, stored, self.ntotal, k, self.metric_type, self.metric_arg, self._rounded_for())
 
     def _small_set(self) -> SmallSet | None:
         facts = self._facts
@@ -201,18 +200,19 @@ class IndexFlat(IndexFlatCodes):
     ) -> tuple[TilesFor | None, BlocksFor | None, RoundedFor | None]:
         """What gives a search tiles and blocks, where it is one of all vectors, and rows in 16 bits."""
         facts, vectors = self._facts, self._vectors_stored
-        if facts is None:
-            return None, None, None
-        rounded_for = facts.rounded_for(vectors[: self.ntotal])
-        if params is not None and params.sel is not None:
-            return None, None, rounded_for
-        return facts.tiles_for(vectors), facts.blocks_for(vectors), rounded_for
+        if facts is None or (params is not None and params.sel is not None):
+            return None, None, self._rounded_for()
+        return facts.tiles_for(vectors), facts.blocks_for(vectors), self._rounded_for()
+
+    def _rounded_for(self) -> RoundedFor | None:
+        """What gives a search rows in 16 bits, where kernels search these."""
+        facts = self._facts
+        return None if facts is None else facts.rounded_for(self._vectors_stored[: self.ntotal])
 
     def _rows_for_kernels(self) -> Rows | None:
         """Return all vectors as kernels search them, or None where they do not."""
         stored = self._stored()
-        rounded_for = self._screens_for(None)[2]
-        rounded = kernel_search.rounded_of("block_minima", stored, self.metric_type, rounded_for)
+        rounded = kernel_search.rounded_of("block_minima", stored, self.metric_type, self._rounded_for())
         return None if rounded is None else Rows(stored, self.ntotal, self.metric_type, rounded)
 
     def _assign(self, x: Tensor, k: int) -> Tensor:

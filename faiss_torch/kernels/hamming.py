@@ -17,9 +17,6 @@ from . import tuning
 from .block_rows import Blocks, ranked
 from .smallest import folded_slack, smallest
 
-#: Codes of a block.
-ROWS = 64
-
 #: Up to so many queries, bits are counted.
 FEW_QUERIES = 4
 
@@ -171,9 +168,9 @@ def minima_by_products(xq: Tensor, xb: Tensor) -> Tensor:
     components = min(tuning.HAMMING.components, max(32, triton.next_power_of_2(8 * size)))
     width = triton.cdiv(8 * size, components) * components
     queries = signs(xq, width)
-    blocks = triton.cdiv(n, ROWS)
+    blocks = triton.cdiv(n, tuning.HAMMING_ROWS)
     minima = torch.empty(nq, blocks, dtype=torch.int16, device=xq.device)
-    tile = ROWS * blocks_of_tile
+    tile = tuning.HAMMING_ROWS * blocks_of_tile
     step = max(1, SIGN_BYTES // (width * tile)) * tile
     for begin in range(0, n, step):
         columns = signs(xb[begin : begin + step], width)
@@ -187,11 +184,11 @@ def minima_by_products(xq: Tensor, xb: Tensor) -> Tensor:
             8 * size,
             width,
             blocks,
-            begin // ROWS,
+            begin // tuning.HAMMING_ROWS,
             BLOCK_N=tuning.HAMMING.vectors,
             BLOCK_K=blocks_of_tile,
             BLOCK_D=components,
-            ROWS_OF_BLOCK=ROWS,
+            ROWS_OF_BLOCK=tuning.HAMMING_ROWS,
             num_warps=tuning.HAMMING.warps,
             num_stages=tuning.HAMMING.stages,
         )
@@ -201,7 +198,7 @@ def minima_by_products(xq: Tensor, xb: Tensor) -> Tensor:
 def minima_by_counting(xq: Tensor, xb: Tensor) -> Tensor:
     """Find the same for few queries."""
     x, c = _as_words(xq, xb)
-    blocks = triton.cdiv(len(c), ROWS)
+    blocks = triton.cdiv(len(c), tuning.HAMMING_ROWS)
     minima = torch.empty(len(x), blocks, dtype=torch.int16, device=x.device)
     _counted_minima_kernel[(triton.cdiv(blocks, tuning.COUNTED_BLOCKS), len(x))](
         x,
@@ -212,7 +209,7 @@ def minima_by_counting(xq: Tensor, xb: Tensor) -> Tensor:
         blocks,
         BLOCK_K=tuning.COUNTED_BLOCKS,
         BLOCK_W=min(16, triton.next_power_of_2(c.shape[1])),
-        ROWS_OF_BLOCK=ROWS,
+        ROWS_OF_BLOCK=tuning.HAMMING_ROWS,
     )
     return minima
 
@@ -244,8 +241,8 @@ def knn(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     most = min(k + folded_slack(k, minima.shape[1]), minima.shape[1])
     columns, counts, _ = smallest(minima, k, most, first=True)
     x, c = _as_words(xq, xb)
-    found = torch.empty(nq, most * ROWS, dtype=torch.float32, device=xq.device)
-    _counted_distances_kernel[(nq, triton.cdiv(most * ROWS, tuning.DISTANCE_ROWS))](
+    found = torch.empty(nq, most * tuning.HAMMING_ROWS, dtype=torch.float32, device=xq.device)
+    _counted_distances_kernel[(nq, triton.cdiv(most * tuning.HAMMING_ROWS, tuning.DISTANCE_ROWS))](
         x,
         c,
         columns,
@@ -256,11 +253,11 @@ def knn(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         most,
         BLOCK_R=tuning.DISTANCE_ROWS,
         BLOCK_W=min(16, triton.next_power_of_2(c.shape[1])),
-        ROWS_OF_BLOCK=ROWS,
+        ROWS_OF_BLOCK=tuning.HAMMING_ROWS,
     )
     certain, none = found.new_full((nq,), float("inf")), found.new_zeros(nq)
-    firsts = columns.long() * ROWS
-    blocks = Blocks(firsts, firsts, counts, certain, none, ROWS, 1)
+    firsts = columns.long() * tuning.HAMMING_ROWS
+    blocks = Blocks(firsts, firsts, counts, certain, none, tuning.HAMMING_ROWS, 1)
     return ranked(found, blocks, None, k, similarity=False)
 
 

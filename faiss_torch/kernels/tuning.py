@@ -67,6 +67,9 @@ THRESHOLD_ROWS = 4
 #: Of `hamming` where it multiplies.
 HAMMING = NearestBlocks(widest=1 << 30, vectors=128, centroids=64, components=128, warps=8, stages=3)
 
+#: Codes of a block of `hamming`.
+HAMMING_ROWS = 64
+
 #: Blocks of codes that one program of `hamming` counts.
 COUNTED_BLOCKS = 32
 

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..kernels import tuning
 from ..threads import omp_get_max_threads
 from . import arithmetic, chunks, workers
+from .kernel_search import MOST_NEIGHBOURS, Found, in_portions, joined
 
 Result = TypeVar("Result")
 
@@ -45,11 +47,8 @@ DEVICE_TILE_CODES = 1 << 16
 #: Up to so many bits a sum is an integer that float16 holds.
 HALF_BITS = 2048
 
-#: Bytes of the distances that kernels store.
-DISTANCES_BYTES = 1 << 30
-
-#: What kernels take: bits of a code, and neighbours.
-MOST_BITS, MOST_NEIGHBOURS = 32_000, 4096
+#: Bits of a code that kernels take, at most.
+MOST_BITS = 32_000
 
 #: Candidates that are gathered before they are put among the best, at least.
 LEAST_CANDIDATES = 1 << 14
@@ -96,7 +95,7 @@ def knn(xq: Tensor, xb: Tensor, k: int, impl: str = "auto") -> tuple[Tensor, Ten
     nq, nbits = len(xq), 8 * xq.shape[1]
     found = _Found.none(xq.device)
     if nq and k and len(xb) and nbits <= MOST_BITS and k <= MOST_NEIGHBOURS:
-        by_kernels = kernels.run("hamming", xq.device, impl, lambda: _knn_by_kernels(xq, xb, k), lambda: None)
+        by_kernels = _knn_by_kernels(xq, xb, k, impl)
         if by_kernels is not None:
             return by_kernels
     if nq and k:
@@ -105,18 +104,25 @@ def knn(xq: Tensor, xb: Tensor, k: int, impl: str = "auto") -> tuple[Tensor, Ten
     return found.padded(nq, k)
 
 
-def _knn_by_kernels(xq: Tensor, xb: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    from ..kernels import hamming as kernel
+def _knn_by_kernels(xq: Tensor, xb: Tensor, k: int, impl: str) -> tuple[Tensor, Tensor] | None:
+    """Find them by kernels; None where these are not to be used, or fail."""
 
-    query_bytes = 2 * (len(xb) // kernel.ROWS + 1) + 5 * kernel.ROWS * (k + 16)
-    parts = [
-        kernel.knn(xq[queries], xb, k)
-        for queries in chunks.slices(len(xq), chunks.rows_within(query_bytes, DISTANCES_BYTES))
-    ]
-    distances, I, left = (torch.cat(each) for each in zip(*parts, strict=True))
-    D = torch.where(I < 0, NO_DISTANCE, distances.int())
-    if bool(left.any()):
-        again = left.nonzero().view(-1)
+    def part(queries: slice) -> Found | None:
+        def by_kernel() -> Found:
+            from ..kernels.hamming import knn as knn_by_kernel
+
+            return Found(*knn_by_kernel(xq[queries], xb, k))
+
+        return kernels.run("hamming", xq.device, impl, by_kernel, lambda: None)
+
+    # minima of blocks of codes, and the distances of the codes of k of these
+    query_bytes = 2 * (len(xb) // tuning.HAMMING_ROWS + 1) + 5 * tuning.HAMMING_ROWS * (k + 16)
+    found = joined(in_portions(part, len(xq), query_bytes))
+    if found is None:
+        return None
+    D, I = torch.where(found.positions < 0, NO_DISTANCE, found.distances.int()), found.positions
+    if bool(found.left.any()):
+        again = found.left.nonzero().view(-1)
         D[again], I[again] = knn(xq[again], xb, k, "torch")
     return D, I
 
