@@ -367,7 +367,7 @@ def test_closest_of_rows_that_scores_do_not_tell_apart(metric_type, n):
     small = flat_small.small_set(Stored(vectors, bias, norm, True), n, metric_type)
     xq = 100 + torch.randn(60, 24, generator=generator)
     for k in (1, 7, 33):
-        ids, certain = flat_small.closest_of_few(xq, small, k, margin_factor(24))
+        ids, certain = flat_small.closest_of_few(xq, small, k, margin_factor(24, xq.device))
         assert 0 < int(certain.sum())
         distances, labels = reference(vectors[:n].numpy(), xq.numpy(), k + 1, metric_type)
         clear = (distances[:, k] - distances[:, k - 1]).abs() > 1e-6 * distances[:, k].abs()
@@ -377,8 +377,8 @@ def test_closest_of_rows_that_scores_do_not_tell_apart(metric_type, n):
     scores = torch.addmm(small.bias, xq, small.vectors.T, alpha=-1)
     best = scores.topk(8, largest=False)[0].sort(1)[0]
     if metric_type == METRIC_L2:
-        margin = flat_small.margins(xq, small.largest_norm, small.largest_bias, margin_factor(24))
-        _, certain = flat_small.closest_of_few(xq, small, 7, margin_factor(24))
+        margin = flat_small.margins(xq, small.largest_norm, small.largest_bias, margin_factor(24, xq.device))
+        _, certain = flat_small.closest_of_few(xq, small, 7, margin_factor(24, xq.device))
         assert int((best[:, 7] - best[:, 6] > margin).sum()) < int(certain.sum())
 
 
@@ -387,4 +387,4 @@ def test_closest_of_a_query_that_is_not_finite():
     stored = Stored(torch.from_numpy(vectors), bias_of(torch.from_numpy(vectors), METRIC_INNER_PRODUCT), 9.0, True)
     small = flat_small.small_set(stored, 48, METRIC_INNER_PRODUCT)
     xq = torch.tensor([[float("nan")] * 8, [float("inf")] * 8, [1.0] * 8])
-    assert flat_small.closest_of_few(xq, small, 3, margin_factor(8))[1].tolist() == [False, False, True]
+    assert flat_small.closest_of_few(xq, small, 3, margin_factor(8, xq.device))[1].tolist() == [False, False, True]

@@ -185,7 +185,7 @@ def closest(
     small = small_set(stored, n, metric_type) if rounded_for is None and k < n <= FEW_ROWS and len(xq) else None
     if small is None:
         return knn(xq, stored, n, k, metric_type, metric_arg, rounded_for=rounded_for)[1]
-    factor = margin_factor(xq.shape[1])
+    factor = margin_factor(xq.shape[1], xq.device)
     if len(xq) < CLOSEST_A_WORKER:
         ids, certain = closest_of_few(xq, small, k, factor)
     else:

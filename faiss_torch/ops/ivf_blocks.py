@@ -130,7 +130,8 @@ def probe_and_search(
     nlist, ndis : int
         How many lists that have rows were looked at, and how many rows these have, by the queries that are not left.
     """
-    what = centroids, nprobe, margin_factor(xq.shape[1]), lists.sizes, blocks, _storage(lists, metric_type), k
+    factor = margin_factor(xq.shape[1], xq.device)
+    what = centroids, nprobe, factor, lists.sizes, blocks, _storage(lists, metric_type), k
     found = _over_queries(lambda queries: probe_and_search_lists(xq[queries], *what), xq.shape[0])
     distances, positions, certain, all_certain, nlist, ndis = zip(*found, strict=True)
     left = None if all(all_certain) else ~torch.cat(certain)

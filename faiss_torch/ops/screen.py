@@ -21,6 +21,7 @@ from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from . import arithmetic, chunks, workers
 from .distances import METRICS, distance, temporary_bytes
 from .lists import entries_at
+from .torch_state import bits_of_factors
 from .verify_kernels import gathered_distances, margins
 
 #: Rows of a stored list come in multiples of this (the last ones unused), so that its blocks have one shape.
@@ -100,17 +101,6 @@ def bias_of(vectors: Tensor, metric_type: int) -> Tensor:
     return vectors.new_zeros(len(vectors))
 
 
-def _unit_roundoff() -> float:
-    """Return the relative rounding of a factor in float32 products: the program may have allowed coarser ones."""
-    try:
-        precision = torch.get_float32_matmul_precision()
-    except RuntimeError:  # newer torch refuses to answer where a program set backends one by one
-        precision = "medium"
-    if precision == "medium":
-        return 2.0**-8
-    return 2.0**-24 if precision == "highest" else 2.0**-11
-
-
 def margin_of(x: Tensor, largest_norm: float, largest_bias: float) -> Tensor:
     """How far apart two computed scores of a vector must be for their order to be that of the exact scores.
 
@@ -128,13 +118,13 @@ def margin_of(x: Tensor, largest_norm: float, largest_bias: float) -> Tensor:
     -------
     Tensor, float32, shape (n,)
     """
-    return margins(x, largest_norm, largest_bias, margin_factor(x.shape[1]))
+    return margins(x, largest_norm, largest_bias, margin_factor(x.shape[1], x.device))
 
 
-def margin_factor(d: int) -> float:
-    """Return 2 gamma of `margin_of`."""
-    u = _unit_roundoff()
-    return 2 * ((d + 4) * 2.0**-24 + (0.0 if u == 2.0**-24 else 3 * u))
+def margin_factor(d: int, device: torch.device) -> float:
+    """Return 2 gamma of `margin_of`, on a device where the program may have allowed factors to be rounded."""
+    bits = bits_of_factors(device)
+    return 2 * ((d + 4) * 2.0**-24 + (0.0 if bits == 24 else 3 * 2.0**-bits))
 
 
 def products(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:

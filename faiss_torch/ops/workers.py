@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .. import threads as call_threads
-from . import one_thread, streams
+from . import one_thread, streams, torch_state
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,9 +35,6 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 #: torch works with one thread on this many elements and fewer (at::internal::GRAIN_SIZE).
 SERIAL_ELEMENTS = 32768
-
-#: Devices of which every torch says whether autocast is on there.
-AUTOCAST_DEVICES = ("cpu", "cuda", "xpu")
 
 #: Elements of a workspace that a thread keeps.
 LARGEST_WORKSPACE = 13 << 20
@@ -138,7 +135,7 @@ class _Pool:
     def _work(self, ready: threading.Barrier) -> None:
         torch.get_num_threads()  # the thread takes the process-wide number over now, and not after the next line
         torch.set_num_threads(1)
-        torch.set_grad_enabled(False)  # a value of this thread
+        torch_state.settle_thread()
         _inside.role = self.role
         ready.wait()
         while True:
@@ -166,12 +163,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _in_normal_mode(task: Callable[[], Result], device: torch.device) -> Result:
-    """Run a function in the calling thread as a thread of ours would: without the caller's inference mode, in which
-    it would make tensors that cannot be changed outside, and without autocast."""
-    autocast = device.type in AUTOCAST_DEVICES and torch.is_autocast_enabled(device.type)
-    if not autocast and not torch.is_inference_mode_enabled():
+    """Run a function in the calling thread as if the program had left torch's settings alone."""
+    if torch_state.is_ordinary(device):
         return task()
-    with torch.inference_mode(False), torch.autocast(device.type, enabled=False) if autocast else nullcontext():
+    with torch_state.ordinary(device):
         return task()
 
 
@@ -230,10 +225,8 @@ def conduct(
 
     def on_conductor() -> Result:
         call_threads.inside_call(threads)
-        if not entries:
-            return task()
-        with streams.entered(entries):
-            return task()
+        with streams.entered(entries) if entries else nullcontext():
+            return _in_normal_mode(task, device)
 
     try:
         conductor = _idle_conductors.pop()
