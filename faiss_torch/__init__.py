@@ -150,6 +150,7 @@ from .parts.inverted_lists import ArrayInvertedLists, InvertedLists, InvertedLis
 from .parts.on_disk_lists import OnDiskInvertedLists, OnDiskOneList, OnDiskOneListVector
 from .parts.params import IVFSearchParameters, SearchParameters, SearchParametersIVF
 from .parts.progressive_clustering import ProgressiveDimClustering, ProgressiveDimClusteringParameters
+from .parts.range_search_result import RangeSearchResult
 from .parts.selectors import (
     IDSelector,
     IDSelectorAll,
@@ -528,6 +529,7 @@ __all__ = [
     "PyCallbackShardingFunction",
     "PythonInterruptCallback",
     "RandomGenerator",
+    "RangeSearchResult",
     "ReadOnlyInvertedLists",
     "ResultHeap",
     "SIMDConfig",

@@ -85,10 +85,12 @@ class Kind:
         self.torch_device = example.device if isinstance(example, Tensor) else None
 
     def out(self, tensor: Tensor) -> Array:
-        """Return a result as the caller's kind of array."""
+        """Return a result as the caller's kind of array, in one piece and in memory of its own."""
         if self.torch_device is None:
-            return tensor.numpy(force=True)
-        return tensor.to(self.torch_device)
+            return np.array(tensor.numpy(force=True), order="C")
+        found = tensor.to(self.torch_device)
+        # a view may show what the index holds, or what the caller gave
+        return found.clone(memory_format=torch.contiguous_format) if found._is_view() else found.contiguous()
 
     def into(self, tensor: Tensor, given: Array | None) -> Array:
         """Write a result into the array that the caller gave for it, or return it as a new one.

@@ -6,6 +6,8 @@ client code, so they are part of the interface and not a choice of this library.
 
 from __future__ import annotations
 
+import operator
+
 METRIC_INNER_PRODUCT = 0
 METRIC_L2 = 1
 METRIC_L1 = 2
@@ -81,10 +83,12 @@ def metric_type_from_int(metric_type: int) -> int:
 
     Raises
     ------
+    TypeError
+        If it is no integer.
     RuntimeError
         If no metric has that number.
     """
-    if metric_type not in METRIC_NAMES:
+    if operator.index(metric_type) not in METRIC_NAMES:
         known = ", ".join(f"{name} ({number})" for number, name in METRIC_NAMES.items())
         raise RuntimeError(f"invalid metric type {metric_type}: expected one of {known}")
     return int(metric_type)

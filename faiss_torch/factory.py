@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .attributes import integer
 from .constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
 from .indexes.base import Index
 from .indexes.flat import IndexFlat
@@ -163,7 +164,7 @@ def index_factory(d: int, description: str, metric: int = METRIC_L2, own_invlist
         raise TypeError(f"index_factory: expected a text as description, not {type(description).__name__}")
     if isinstance(d, float) or not hasattr(d, "__index__"):
         raise TypeError(f"index_factory: expected an integer as dimension, not {type(d).__name__}")
-    wanted = Wanted(int(d), metric_type_from_int(metric), own_invlists, ())
+    wanted = Wanted(integer(d, "d"), metric_type_from_int(metric), own_invlists, ())
     return _parse(re.sub(r"\s", "", description), wanted)
 
 

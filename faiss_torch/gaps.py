@@ -259,7 +259,7 @@ _NAMES_BY_REASON = (
         FlatCodesDistanceComputer IDScanContext IDSelectorContextDispatch IDSelectorWithContext
         InvertedListScanner InvertedListScannerStats InvertedListsIOHook InvertedListsIterator
         MappedFileIOReader NegativeDistanceComputer RangeQueryResult RangeSearchPartialResult
-        RangeSearchResult code_size get_distance_computer get_extra_distance_computer
+        code_size get_distance_computer get_extra_distance_computer
         packed_code_size
         """,
     ),

@@ -9,9 +9,12 @@ not garbage.
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .attributes import integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -229,6 +232,22 @@ def pointed(pointer: Any, n: int, dtype: str, function: str) -> np.ndarray:
     if pointer.dtype != np.dtype(dtype):
         raise TypeError(f"{function}: expected a pointer to {dtype}, not to {pointer.dtype}")
     return pointer.view(n)
+
+
+def table(pointer: Pointer, shape: tuple[int, ...], dtype: str, function: str) -> np.ndarray:
+    """The array of a shape that lies behind a pointer, over the same memory.
+
+    Raises
+    ------
+    TypeError
+        If it is no pointer to that type, or the shape is not of integers.
+    RuntimeError
+        If the memory is known to end before.
+    """
+    sizes = tuple(integer(size, function) for size in shape)
+    if min(sizes) < 0:
+        raise RuntimeError(f"{function}: there are no arrays of shape {sizes}")
+    return pointed(pointer, math.prod(sizes), dtype, function).reshape(sizes)
 
 
 def memcpy(dest: Pointer, src: Pointer, n: int) -> None:

@@ -10,6 +10,8 @@ import threading
 
 import torch
 
+from .attributes import integer
+
 _inside = threading.local()
 
 
@@ -25,16 +27,14 @@ def omp_set_num_threads(num_threads: int) -> None:
     Parameters
     ----------
     num_threads : int
-        At least 1. The calling program's ``torch.get_num_threads()`` stays as it is.
+        The calling program's ``torch.get_num_threads()`` stays as it is. A number below 1 counts as 1, as in faiss.
 
     Raises
     ------
-    RuntimeError
-        If the number is below 1.
+    TypeError
+        If it is no integer.
     """
-    if num_threads < 1:
-        raise RuntimeError(f"omp_set_num_threads: expected at least 1 thread, got {num_threads}")
-    _Limit.threads = int(num_threads)
+    _Limit.threads = max(1, integer(num_threads, "omp_set_num_threads"))
 
 
 def omp_get_max_threads() -> int:

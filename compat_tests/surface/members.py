@@ -11,19 +11,6 @@ OF_THE_WRAPPER = {"original_init", "this", "thisown"}
 
 _GAPS_BY_REASON = (
     (
-        "the C signature of a method whose form with arrays bears the name without _c",
-        """
-        AutoTuneCriterion.evaluate_c AutoTuneCriterion.set_groundtruth_c Clustering.train_c
-        Clustering.train_encoded_c CodeSet.insert_c Clustering1D.train_exact_c Index.add_c Index.add_sa_codes_c
-        Index.add_with_ids_c Index.assign_c Index.range_search_c Index.reconstruct_batch_c
-        Index.reconstruct_c Index.reconstruct_n_c Index.remove_ids_c Index.sa_decode_c Index.sa_encode_c
-        Index.search_and_reconstruct_c Index.search_c Index.train_c IndexFlatCodes.permute_entries_c
-        IndexIVF.range_search_preassigned_c IndexIVF.search_and_return_codes_c
-        IndexIVF.search_preassigned_c IndexIVF.update_vectors_c MapLong2Long.add_c
-        MapLong2Long.search_multiple_c ParameterSpace.explore_c
-        """,
-    ),
-    (
         "the C signature of train, add and search with numeric_type= and xq_train=",
         """
         Index.add_ex Index.add_with_ids_ex Index.search_ex Index.train_ex Index.train_with_queries
@@ -171,6 +158,7 @@ _EXTENSIONS_BY_REASON = (
         IOWriter.flush IndexFlat.assignment IndexFlat.assignments IndexFlat.known_assignment
         IndexReplicas.assignments InterruptCallback.install InvertedLists.require_writable
         ListStorage.* ListsByPlace.* OnDiskInvertedLists.stand RandomGenerator.draw RandomGenerator.seed
+        RangeSearchResult.take
         SplitMix64RandomGenerator.draw ThreadedIndexBase.syncWithSubIndexes
         """,
     ),

@@ -24,10 +24,12 @@ OTHER_PARAMETERS = {
 
 #: Methods whose parameters have other names here, and why.
 OTHER_METHOD_PARAMETERS = {
+    "add_sa_codes_c": "faiss calls the codes x in one class",
     "add_sub_index": "a parameter without a name in faiss",
     "check_can_add": "a pointer in faiss, of which only counts whether there is one",
     "encode_vectors": "faiss calls it include_listno in one class, include_listnos in the others",
     "is_member": "a parameter without a name in faiss in one class, called id in the others",
+    "reconstruct_c": "faiss calls its parameters arg2 and v in one class",
     "push_back": "a parameter without a name in faiss",
     "read_bytes": "faiss calls it totsz",
     "train_q1": "an array brings its own n",

@@ -278,9 +278,9 @@ def test_nprobe_0(faiss, call):
 
 def test_a_negative_nprobe(ours):
     index = IVF.filled(ours)
-    index.nprobe = -3
-    with pytest.raises(RuntimeError, match="nprobe must be positive, got -3"):
-        index.search(IVF.xq, 1)
+    with pytest.raises(OverflowError, match="nprobe cannot be negative, got -3"):
+        index.nprobe = -3
+    assert index.nprobe == IVF.filled(ours).nprobe
     with pytest.raises(OverflowError, match="nprobe cannot be negative, got -3"):
         ours.SearchParametersIVF(nprobe=-3)
 

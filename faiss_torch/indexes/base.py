@@ -16,8 +16,6 @@ holds in its new form, and returns a function that switches to it and cannot fai
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +24,9 @@ import torch
 from torch import Tensor
 
 from .. import border
+from ..attributes import CheckedAttributes, MetricType, annotated, integer
 from ..border import Array, Kind
-from ..constants import METRIC_L2, Float32, metric_type_from_int
+from ..constants import METRIC_L2, Float32
 from ..ops import one_thread, workers
 from ..ops.flat_small import SmallSet
 from ..ownership import Owned
@@ -35,18 +34,13 @@ from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
 from ..parts.stored_floats import check_storage_dtype
 from ..torch_devices import existing_device
+from .c_verbs import IndexCVerbs
 
 #: A search of so few queries goes on in the calling thread: waking another one takes as long as some of these.
 BRIEF_SEARCH = 16
 
 
-@functools.cache
-def _attributes_of(cls: Any) -> frozenset[str]:
-    """The names annotated in the bodies of a class and its bases: the attributes that its objects have."""
-    return frozenset(name for base in cls.__mro__ for name in inspect.get_annotations(base))
-
-
-class Index(Owned):
+class Index(Owned, IndexCVerbs, CheckedAttributes):
     """A set of vectors that can be searched; the base of all float indexes.
 
     Parameters
@@ -73,7 +67,7 @@ class Index(Owned):
     d: int
     ntotal: int
     is_trained: bool
-    metric_type: int
+    metric_type: MetricType
     metric_arg: float
     verbose: bool
     device: torch.device
@@ -81,12 +75,12 @@ class Index(Owned):
     thisown: bool
 
     def __init__(self, d: int = 0, metric: int = METRIC_L2) -> None:
-        if d < 0:
+        self.d = d
+        if self.d < 0:
             raise RuntimeError(f"an index cannot have {d} dimensions")
-        self.d = int(d)
         self.ntotal = 0
         self.is_trained = True
-        self.metric_type = metric_type_from_int(metric)
+        self.metric_type = metric
         self.metric_arg = 0.0
         self.verbose = False
         self.device = border.default_device()
@@ -94,9 +88,9 @@ class Index(Owned):
 
     def __setattr__(self, name: str, value: Any) -> None:
         cls: Any = type(self)
-        if name not in _attributes_of(cls) and not hasattr(cls, name):
+        if name not in annotated(cls) and not hasattr(cls, name):
             raise AttributeError(f"'{cls.__name__}' object has no attribute '{name}'.")
-        object.__setattr__(self, name, value)
+        super().__setattr__(name, value)
 
     def __copy__(self) -> Index:
         # as in faiss, a copy shares nothing
@@ -457,7 +451,7 @@ class Index(Owned):
         """
         kind = self._kind_without_input(x)
         kind.check_output(x, (self.d,), "x")
-        return kind.into(self._reconstruct(torch.tensor([int(key)], device=self.device))[0], x)
+        return kind.into(self._reconstruct(torch.tensor([integer(key, "key")], device=self.device))[0], x)
 
     def reconstruct_batch(self, key: Array, x: Array | None = None) -> Array:
         """Return stored vectors of several ids: (n,) -> (n, d)."""
@@ -483,7 +477,8 @@ class Index(Owned):
         RuntimeError
             If the range is not within 0 ... ntotal.
         """
-        n0, ni = int(n0), int(self.ntotal - n0 if ni == -1 else ni)
+        n0, ni = integer(n0, "n0"), integer(ni, "ni")
+        ni = self.ntotal - n0 if ni == -1 else ni
         kind = self._kind_without_input(x)
         self._check_rows(n0, ni)
         kind.check_output(x, (ni, self.d), "x")
@@ -506,7 +501,7 @@ class Index(Owned):
         Called as ``compute_residual(x, residual, key)`` with a pointer or array for the result, as in faiss, or as
         ``compute_residual(x, key=key)``.
         """
-        keys = np.array([key], dtype=np.int64)
+        keys = np.array([integer(key, "key")])
         return self._residuals(x, residual, keys, 1)
 
     def compute_residual_n(self, n: int, xs: Array, residuals: Array, keys: Array) -> Array:
@@ -588,7 +583,7 @@ class Index(Owned):
         if otherIndex is self:
             raise RuntimeError(f"cannot merge an {type(self).__name__} with itself")
         self.check_compatible_for_merge(otherIndex)
-        self._merge_from(otherIndex, int(add_id))
+        self._merge_from(otherIndex, integer(add_id, "add_id"))
 
     def _merge_from(self, other: Any, add_id: int) -> None:
         raise RuntimeError(f"merge_from is not implemented for {type(self).__name__}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..attributes import integer
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import flat, kernel_search, workers
 from ..ops.code_blocks import BlocksFor
@@ -94,7 +95,7 @@ class IndexFlat(IndexFlatCodes):
     _stored_as: torch.dtype
 
     def __init__(self, d: int = 0, metric: int = METRIC_L2) -> None:
-        super().__init__(4 * int(d), d, metric)
+        super().__init__(4 * integer(d, "d"), d, metric)
         self._facts = None
         self._assignment = None
         self._stored_as = torch.float32

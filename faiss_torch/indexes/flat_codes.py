@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from .. import border
+from ..attributes import Size
 from ..constants import METRIC_L2
 from ..parts.growing import GrowingTensor, copied
 from ..parts.selectors import IDSelector
+from ..pointers import Pointer, table
 from ..vectors import MaybeOwnedVectorUInt8
 from .base import Index
 
@@ -34,13 +36,13 @@ class IndexFlatCodes(Index):
         All codes, ``ntotal * code_size`` bytes; over the index's own memory on the CPU, a copy on an accelerator.
     """
 
-    code_size: int
+    code_size: Size
     _codes: GrowingTensor
 
     def __init__(self, code_size: int = 0, d: int = 0, metric: int = METRIC_L2) -> None:
         super().__init__(d, metric)
         self.code_size = code_size
-        self._codes = GrowingTensor((code_size,), torch.uint8, self.device)
+        self._codes = GrowingTensor((self.code_size,), torch.uint8, self.device)
 
     @property
     def codes(self) -> MaybeOwnedVectorUInt8:
@@ -132,6 +134,10 @@ class IndexFlatCodes(Index):
         if not torch.equal(order.sort().values, torch.arange(self.ntotal, device=self.device)):
             raise RuntimeError(f"expected a permutation of 0 ... {self.ntotal - 1}: some entries are missing")
         self._keep_rows(order)
+
+    def permute_entries_c(self, perm: Pointer) -> None:
+        """`permute_entries` by perm, int64 [ntotal]."""
+        self.permute_entries(table(perm, (self.ntotal,), "int64", "permute_entries_c"))
 
     def _codes_of(self, keys: Tensor) -> Tensor:
         if keys.numel() and not (0 <= int(keys.min()) and int(keys.max()) < self.ntotal):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..attributes import integer
 from ..constants import METRIC_L2
 from ..ops import ivf_scan
 from ..ops.lists import entries_at
@@ -44,7 +45,7 @@ class IndexIVFFlat(IndexIVF):
         metric: int = METRIC_L2,
         own_invlists: bool = True,
     ) -> None:
-        super().__init__(quantizer, d, nlist, 4 * int(d), metric, own_invlists)
+        super().__init__(quantizer, d, nlist, 4 * integer(d, "d"), metric, own_invlists)
         self.by_residual = False
 
     @property

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..attributes import Size
 from ..constants import FLT_MAX, METRIC_L2
 from ..ops import chunks, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, list_minima, workers
 from ..ops.code_blocks import CodeBlocks
@@ -26,6 +27,7 @@ from ..parts.selectors import IDSelector
 from ..threads import omp_get_max_threads
 from . import ivf_portions
 from .base import Index
+from .c_verbs import IndexIVFCVerbs
 from .ivf_stats import indexIVF_stats
 from .level1_quantizer import IndexIVFInterface
 
@@ -61,14 +63,14 @@ def _rows_left(rows: Tensor, probes: Tensor, lists: ivf_scan.Lists) -> Tensor:
     return rows if lists.stored.rows is None else torch.minimum(rows, ivf_scan.allowed_rows(probes, lists.sizes, 0))
 
 
-class _IVFSearch(Index, IndexIVFInterface):
+class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     """The searching part of `IndexIVF`, which describes the attributes."""
 
     PARALLEL_MODE_NO_HEAP_INIT = 1024
 
     invlists: Any
     own_invlists: bool
-    code_size: int
+    code_size: Size
     parallel_mode: int
     search_mode: str
     auto_search_avg_group_threshold: float
@@ -79,7 +81,7 @@ class _IVFSearch(Index, IndexIVFInterface):
         self._init_level1(quantizer, nlist)
         self.nprobe = 1
         self.max_codes = 0
-        self.code_size = int(code_size)
+        self.code_size = code_size
         self.invlists = None
         self.own_invlists = False
         self.parallel_mode = 0

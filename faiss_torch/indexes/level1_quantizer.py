@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attributes import Size
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops.flat_small import SmallSet
 from ..ops.kernel_search import Rows
@@ -37,7 +38,7 @@ class Level1Quantizer:
     """
 
     quantizer: Any
-    nlist: int
+    nlist: Size
     quantizer_trains_alone: int
     own_fields: bool
     cp: ClusteringParameters
@@ -45,7 +46,7 @@ class Level1Quantizer:
 
     def _init_level1(self, quantizer: Index | None, nlist: int) -> None:
         self.quantizer = quantizer
-        self.nlist = int(nlist)
+        self.nlist = nlist
         self.quantizer_trains_alone = 0
         self.own_fields = False
         self.cp = ClusteringParameters()
@@ -161,8 +162,8 @@ class IndexIVFInterface(Level1Quantizer):
         Vectors to look at for a query; 0 for no limit.
     """
 
-    nprobe: int
-    max_codes: int
+    nprobe: Size
+    max_codes: Size
 
     def _probe(self, x: Tensor, nprobe: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         """Return the distances and numbers of the lists nearest to each query: two of (n, nprobe)."""

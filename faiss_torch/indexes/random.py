@@ -36,10 +36,10 @@ class IndexRandom(Index):
 
     def __init__(self, d: int = 0, ntotal: int = 0, seed: int = 1234, mt: int = METRIC_L2) -> None:
         super().__init__(d, mt)
-        if ntotal < 0:
+        self.ntotal = ntotal
+        if self.ntotal < 0:
             raise RuntimeError(f"an index cannot have {ntotal} vectors")
-        self.ntotal = int(ntotal)
-        self.seed = int(seed)
+        self.seed = seed
 
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         if ids is not None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import border
+from ..attributes import Size
 from ..border import Array
 from ..constants import ClusteringInitMethod_RANDOM, is_similarity_metric
 from ..interrupts import InterruptCallback
@@ -21,6 +22,7 @@ from ..ops import kmeans, kmeans_initialization, workers
 from ..ops.centroid_update import ClusterSums
 from ..ops.kmeans1d import kmeans1d
 from ..ops.lloyd import Lloyd, Options, Turn, runs_ahead
+from ..pointers import Pointer, table
 from ..vectors import Float32Vector
 from .assignment import Assignment, Clock, ClusteringIndex
 from .clustering_initialization import ClusteringInitialization
@@ -51,11 +53,14 @@ class Clustering(ClusteringParameters):
         One entry per iteration.
     """
 
+    d: Size
+    k: Size
+
     def __init__(self, d: int, k: int, cp: ClusteringParameters | None = None) -> None:
         super().__init__()
         self._copy_parameters(cp)
-        self.d = int(d)
-        self.k = int(k)
+        self.d = d
+        self.k = k
         self.centroids = Float32Vector()
         self.iteration_stats = ClusteringIterationStatsVector()
 
@@ -114,6 +119,24 @@ class Clustering(ClusteringParameters):
         checked_weights = self._weights_in(weights, len(codes), kind, index.device)
         data = TrainingSet(codes, checked_weights, index.device, codec.sa_decode, self.decode_block_size)
         self.train_set(data, index)
+
+    def train_c(self, n: int, x: Pointer, index: ClusteringIndex, x_weights: Pointer | None = None) -> None:
+        """`train` on x, float32 [n, d], with x_weights, float32 [n], or None."""
+        weights = None if x_weights is None else table(x_weights, (n,), "float32", "train_c")
+        self.train(table(x, (n, self.d), "float32", "train_c"), index, weights)
+
+    def train_encoded_c(
+        self,
+        nx: int,
+        x_in: Pointer,
+        codec: ClusteringIndex,
+        index: ClusteringIndex,
+        weights: Pointer | None = None,
+    ) -> None:
+        """`train_encoded` on x_in, uint8 [nx, codec.sa_code_size()], with weights, float32 [nx], or None."""
+        name = "train_encoded_c"
+        given = None if weights is None else table(weights, (nx,), "float32", name)
+        self.train_encoded(table(x_in, (nx, codec.sa_code_size()), "uint8", name), codec, index, given)
 
     def post_process_centroids(self) -> None:
         """Normalise the centroids if `spherical`, then round them if `int_centroids`."""
@@ -367,3 +390,7 @@ class Clustering1D(Clustering):
         centroids, balance = kmeans1d(np.ascontiguousarray(numbers), self.k)
         self.centroids.assign(centroids)
         self.iteration_stats.push_back(ClusteringIterationStats(imbalance_factor=balance))
+
+    def train_exact_c(self, n: int, x: Pointer) -> None:
+        """`train_exact` on x, float32 [n]."""
+        self.train_exact(table(x, (n, 1), "float32", "train_exact_c"))

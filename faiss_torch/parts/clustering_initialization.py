@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import border
+from ..attributes import CheckedAttributes, Size
 from ..constants import (
     ClusteringInitMethod_AFK_MC2,
     ClusteringInitMethod_KMEANS_PLUS_PLUS,
@@ -14,7 +15,7 @@ from ..constants import (
 from ..ops import kmeans, kmeans_initialization
 
 
-class ClusteringInitialization:
+class ClusteringInitialization(CheckedAttributes):
     """Chooses initial centroids among training vectors.
 
     Parameters
@@ -34,9 +35,15 @@ class ClusteringInitialization:
         Proposals for each centroid of AFK-MC2.
     """
 
+    d: Size
+    k: Size
+    method: int
+    seed: int
+    afkmc2_chain_length: Size
+
     def __init__(self, d: int, k: int) -> None:
-        self.d = int(d)
-        self.k = int(k)
+        self.d = d
+        self.k = k
         self.method = ClusteringInitMethod_RANDOM
         self.seed = 1234
         self.afkmc2_chain_length = 50

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..attributes import CheckedAttributes, Size
 from ..constants import ClusteringInitMethod_RANDOM
 from ..vectors import ObjectVector
 
 
-class ClusteringParameters:
+class ClusteringParameters(CheckedAttributes):
     """Settings of k-means.
 
     Attributes
@@ -49,6 +50,24 @@ class ClusteringParameters:
         Bytes that training vectors may take on a device (an extension). What does not fit comes to it anew in each
         iteration. None for half of what is free.
     """
+
+    niter: int
+    nredo: int
+    verbose: bool
+    spherical: bool
+    int_centroids: bool
+    update_index: bool
+    frozen_centroids: bool
+    min_points_per_centroid: int
+    max_points_per_centroid: int
+    seed: int
+    decode_block_size: Size
+    check_input_data_for_NaNs: bool
+    use_faster_subsampling: bool
+    init_method: int
+    afkmc2_chain_length: Size
+    early_stop_threshold: float
+    use_super_kmeans: bool
 
     def __init__(self) -> None:
         self.niter = 25

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..attributes import CheckedAttributes
 from ..border import tensor_of
 from ..vectors import Int64Vector
 from .inverted_lists import ArrayInvertedLists
@@ -27,7 +28,7 @@ def lo_offset(lo: int) -> int:
     return lo & 0xFFFFFFFF
 
 
-class DirectMap:
+class DirectMap(CheckedAttributes):
     """Maps ids to places ``list_no << 32 | offset``.
 
     Attributes
@@ -44,6 +45,8 @@ class DirectMap:
     Array = 1
     Hashtable = 2
     DMT_count = 3
+
+    type: int
 
     def __init__(self) -> None:
         self.type = self.NoMap

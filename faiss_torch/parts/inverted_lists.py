@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attributes import integer, size
 from ..border import Array, at_pointer, integers_in, tensor_of
 from ..ops import chunks
 from ..ops.lists import ranges
@@ -45,8 +46,8 @@ class InvertedLists(Owned, ListsByPlace):
     SUBSET_TYPE_INVLIST = 4
 
     def __init__(self, nlist: int, code_size: int) -> None:
-        self.nlist = int(nlist)
-        self.code_size = int(code_size)
+        self.nlist = size(nlist, "nlist")
+        self.code_size = size(code_size, "code_size")
         self.use_iterator = False
         self.thisown = True
 
@@ -58,7 +59,7 @@ class InvertedLists(Owned, ListsByPlace):
         return int(self.sizes[list_no])
 
     def _check_list(self, list_no: int) -> None:
-        if not 0 <= list_no < self.nlist:
+        if not 0 <= integer(list_no, "list_no") < self.nlist:
             raise RuntimeError(f"list number {list_no} is outside 0 ... {self.nlist - 1}")
 
     def is_empty(self, list_no: int, inverted_list_context: object = None) -> bool:

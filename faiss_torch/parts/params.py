@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import operator
-from typing import Any
+from typing import Any, ClassVar
 
+from ..attributes import CheckedAttributes, Size
 from ..ownership import Owned
 from .selectors import IDSelector
 
 
-def _count(value: Any, name: str) -> int:
-    """A setting that is a number of things."""
-    number = operator.index(value)  # a TypeError for what is no integer
-    if number < 0:
-        raise OverflowError(f"{name} cannot be negative, got {number}")
-    return number
-
-
-class SearchParameters(Owned):
+class SearchParameters(Owned, CheckedAttributes):
     """Settings that apply to one call of search or range_search.
 
     Parameters
@@ -38,6 +30,9 @@ class SearchParameters(Owned):
         If a number of things is negative.
     """
 
+    #: The classes of those settings that are objects.
+    _objects: ClassVar[dict[str, type]] = {"sel": IDSelector}
+
     def __init__(self, **settings: Any) -> None:
         self.sel: IDSelector | None = None
         self._defaults()
@@ -50,13 +45,10 @@ class SearchParameters(Owned):
         """Make the attributes of a subclass."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, self._checked(name, value))
-
-    def _checked(self, name: str, value: Any) -> Any:
-        """Return the value that an attribute gets."""
-        if name == "sel" and not (value is None or isinstance(value, IDSelector)):
-            raise TypeError(f"sel: expected an IDSelector or None, got {type(value).__name__}")
-        return value
+        wanted = self._objects.get(name)
+        if wanted is not None and not (value is None or isinstance(value, wanted)):
+            raise TypeError(f"{name}: expected {wanted.__name__} or None, got {type(value).__name__}")
+        super().__setattr__(name, value)
 
 
 class SearchParametersIVF(SearchParameters):
@@ -80,6 +72,14 @@ class SearchParametersIVF(SearchParameters):
         For lists that read it; none of this library do.
     """
 
+    nprobe: Size
+    max_codes: Size
+    max_lists_num: Size
+    max_empty_result_buckets: Size
+    ensure_topk_full: bool
+
+    _objects: ClassVar[dict[str, type]] = {"sel": IDSelector, "quantizer_params": SearchParameters}
+
     def _defaults(self) -> None:
         self.nprobe = 1
         self.max_codes = 0
@@ -88,13 +88,6 @@ class SearchParametersIVF(SearchParameters):
         self.ensure_topk_full = False
         self.quantizer_params: SearchParameters | None = None
         self.inverted_list_context: Any = None
-
-    def _checked(self, name: str, value: Any) -> Any:
-        if name in ("nprobe", "max_codes", "max_lists_num", "max_empty_result_buckets"):
-            return _count(value, name)
-        if name == "quantizer_params" and not (value is None or isinstance(value, SearchParameters)):
-            raise TypeError(f"quantizer_params: expected SearchParameters or None, got {type(value).__name__}")
-        return super()._checked(name, value)
 
 
 IVFSearchParameters = SearchParametersIVF

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from .. import border
+from ..attributes import Size
 from ..border import Array
 from ..ops.rotations import pca
 from ..pointers import Pointer
@@ -26,6 +27,9 @@ class ProgressiveDimClusteringParameters(ClusteringParameters):
     apply_pca : bool
         Rotate the vectors to their principal components first.
     """
+
+    progressive_dim_steps: int
+    apply_pca: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,12 +61,15 @@ class ProgressiveDimClustering(ProgressiveDimClusteringParameters):
         The iterations of all steps.
     """
 
+    d: Size
+    k: Size
+
     def __init__(self, d: int, k: int, cp: ProgressiveDimClusteringParameters | None = None) -> None:
         super().__init__()
         for name, value in vars(cp).items() if cp is not None else ():
             setattr(self, name, value)
-        self.d = int(d)
-        self.k = int(k)
+        self.d = d
+        self.k = k
         self.centroids = Float32Vector()
         self.iteration_stats = ClusteringIterationStatsVector()
 

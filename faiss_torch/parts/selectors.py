@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..attributes import CheckedAttributes, integer
 from ..border import Array, integers_in, tensor_of
 from ..ownership import Owned
 from ..pointers import Pointer, pointed
@@ -67,7 +67,7 @@ class IDSelector(Owned):
 
     def is_member(self, id: int) -> bool:
         """Return whether one id is selected."""
-        return bool(self.mask(torch.tensor([operator.index(id)]))[0])
+        return bool(self.mask(torch.tensor([integer(id, "id")]))[0])
 
 
 class _IDSelectorOfAny(IDSelector):
@@ -104,7 +104,7 @@ class _Table(NamedTuple):
         return mask
 
 
-class IDSelectorRange(_IDSelectorOfAny):
+class IDSelectorRange(_IDSelectorOfAny, CheckedAttributes):
     """Ids in [imin, imax).
 
     Parameters
@@ -114,8 +114,12 @@ class IDSelectorRange(_IDSelectorOfAny):
         Whether the ids of lists are known to be in order; taken and kept, the result is the same.
     """
 
+    imin: int
+    imax: int
+    assume_sorted: bool
+
     def __init__(self, imin: int, imax: int, assume_sorted: bool = False) -> None:
-        self.imin, self.imax, self.assume_sorted = operator.index(imin), operator.index(imax), bool(assume_sorted)
+        self.imin, self.imax, self.assume_sorted = imin, imax, assume_sorted
 
     def find_sorted_ids_bounds(self, list_size: int, ids: Pointer, jmin: Pointer, jmax: Pointer) -> None:
         """Write which part of ids in ascending order is selected: from the first to before the second of two uint64."""

@@ -11,12 +11,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ..attributes import CheckedAttributes, Size
 from ..border import Array
 from ..indexes.base import Index
 from ..indexes.ivf import IndexIVF
 from ..indexes.shards import IndexShardsIVF
 from ..indexes.threaded import ThreadedIndexBase
 from ..ops.random import rand_perm
+from ..pointers import Pointer, table
 from ..threads import omp_get_max_threads
 from ..vectors import Float64Vector, ObjectVector
 from .ivflib import inner_index
@@ -71,7 +73,7 @@ class ParameterRangeVector(ObjectVector[ParameterRange]):
     element: ClassVar[type] = ParameterRange
 
 
-class ParameterSpace:
+class ParameterSpace(CheckedAttributes):
     """The search parameters of an index.
 
     Attributes
@@ -89,6 +91,12 @@ class ParameterSpace:
     min_test_duration : float
         `explore` repeats a search until it took that many seconds.
     """
+
+    verbose: int
+    n_experiments: int
+    batchsize: Size
+    thread_over_batches: bool
+    min_test_duration: float
 
     def __init__(self) -> None:
         self.parameter_ranges = ParameterRangeVector()
@@ -258,6 +266,17 @@ class ParameterSpace:
         if tuple(xq.shape) != (crit.nq, index.d):
             raise AssertionError(f"explore: expected queries ({crit.nq}, {index.d}), got {tuple(xq.shape)}")
         ops = OperatingPoints()
+        self._explore_into(ops, index, xq, crit)
+        return ops
+
+    def explore_c(self, index: Index, nq: int, xq: Pointer, crit: AutoTuneCriterion, ops: OperatingPoints) -> None:
+        """`explore` with xq, float32 [nq, d], adding to operating points that there are."""
+        queries = table(xq, (nq, index.d), "float32", "explore_c")
+        if nq != crit.nq:
+            raise RuntimeError(f"explore_c: {nq} queries given, with a criterion of {crit.nq}")
+        self._explore_into(ops, index, queries, crit)
+
+    def _explore_into(self, ops: OperatingPoints, index: Index, xq: Array, crit: AutoTuneCriterion) -> None:
         for cno in self._plan():
             if self.n_experiments and self._hopeless(cno, ops):
                 continue
@@ -268,7 +287,6 @@ class ParameterSpace:
             keep = ops.add(perf, seconds, name, cno)
             if self.verbose:
                 print(f"  cno={cno} {name} perf={perf:.3f} t={seconds:.3f} s {'*' if keep else ''}")
-        return ops
 
     def _plan(self) -> list[int]:
         """The combinations to try: the fastest and the most accurate first, then the others as in faiss."""

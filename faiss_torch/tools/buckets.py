@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..border import tensor_of
+from ..pointers import Pointer, table
 
 
 def bucket_sort(tab: np.ndarray, nbucket: int | None = None, nt: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -151,6 +152,15 @@ class MapLong2Long:
     def search_multiple(self, keys: np.ndarray) -> np.ndarray:
         """The values [n] stored under keys [n], -1 where there is none."""
         return np.array([self._map.get(key, -1) for key in keys.tolist()], dtype=np.int64)
+
+    def add_c(self, n: int, keys: Pointer, vals: Pointer) -> None:
+        """`add` of keys and vals, int64 [n] each."""
+        self.add(table(keys, (n,), "int64", "add_c"), table(vals, (n,), "int64", "add_c"))
+
+    def search_multiple_c(self, n: int, keys: Pointer, vals: Pointer) -> None:
+        """`search_multiple` of keys, int64 [n], into vals, int64 [n]."""
+        name = "search_multiple_c"
+        table(vals, (n,), "int64", name)[:] = self.search_multiple(table(keys, (n,), "int64", name))
 
 
 def _check_pairs(keys: np.ndarray, vals: np.ndarray) -> None:

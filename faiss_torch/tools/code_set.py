@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..attributes import size
 from ..border import Array
+from ..pointers import Pointer, table
 
 
 class CodeSet:
@@ -24,7 +26,7 @@ class CodeSet:
     d: int
 
     def __init__(self, d_in: int) -> None:
-        self.d = int(d_in)
+        self.d = size(d_in, "d_in")
         self._seen: set[bytes] = set()
 
     def insert(self, codes: Array, inserted: np.ndarray | None = None) -> np.ndarray:
@@ -69,3 +71,7 @@ class CodeSet:
         inserted[first[new]] = True
         self._seen.update(code.tobytes() for code in distinct[new])
         return inserted
+
+    def insert_c(self, n: int, codes: Pointer, inserted: Pointer) -> None:
+        """`insert` of codes, uint8 [n, d], into inserted, bool [n]."""
+        self.insert(table(codes, (n, self.d), "uint8", "insert_c"), table(inserted, (n,), "bool", "insert_c"))

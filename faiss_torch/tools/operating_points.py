@@ -11,7 +11,7 @@ import torch
 
 from ..array_conversions import copy_array_to_vector
 from ..border import Array, floats_in, integers_in
-from ..pointers import Pointer, pointed
+from ..pointers import Pointer, pointed, table
 from ..vectors import Float32Vector, Int64Vector, ObjectVector
 from .results import eval_intersection
 
@@ -57,6 +57,17 @@ class AutoTuneCriterion:
         if D is not None:
             copy_array_to_vector(floats_in(D, cpu).numpy().reshape(-1), self.gt_D)
         copy_array_to_vector(integers_in(I, cpu).numpy().reshape(-1), self.gt_I)
+
+    def set_groundtruth_c(self, gt_nnn: int, gt_D_in: Pointer | None, gt_I_in: Pointer) -> None:
+        """`set_groundtruth` to gt_I_in, int64 [nq, gt_nnn], and gt_D_in, float32 [nq, gt_nnn], or None."""
+        shape, name = (self.nq, gt_nnn), "set_groundtruth_c"
+        distances = None if gt_D_in is None else table(gt_D_in, shape, "float32", name)
+        self.set_groundtruth(distances, table(gt_I_in, shape, "int64", name))
+
+    def evaluate_c(self, D: Pointer, I: Pointer) -> float:
+        """`evaluate` of D, float32 [nq, nnn], and I, int64 [nq, nnn]."""
+        shape = (self.nq, self.nnn)
+        return self.evaluate(table(D, shape, "float32", "evaluate_c"), table(I, shape, "int64", "evaluate_c"))
 
     def evaluate(self, D: Array | Pointer, I: Array | Pointer) -> float:
         """Measure search results D, I [nq, nnn], arrays or pointers.

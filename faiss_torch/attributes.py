@@ -1,0 +1,121 @@
+"""Attributes and arguments that take what faiss's take, whose types are C's: an integer is not a float or a string."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .constants import metric_type_from_int
+
+#: The annotation of a number of things, which cannot be negative.
+Size: TypeAlias = int
+
+#: The annotation of one of the ``METRIC_*`` numbers.
+MetricType: TypeAlias = int
+
+_INT64, _UINT64 = range(-(1 << 63), 1 << 63), range(1 << 64)
+
+
+def integer(value: Any, name: str) -> int:
+    """Take an integer in: of Python, of numpy, or a tensor of one.
+
+    Parameters
+    ----------
+    value : int
+    name : str
+        What it is called, for the message.
+
+    Raises
+    ------
+    TypeError
+        If it is none; a float without a fraction is none either.
+    OverflowError
+        If it takes more than 64 bits.
+    """
+    number = _index(value, name)
+    if number not in _INT64:
+        raise OverflowError(f"{name}: expected an integer of 64 bits, got {number}")
+    return number
+
+
+def size(value: Any, name: str) -> int:
+    """Take a number of things in, as `integer`; an OverflowError says that it is negative."""
+    number = _index(value, name)
+    if number not in _UINT64:
+        fault = "cannot be negative" if number < 0 else "has to fit in 64 bits"
+        raise OverflowError(f"{name} {fault}, got {number}")
+    return number
+
+
+def _index(value: Any, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})") from None
+
+
+def _real(value: Any, name: str) -> float:
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})") from None
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r} ({type(value).__name__})")
+    return bool(value)
+
+
+def _metric(value: Any, name: str) -> int:
+    return metric_type_from_int(integer(value, name))
+
+
+#: What checks the values of attributes, by their annotations.
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "int": integer,
+    "Size": size,
+    "MetricType": _metric,
+    "float": _real,
+    "bool": _flag,
+}
+
+
+@functools.cache
+def annotated(cls: Any) -> dict[str, str]:
+    """The names annotated in the bodies of a class and its bases, with their annotations."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        found.update(inspect.get_annotations(base))
+    return found
+
+
+@functools.cache
+def _checks(cls: Any) -> dict[str, Callable[[Any, str], Any]]:
+    return {name: _CHECKS[kind] for name, kind in annotated(cls).items() if kind in _CHECKS}
+
+
+class CheckedAttributes:
+    """Checks what its attributes are set to, by their annotations.
+
+    Raises
+    ------
+    TypeError
+        If a value is of another type, as in faiss; also where an attribute is set later.
+    OverflowError
+        If a number of things is negative.
+    RuntimeError
+        If no metric has a number.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        cls: Any = type(self)
+        check = _checks(cls).get(name)
+        object.__setattr__(self, name, value if check is None else check(value, name))
