@@ -75,6 +75,7 @@ from .devices.available import (
 )
 from .devices.cloning import index_cpu_to_all_gpus, index_cpu_to_gpu_multiple_py, index_cpu_to_gpus_list
 from .devices.distances import knn_gpu, pairwise_distance_gpu
+from .devices.names import GPU_NAMES as _GPU_NAMES
 from .devices.names import attribute as __getattr__  # noqa: F401
 from .devices.names import attributes as __dir__  # noqa: F401
 
@@ -176,6 +177,8 @@ from .parts.stacked_lists import (
 )
 
 # pointers
+from .pickles import _called, _unpickled  # noqa: F401
+from .pickles import register as _register_pickles
 from .pointers import (
     cast_integer_to_float_ptr,
     cast_integer_to_idx_t_ptr,
@@ -730,6 +733,8 @@ __all__ = [
     "write_InvertedLists",
     "write_index",
 ]
+
+_register_pickles({**globals(), **_GPU_NAMES})
 
 # `__getattr__` gives `__all__`: these, and the names for GPUs where there are some
 _ALWAYS_THERE = __all__

@@ -3,7 +3,8 @@
 A finder at the head of ``sys.meta_path`` answers every import of ``faiss`` and of a module below it with the
 module of this library that stands at the same place, and with the same object, so that no module is loaded
 twice. Modules that faiss has because it is wrapped C++ (``faiss.swigfaiss``, ``faiss.loader`` and their like)
-hold nothing that ``faiss`` itself does not offer: they are answered with the library itself.
+hold nothing that ``faiss`` itself does not offer: they are answered with the library itself, which bears these
+names too, for a program that changes its import.
 """
 
 from __future__ import annotations
@@ -20,7 +21,20 @@ _OURS = __name__.rpartition(".")[0]
 _THEIRS = "faiss"
 
 #: Modules of faiss whose names are all names of faiss itself.
-_WHOLE = frozenset({"swigfaiss", "loader", "extra_wrappers", "gpu_wrappers"})
+_WHOLE = (
+    "swigfaiss",
+    "swigfaiss_avx2",
+    "swigfaiss_avx512",
+    "swigfaiss_avx512_spr",
+    "swigfaiss_sve",
+    "loader",
+    "extra_wrappers",
+    "gpu_wrappers",
+)
+
+for _name in _WHOLE:
+    sys.modules[f"{_OURS}.{_name}"] = sys.modules[_OURS]
+    setattr(sys.modules[_OURS], _name, sys.modules[_OURS])
 
 
 def _is_theirs(name: str) -> bool:
@@ -30,9 +44,6 @@ def _is_theirs(name: str) -> bool:
 def _place(fullname: str) -> str | None:
     """Return the name of the module that answers an import of `fullname`, or None where that is not ours."""
     top, _, rest = fullname.partition(".")
-    if rest in _WHOLE and top in (_OURS, _THEIRS):
-        # `from faiss import loader` asks for faiss_torch.loader, by the name that the package bears itself
-        return _OURS
     if top != _THEIRS:
         return None
     return f"{_OURS}.{rest}" if rest else _OURS
@@ -105,10 +116,5 @@ def uninstall() -> None:
     sys.meta_path.remove(_State.finder)
     _State.finder = None
     _take_modules()
-    ours = sys.modules[_OURS]
-    for name in _WHOLE:
-        sys.modules.pop(f"{_OURS}.{name}", None)
-        if getattr(ours, name, None) is ours:
-            delattr(ours, name)
     sys.modules.update(_State.aside)
     _State.aside = {}

@@ -196,7 +196,7 @@ IMPORTS = """
     faiss_torch.uninstall()
     faiss_torch.uninstall()
     assert not [name for name in sys.modules if name.partition(".")[0] == "faiss"]
-    assert not hasattr(faiss_torch, "swigfaiss")
+    assert faiss_torch.swigfaiss is faiss_torch
 """
 
 
@@ -243,3 +243,21 @@ def test_uninstall_gives_an_imported_faiss_back(python):
         """,
     )
     assert printed == "3\n"
+
+
+@pytest.mark.parametrize("name", ["swigfaiss", "swigfaiss_avx2", "loader", "extra_wrappers", "gpu_wrappers"])
+def test_modules_of_the_wrapper_with_a_changed_import(python, name):
+    """They are there without `install`, by each form of import, and hold what the package holds."""
+    program = f"""
+    import importlib.util
+    import faiss_torch.{name}
+    assert importlib.util.find_spec("faiss_torch.{name}") is not None
+    import faiss_torch.{name} as by_name
+    from faiss_torch import {name}
+    from faiss_torch.{name} import IndexFlatL2
+    assert by_name is {name} is faiss_torch.{name}
+    assert IndexFlatL2 is faiss_torch.IndexFlatL2
+    assert faiss_torch.__spec__.name == "faiss_torch"
+    print({name}.IndexFlatL2(3).d)
+    """
+    assert python("program.py", program=program) == "3\n"

@@ -33,6 +33,7 @@ from ..ownership import Owned
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
 from ..parts.stored_floats import check_storage_dtype
+from ..pickles import named
 from ..torch_devices import existing_device
 from .c_verbs import IndexCVerbs
 
@@ -95,6 +96,23 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
     def __copy__(self) -> Index:
         # as in faiss, a copy shares nothing
         return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # as in faiss, a copy owns the indexes that it is made of
+        return {**self.__dict__, **({"own_fields": True} if "own_fields" in self.__dict__ else {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # a pickle of faiss holds the bytes of an index file
+        if isinstance(state.get("this"), bytes):
+            self._become(named("deserialize_index")(np.frombuffer(state["this"], "uint8")))
+        else:
+            self.__dict__.update(state)
+
+    def _become(self, read: Index) -> None:
+        """Become an index that was read; of its class, where this one's says less, as faiss's Index for any index."""
+        if not isinstance(self, type(read)):
+            object.__setattr__(self, "__class__", type(read))
+        self.__dict__.update(read.__dict__)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} d={self.d} ntotal={self.ntotal} device={self.device}>"

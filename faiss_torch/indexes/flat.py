@@ -144,7 +144,11 @@ class IndexFlat(IndexFlatCodes):
 
     def __getstate__(self) -> dict[str, object]:
         # what the screen knows is made again when it is needed
-        return {**self.__dict__, "_facts": None, "_assignment": None}
+        return {**super().__getstate__(), "_facts": None, "_assignment": None}
+
+    def _become(self, read: Index) -> None:
+        # files hold an IndexFlat as IndexFlatL2 or IndexFlatIP; a pickle keeps the class
+        self.__dict__.update(read.__dict__)
 
     @property
     def _vectors_stored(self) -> Tensor:
@@ -326,6 +330,11 @@ class IndexFlat1D(IndexFlatL2):
         super().__init__(1)
         self.continuous_update = continuous_update
         self.perm = Int64Vector()
+
+    def _become(self, read: Index) -> None:
+        super()._become(read)
+        self.continuous_update = True
+        self.update_permutation()
 
     def assignment(self) -> None:
         """Return None: a search finds by bisection, and its distances are not squared."""
