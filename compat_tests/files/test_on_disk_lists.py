@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import faiss_torch
+from faiss_torch.parts.file_slots import FreeSlots
 
 D, NLIST = 6, 5
 
@@ -51,6 +55,63 @@ def test_one_goes_on_where_the_other_stopped(faiss_cpu, first, tmp_path):
     places = [[(il.lists.at(i).offset, il.lists.at(i).capacity) for i in range(NLIST)] for il in (theirs, ours)]
     assert places[0] == places[1]
     assert theirs.totsize == ours.totsize == os.path.getsize(tmp_path / "lists")
+
+
+def merged(faiss, folder):
+    """An empty index that got the lists of two files, in the format of the library."""
+    merge_ondisk = importlib.import_module(f"{faiss.__name__}.contrib.ondisk").merge_ondisk
+    xb = np.random.RandomState(2).rand(60, D).astype("float32")
+    quantizer = faiss.IndexFlatL2(D)
+    quantizer.add(np.random.RandomState(1).rand(NLIST, D).astype("float32"))
+    trained = faiss.IndexIVFFlat(quantizer, D, NLIST)
+    trained.referenced_objects = [quantizer]
+    names = []
+    for part in (slice(0, 40), slice(40, 60)):
+        trained.add_with_ids(xb[part], np.arange(60)[part])
+        names.append(str(folder / f"part{len(names)}"))
+        faiss.write_index(trained, names[-1])
+        trained.reset()
+    merge_ondisk(trained, names, str(folder / "lists"))
+    faiss.write_index(trained, str(folder / "index"))
+    return xb
+
+
+def test_merging_writes_the_same_bytes(faiss_cpu, tmp_path):
+    merged(faiss_cpu, tmp_path)
+    theirs = [(tmp_path / name).read_bytes() for name in ("index", "lists")]
+    merged(faiss_torch, tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in ("index", "lists")] == theirs
+
+
+@pytest.mark.parametrize("maker", ["faiss", "faiss_torch"])
+def test_adding_to_merged_lists_overwrites_nothing(faiss_cpu, maker, tmp_path):
+    """A file of merged lists says that the whole of it is free; faiss writes new entries over old ones."""
+    xb = merged(faiss_cpu if maker == "faiss" else faiss_torch, tmp_path)
+    index = faiss_torch.read_index(str(tmp_path / "index"))
+    index.nprobe = NLIST
+    index.add_with_ids(xb[:1] + 1, np.array([60]))
+    index.add_with_ids(xb + 2, np.arange(61, 121))
+    assert index.search(xb, 1)[1].ravel().tolist() == list(range(60))
+    assert index.search(xb + 2, 1)[1].ravel().tolist() == list(range(61, 121))
+
+
+def test_lists_without_a_filename():
+    lists = faiss_torch.OnDiskInvertedLists(3, 4)
+    with pytest.raises(RuntimeError, match=r"could not resize .*: the lists have no filename"):
+        lists.add_entry(0, 1, np.zeros(4, "uint8"))
+    assert (lists.compute_ntotal(), lists.totsize) == (0, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=6), st.data())
+def test_what_is_in_use_is_not_free(pieces, data):
+    slots = FreeSlots()
+    free = data.draw(st.sets(st.integers(0, 50)))
+    for byte in free:
+        slots.free(byte, 1)
+    slots.exclude((begin, begin + n) for begin, n in pieces)
+    used = {byte for begin, n in pieces for byte in range(begin, begin + n)}
+    ranges = [range(offset, offset + n) for offset, n in zip(slots.offsets, slots.capacities, strict=True)]
+    assert [byte for one in ranges for byte in one] == sorted(free - used)
 
 
 def test_what_was_read_is_written_again(tmp_path, written):

@@ -50,20 +50,53 @@ def test_callbacks_get_no_more_than_the_block_size(index):
     assert all(type(n) is int for n in asked)
 
 
-def test_a_writer_callback_may_take_less_than_it_was_given(index, written):
-    parts = []
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda block, total: None,
+        lambda block, total: 0,
+        lambda block, total: total,
+        lambda block, total: 1,
+        lambda block, total: -1,
+        lambda block, total: True,
+        lambda block, total: "text",
+        lambda block, total: len(block),
+    ],
+)
+def test_what_a_writer_callback_returns_is_not_looked_at(faiss_cpu, index, samples, written, answer):
+    for faiss, one in ((faiss_torch, index), (faiss_cpu, samples.ivf(faiss_cpu))):
+        parts = []
 
-    def take_three(block):
-        parts.append(block[:3])
-        return len(parts[-1])
+        def callback(block, parts=parts):
+            parts.append(block)
+            return answer(block, sum(map(len, parts)))
 
-    faiss_torch.write_index(index, faiss_torch.PyCallbackIOWriter(take_three))
-    assert b"".join(parts) == written(index)
+        faiss.write_index(one, faiss.PyCallbackIOWriter(callback, 50))
+        assert b"".join(parts) == written(index)
 
 
-def test_a_writer_callback_that_takes_nothing_is_an_error(index):
-    with pytest.raises(RuntimeError, match="took 0 of"):
-        faiss_torch.write_index(index, faiss_torch.PyCallbackIOWriter(lambda block: 0))
+class Raw(io.RawIOBase):
+    """A raw file that takes three bytes at a time, and none after the first hundred."""
+
+    def __init__(self, room):
+        self.parts, self.room = [], room
+
+    def write(self, block):
+        if len(self.parts) >= self.room:
+            return None
+        self.parts.append(bytes(block[:3]))
+        return len(self.parts[-1])
+
+
+def test_a_raw_file_may_take_less_than_it_was_given(index, written):
+    raw = Raw(room=1_000_000)
+    faiss_torch.write_index(index, faiss_torch.PyCallbackIOWriter(raw.write))
+    assert b"".join(raw.parts) == written(index)
+
+
+def test_a_raw_file_that_takes_nothing_is_an_error(index):
+    with pytest.raises(RuntimeError, match="took none of"):
+        faiss_torch.write_index(index, faiss_torch.PyCallbackIOWriter(Raw(room=100).write))
 
 
 def test_what_callbacks_raise_comes_through(index):

@@ -17,7 +17,7 @@ from ..array_conversions import copy_array_to_vector
 from ..constants import IO_FLAG_MMAP, IO_FLAG_MMAP_IFC
 from ..indexes.base import Index
 from ..parts.inverted_lists import InvertedLists
-from .files import FileIOReader, FileIOWriter, MappedFileIOReader, Path, replacing
+from .files import FileIOReader, FileIOWriter, MappedFileIOReader, Path
 from .list_fields import read_lists, write_lists
 from .primitives import (
     Sink,
@@ -28,6 +28,7 @@ from .primitives import (
     set_deserialization_vector_byte_limit,
 )
 from .records import read_record, write_record
+from .replacement import replacing
 from .streams import (
     BufferedIOReader,
     BufferedIOWriter,
@@ -107,7 +108,8 @@ def write_index(index: Index | None, target: Path | IOWriter, io_flags: int = 0)
         None is written as the four bytes ``null``.
     target : str, path-like or IOWriter
         A file at a path is replaced at once when all is written; until then, and if writing fails, the old
-        file stays as it is.
+        file stays as it is. It keeps its owner and mode. A file with several names (hard links), or in a folder
+        where none can be made, is overwritten when all is there; pipes and devices are written as faiss does.
     io_flags : int
         ``IO_FLAG_*``; none has an effect on the index types offered.
 

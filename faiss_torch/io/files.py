@@ -1,12 +1,10 @@
-"""Files: reading, mapping, writing, and replacing one at once."""
+"""Files: reading, mapping and writing."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import mmap
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -50,8 +48,11 @@ class MappedFileIOReader(IOReader):
 
     def __init__(self, path: Path) -> None:
         self.name = os.fsdecode(path)
-        with _naming_the_path(self.name, "reading"):
-            empty = os.stat(self.name).st_size == 0  # an empty file cannot be mapped
+        with naming_the_path(self.name, "reading"):
+            status = os.stat(self.name)
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise ValueError("only a regular file can be mapped")
+            empty = status.st_size == 0  # an empty file cannot be mapped
             self._data = np.empty(0, np.uint8) if empty else _private_pages(self.name)
         self.pos = 0
 
@@ -72,8 +73,10 @@ class MappedFileIOReader(IOReader):
 
 
 @contextlib.contextmanager
-def _naming_the_path(path: str, purpose: str) -> Iterator[None]:
+def naming_the_path(path: str, purpose: str) -> Iterator[None]:
     """Turn the system's errors into RuntimeErrors that name the path and the reason."""
+    if not path:
+        raise RuntimeError(f"could not open a file for {purpose}: the path is empty")
     try:
         yield
     except (OSError, ValueError) as error:
@@ -96,7 +99,7 @@ class FileIOReader(IOReader):
 
     def __init__(self, fname: Path) -> None:
         self.name = os.fsdecode(fname)
-        with _naming_the_path(self.name, "reading"):
+        with naming_the_path(self.name, "reading"):
             self._file: BinaryIO = open(self.name, "rb")  # noqa: SIM115 - closed with the reader
         status = os.fstat(self._file.fileno())
         self._size = status.st_size if stat.S_ISREG(status.st_mode) else None
@@ -154,7 +157,7 @@ class FileIOWriter(IOWriter):
 
     def __init__(self, fname: Path) -> None:
         self.name = os.fsdecode(fname)
-        with _naming_the_path(self.name, "writing"):
+        with naming_the_path(self.name, "writing"):
             self._file: BinaryIO = open(self.name, "wb")  # noqa: SIM115 - closed with the writer
 
     def write_bytes(self, data: bytes | memoryview) -> None:
@@ -185,47 +188,3 @@ class FileIOWriter(IOWriter):
                 self._file.close()
 
     __del__ = close
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[FileIOWriter]:
-    """A writer whose file takes the place of `path` when the block ends well, and disappears when it does
-    not.
-
-    The new file stands beside the old one until then, so that the old one stays whole whatever happens. What
-    is not a regular file (a pipe, ``/dev/null``) is written directly; a link stays one, and the file keeps
-    its permissions.
-
-    Raises
-    ------
-    RuntimeError
-        If the path cannot be written; the message names it and the reason.
-    """
-    name = os.fsdecode(path)
-    with _naming_the_path(name, "writing"):
-        target = os.path.realpath(name)
-        replaces = os.path.isfile(target)
-        in_place = os.path.exists(target) and not replaces
-        if replaces and not os.access(target, os.W_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        if not os.path.basename(name):
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary = os.path.join(os.path.dirname(target), f".faiss_torch_{secrets.token_hex(8)}.tmp")
-        if not in_place:
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    writer = FileIOWriter(name if in_place else temporary)
-    writer.name = name
-    try:
-        yield writer
-        writer.close()
-        if not in_place:
-            with _naming_the_path(name, "writing"):
-                if replaces:
-                    os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-                os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(RuntimeError):
-            writer.close()
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -7,6 +7,7 @@ left where it can know that; the fields above compare every size with it before 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -267,7 +268,8 @@ class PyCallbackIOWriter(IOWriter):
     Parameters
     ----------
     callback : callable
-        Takes bytes, returns how many of them it took; what is not a number counts as all of them.
+        Takes bytes, all of them: what it returns is not looked at, as in faiss. The ``write`` of a raw file
+        (``open(path, "wb", buffering=0)``) alone may take fewer, and is called again with the rest.
     bs : int
         The most that is given in one call.
     """
@@ -283,12 +285,16 @@ class PyCallbackIOWriter(IOWriter):
         rest = memoryview(data).cast("B")
         while rest:
             block = bytes(rest[: self.bs])
-            taken = self.callback(block)
-            if isinstance(taken, bool) or not isinstance(taken, int):
-                taken = len(block)
-            if not 0 < taken <= len(block):
-                raise RuntimeError(f"write callback took {taken} of {len(block)} bytes")
-            rest = rest[taken:]
+            answer = self.callback(block)
+            rest = rest[self._taken(block, answer) :]
+
+    def _taken(self, block: bytes, answer: Any) -> int:
+        """How many bytes of a block the function took, from what it returned."""
+        if not isinstance(getattr(self.callback, "__self__", None), io.RawIOBase):
+            return len(block)
+        if not answer:
+            raise RuntimeError(f"write callback took none of {len(block)} bytes")
+        return answer
 
 
 class BufferedIOWriter(IOWriter):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
 
 
 class FreeSlots:
@@ -50,3 +52,18 @@ class FreeSlots:
         else:
             self.offsets.insert(i, offset)
             self.capacities.insert(i, capacity)
+
+    def exclude(self, pieces: Iterable[tuple[int, int]]) -> None:
+        """Take out what is in use after all: pieces by their first byte and the one behind their last."""
+        used = sorted((begin, end) for begin, end in pieces if begin < end)
+        ends = list(accumulate((end for _, end in used), max))
+        slots = list(zip(self.offsets, self.capacities, strict=True))
+        self.offsets, self.capacities = [], []
+        for offset, capacity in slots:
+            free_from, slot_end = offset, offset + capacity
+            for i in range(bisect_right(ends, offset), len(used)):
+                if used[i][0] >= slot_end:
+                    break
+                self.free(free_from, max(0, used[i][0] - free_from))
+                free_from = max(free_from, ends[i])
+            self.free(free_from, max(0, slot_end - free_from))

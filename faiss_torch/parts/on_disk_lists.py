@@ -114,6 +114,7 @@ class OnDiskInvertedLists(InvertedLists):
         self.read_only = False
         self.prefetch_nthread = 32
         self.slots = FreeSlots()
+        self._slots_are_free = False
         none = torch.zeros(self.nlist, dtype=torch.int64)
         self.stand(none, none.clone(), torch.full_like(none, -1))
         self._bytes: np.ndarray | None = None
@@ -155,18 +156,26 @@ class OnDiskInvertedLists(InvertedLists):
 
     def _grow(self, new_size: int) -> None:
         """Make the file larger; what is new is free."""
+        old_size = self.totsize
         try:
-            with open(self.filename, "r+b" if self.totsize else "wb") as file:
+            with open(self.filename, "r+b" if old_size else "wb") as file:
                 file.truncate(new_size)
         except OSError as error:
-            raise RuntimeError(
-                f"could not resize {self.filename} to {new_size} bytes: {error.strerror or error}"
-            ) from error
-        self.slots.free(self.totsize, new_size - self.totsize)
-        self.totsize = new_size
-        self.do_mmap()
+            reason = error.strerror if self.filename else "the lists have no filename"
+            raise RuntimeError(f"could not resize {self.filename} to {new_size} bytes: {reason or error}") from error
+        try:
+            self.totsize = new_size
+            self.do_mmap()
+        except RuntimeError:
+            self.totsize = old_size
+            raise
+        self.slots.free(old_size, new_size - old_size)
 
     def _allocate(self, nbytes: int) -> int:
+        if not self._slots_are_free:  # faiss says after a merge, and in its files, that the lists' own room is free
+            ends = self._offsets + self._capacities * self._entry_size
+            self.slots.exclude(zip(self._offsets.tolist(), ends.tolist(), strict=True))
+            self._slots_are_free = True
         offset = self.slots.allocate(nbytes)
         if offset is None:
             new_size = 2 * self.totsize or FIRST_SIZE
@@ -305,8 +314,6 @@ class OnDiskInvertedLists(InvertedLists):
             self._move(list_no, new_size)
         self.sizes[list_no] = new_size
 
-    # compact form
-
     def merge_from_multiple(
         self, ils: Sequence[InvertedLists], n_il: int, shift_ids: bool = False, verbose: bool = False
     ) -> int:
@@ -346,7 +353,6 @@ class OnDiskInvertedLists(InvertedLists):
         if not nbytes:
             return 0
         self._grow(nbytes)
-        self.slots = FreeSlots()
         entries = sizes.cumsum(0) - sizes
         self.stand(sizes.clone(), sizes, entries * self._entry_size)
         totals = source_sizes.sum(1)
