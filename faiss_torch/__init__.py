@@ -88,7 +88,8 @@ from .indexes.flat import IndexFlat, IndexFlat1D, IndexFlatIP, IndexFlatL2
 from .indexes.flat_codes import IndexFlatCodes
 from .indexes.id_map import IDSelectorTranslated, IndexIDMap, IndexIDMap2
 from .indexes.ivf import IndexIVF
-from .indexes.ivf_flat import IndexIVFFlat, IndexIVFFlatDedup
+from .indexes.ivf_flat import IndexIVFFlat
+from .indexes.ivf_flat_dedup import IndexIVFFlatDedup
 from .indexes.ivf_stats import IndexIVFStats
 from .indexes.level1_quantizer import IndexIVFInterface, Level1Quantizer
 from .indexes.random import IndexRandom

@@ -19,7 +19,8 @@ from .indexes.base import Index
 from .indexes.flat import IndexFlat
 from .indexes.id_map import IndexIDMap, IndexIDMap2
 from .indexes.ivf import IndexIVF
-from .indexes.ivf_flat import IndexIVFFlat, IndexIVFFlatDedup
+from .indexes.ivf_flat import IndexIVFFlat
+from .indexes.ivf_flat_dedup import IndexIVFFlatDedup
 
 _MULTIPLIERS = {"": 1, "k": 1 << 10, "M": 1 << 20}
 

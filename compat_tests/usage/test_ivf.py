@@ -666,69 +666,6 @@ def test_copy_subset_of_an_unknown_type(faiss):
     assert other.ntotal == 0
 
 
-# --- IndexIVFFlatDedup ---------------------------------------------------------------------------------------------
-
-
-def dedup(faiss):
-    """Vectors 0 ... 99, then 0 ... 29 again as 100 ... 129, then 0 ... 9 as 130 ... 139."""
-    index = make(faiss, cls="IndexIVFFlatDedup")
-    index.nprobe = NLIST
-    index.add(XB[:100])
-    index.add(np.concatenate([XB[:30], XB[:10]]))
-    return index
-
-
-def test_dedup_stores_equal_vectors_once(faiss):
-    index = dedup(faiss)
-    assert index.ntotal == 140
-    assert index.invlists.compute_ntotal() == 100
-
-
-def test_dedup_finds_all_instances(faiss):
-    D, I = dedup(faiss).search(XB[:40], 3)
-    for i in range(40):
-        instances = [i] + ([100 + i] if i < 30 else []) + ([130 + i] if i < 10 else [])
-        np.testing.assert_allclose(D[i, : len(instances)], 0, atol=1e-6)
-        assert set(I[i, : len(instances)]) == set(instances)
-
-
-def test_dedup_removes_instances(faiss):
-    index = dedup(faiss)
-    index.remove_ids(np.array([0, 101, 45]))
-    D, I = index.search(XB[[0, 1, 45]], 2)
-    assert set(I[0]) == {100, 130}
-    assert set(I[1]) == {1, 131}
-    assert 45 not in I[2]
-    np.testing.assert_allclose(D[:2], 0, atol=1e-6)
-
-
-def test_dedup_with_ids_and_inside_one_call(faiss):
-    index = make(faiss, cls="IndexIVFFlatDedup")
-    index.nprobe = NLIST
-    index.add_with_ids(np.concatenate([XB[:5], XB[:5], XB[5:8]]), np.arange(13) * 100)
-    assert index.invlists.compute_ntotal() == 8
-    _, I = index.search(XB[:8], 2)
-    for i in range(5):
-        assert set(I[i]) == {100 * i, 100 * (i + 5)}
-    np.testing.assert_array_equal(I[5:, 0], [1000, 1100, 1200])
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda index: index.range_search(XQ, 1.0),
-        lambda index: index.reconstruct(3),
-        lambda index: index.update_vectors(np.arange(3), XB[:3]),
-    ],
-    ids=["range_search", "reconstruct", "update_vectors"],
-)
-def test_what_dedup_does_not_do(faiss, call):
-    index = dedup(faiss)
-    with pytest.raises(RuntimeError):
-        call(index)
-    assert index.ntotal == 140
-
-
 # --- statistics ----------------------------------------------------------------------------------------------------
 
 

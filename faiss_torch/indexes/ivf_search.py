@@ -138,7 +138,12 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         return settings if settings.nprobe <= self.nlist else settings._replace(nprobe=self.nlist)
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
-        distances, positions, storage = self._search_positions(x, k, params)
+        return self._labelled(*self._search_positions(x, k, params), params)
+
+    def _labelled(
+        self, distances: Tensor, positions: Tensor, storage: Any, params: SearchParameters | None
+    ) -> tuple[Tensor, Tensor]:
+        """Distances and ids of what was found at positions of the storage."""
         return distances, storage.ids_at(positions)
 
     def _search_positions(

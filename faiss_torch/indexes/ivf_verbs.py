@@ -157,8 +157,8 @@ class _IVFVerbs(_IVFSearch):
         kind.check_output(D, (len(vectors), k), "D")
         kind.check_output(I, (len(vectors), k), "I", "int64")
         probes = self._given_probes(kind, len(vectors), Iq, Dq, params)
-        distances, positions, storage = self._scan(vectors, probes, k, self._settings(None))
-        return kind.into(distances, D), kind.into(storage.ids_at(positions), I)
+        distances, labels = self._labelled(*self._scan(vectors, probes, k, self._settings(None)), None)
+        return kind.into(distances, D), kind.into(labels, I)
 
     @workers.conducted
     def range_search_preassigned(

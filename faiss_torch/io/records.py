@@ -13,7 +13,8 @@ from typing import Any
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..indexes.flat import IndexFlat, IndexFlatIP, IndexFlatL2
 from ..indexes.id_map import IndexIDMap, IndexIDMap2
-from ..indexes.ivf_flat import IndexIVFFlat, IndexIVFFlatDedup
+from ..indexes.ivf_flat import IndexIVFFlat
+from ..indexes.ivf_flat_dedup import IndexIVFFlatDedup
 from .fields import (
     MAX_D,
     Boolean,
