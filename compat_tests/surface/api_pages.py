@@ -25,9 +25,11 @@ INTRODUCTION = """\
 together.*
 
 Every public name of faiss-cpu 1.15.1, and of the GPU builds of faiss 1.15.0, is offered or is a gap with a reason.
-Using a gap raises AttributeError with that reason. The names for GPUs are there where torch sees an accelerator, or
-after `set_gpu_devices`; the others always, and `from faiss_torch import *` gives these. `Array` stands for
-numpy.ndarray or torch.Tensor.
+A class that is a gap can be named, in a tuple for `isinstance`, in an annotation or an import: nothing is an instance
+of it, and making one raises with that reason, as a RuntimeError and an AttributeError. So `hasattr(faiss,
+"IndexHNSWFlat")` is True; `"IndexHNSWFlat" in dir(faiss)` is False. Using any other gap raises AttributeError with that
+reason. The names for GPUs are there where torch sees an accelerator, or after `set_gpu_devices`; the others always, and
+`from faiss_torch import *` gives these. `Array` stands for numpy.ndarray or torch.Tensor.
 """
 
 #: (area, the modules whose names belong to it): the first that fits.
@@ -79,10 +81,15 @@ def area_of(module: str) -> str:
     )
 
 
+def always_offered() -> list[str]:
+    """The offered names, those for GPUs apart."""
+    return [name for name in faiss_torch.__all__ if name not in gaps.GAPS | GPU_NAMES]
+
+
 def offered() -> list[Name]:
     """All offered names, those for GPUs among them, in alphabetical order."""
     modules = modules_of_names()
-    always = [Name(name, getattr(faiss_torch, name), area_of(modules[name])) for name in faiss_torch.__all__]
+    always = [Name(name, getattr(faiss_torch, name), area_of(modules[name])) for name in always_offered()]
     for_gpus = [Name(name, value, "GPUs") for name, value in GPU_NAMES.items()]
     return sorted(always + for_gpus, key=lambda each: (each.name.lower(), each.name))
 
@@ -184,7 +191,12 @@ def gap_page() -> str:
     lines = ["# What is not offered", ""]
     for (area, reason), names in groups.items():
         lines += [f"## {area}", "", f"{reason[0].upper()}{reason[1:]}:", ""]
-        lines += [", ".join(f"`{name}`" for name in names) + ".", ""]
+        classes = [f"`{name}`" for name in names if name in gaps.CLASSES]
+        others = [f"`{name}`" for name in names if name not in gaps.CLASSES]
+        if classes:
+            lines += [f"Classes, which can be named: {', '.join(classes)}.", ""]
+        if others:
+            lines += [f"{'Others: ' if classes else ''}{', '.join(others)}.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 import faiss_torch
-from faiss_torch.gaps import GAPS
+from faiss_torch.gaps import CLASSES, GAPS
 
 from .gpu_names import GPU_CONSTANTS, GPU_MEMBERS, GPU_NAMES, GPU_NAMES_OF_FAISS_CPU
 from .members import GAPS as MEMBER_GAPS
@@ -34,8 +34,8 @@ def no_gpus():
 
 @pytest.mark.parametrize("name", sorted(GPU_NAMES))
 def test_every_name_is_offered_or_a_gap(name, gpus):
-    assert hasattr(faiss_torch, name) == (name not in GAPS), "offer it, or give a reason in gaps.py: not both"
-    assert (name in dir(faiss_torch)) == (name not in GAPS)
+    assert (name in dir(faiss_torch)) == (name not in GAPS), "offer it, or give a reason in gaps.py: not both"
+    assert hasattr(faiss_torch, name) == (name not in GAPS or name in CLASSES)
 
 
 def test_nothing_else_appears_with_gpus(reference, gpus):
@@ -47,6 +47,15 @@ def test_without_gpus_a_name_is_hidden_and_says_what_to_do(name, no_gpus):
     assert name not in dir(faiss_torch)
     with pytest.raises(AttributeError, match=rf"{name}.*set_gpu_devices"):
         getattr(faiss_torch, name)
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES & GPU_NAMES))
+def test_a_class_that_is_not_offered_can_be_named_where_there_are_gpus(name, gpus):
+    assert inspect.isclass(getattr(faiss_torch, name))
+    with pytest.raises(RuntimeError, match=f"does not offer {name}"):
+        getattr(faiss_torch, name)()
+    faiss_torch.set_gpu_devices([])
+    assert not hasattr(faiss_torch, name)
 
 
 def test_what_faiss_cpu_has_too_is_always_there(reference, no_gpus):

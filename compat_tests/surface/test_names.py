@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import types
 
 import pytest
 
 import faiss_torch
-from faiss_torch.gaps import AREAS, GAPS
+from faiss_torch.gaps import AREAS, CLASSES, GAPS, named_classes
 
 from .gpu_names import GPU_NAMES
 from .names import EXTENSIONS, names_of, offered_classes
@@ -32,19 +33,80 @@ def test_nothing_else_is_public(reference):
 
 
 def test_a_gap_says_why():
-    with pytest.raises(AttributeError, match="does not offer IndexHNSWFlat: graph indexes"):
-        _ = faiss_torch.IndexHNSWFlat
-    assert not hasattr(faiss_torch, "IndexHNSWFlat")
+    with pytest.raises(AttributeError, match="does not offer write_index_binary: binary indexes"):
+        _ = faiss_torch.write_index_binary
+    assert not hasattr(faiss_torch, "write_index_binary")
     with pytest.raises(ImportError):
-        from faiss_torch import IndexHNSWFlat  # noqa: F401
+        from faiss_torch import write_index_binary  # noqa: F401
 
 
 @pytest.mark.parametrize("name", sorted(GAPS))
 def test_every_gap_raises_its_reason(name):
+    """A class when one is made, anything else when it is named."""
     with pytest.raises(AttributeError) as raised:
-        getattr(faiss_torch, name)
+        getattr(faiss_torch, name)()
     assert GAPS[name] in str(raised.value)
     assert name in str(raised.value)
+
+
+def test_the_gaps_that_are_classes_are_those_of_faiss(reference):
+    """What faiss's own code leaves behind (a loop variable, the class of another package) is none."""
+    theirs = {name: getattr(reference, name) for name in GAPS if hasattr(reference, name)}
+    classes = {name for name, value in theirs.items() if inspect.isclass(value)}
+    assert classes - CLASSES == {"the_class", "Version"}
+    assert CLASSES - classes <= GPU_NAMES
+    assert {name for name in GPU_NAMES & CLASSES if not name[0].isupper() or "_" in name} == set()
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES - GPU_NAMES))
+def test_a_class_that_is_not_offered_can_be_named(name):
+    cls = getattr(faiss_torch, name)
+    assert inspect.isclass(cls)
+    assert cls is getattr(faiss_torch, name)
+    assert (cls.__name__, cls.__module__) == (name, "faiss_torch")
+    assert GAPS[name] in cls.__doc__
+    assert name not in dir(faiss_torch)
+    index = faiss_torch.IndexFlatL2(4)
+    assert not isinstance(index, (cls, faiss_torch.IndexIVF))
+    assert isinstance(index, (cls, faiss_torch.Index))
+    assert not issubclass(faiss_torch.IndexFlatL2, cls)
+    assert not issubclass(cls, faiss_torch.Index)
+    assert pickle.loads(pickle.dumps(cls)) is cls
+
+
+def test_what_a_program_does_with_a_class_that_it_never_makes():
+    from faiss_torch import IndexBinaryIDMap, IndexHNSWFlat
+
+    def search(index: faiss_torch.IndexHNSW | faiss_torch.IndexIVFPQ | None) -> IndexBinaryIDMap | None: ...
+
+    class Reduction(faiss_torch.PCAMatrix):
+        """Made only by programs with such vectors."""
+
+    assert hasattr(faiss_torch, "IndexHNSWFlat")
+    assert {IndexHNSWFlat: "graph"}[faiss_torch.IndexHNSWFlat] == "graph"
+    with pytest.raises(RuntimeError, match="does not offer PCAMatrix: vector transforms"):
+        Reduction(8, 4)
+    with pytest.raises(AttributeError, match=r"does not offer ScalarQuantizer\.QT_8bit: scalar quantisation"):
+        _ = faiss_torch.ScalarQuantizer.QT_8bit
+    assert not hasattr(faiss_torch.ScalarQuantizer, "QT_8bit")
+
+
+def test_the_reason_comes_back_from_a_process():
+    """A pool pickles errors, and waits for ever for one that cannot be read."""
+    with pytest.raises(NotImplementedError) as raised:
+        faiss_torch.IndexHNSWFlat(4, 32)
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (type(again), str(again)) == (type(raised.value), str(raised.value))
+
+
+def test_a_pickle_of_an_index_that_is_not_offered(reference):
+    data = pickle.dumps(reference.IndexHNSWFlat(4, 8))
+    faiss_torch.install()
+    try:
+        with pytest.raises(RuntimeError, match="does not offer IndexHNSWFlat: graph indexes"):
+            pickle.loads(data)
+    finally:
+        faiss_torch.uninstall()
 
 
 def test_an_unknown_name_has_pythons_message():
@@ -55,12 +117,12 @@ def test_an_unknown_name_has_pythons_message():
 def test_no_name_has_two_reasons():
     from faiss_torch.gaps import _NAMES_BY_REASON
 
-    assert len(GAPS) == sum(len(names.split()) for _, _, names in _NAMES_BY_REASON)
+    assert len(GAPS) == sum(len(names.split()) for _, _, *both in _NAMES_BY_REASON for names in both)
     assert AREAS.keys() == GAPS.keys()
 
 
 @pytest.mark.parametrize("devices", [[], ["cpu"]], ids=["no GPUs", "a GPU"])
-def test_the_names_of_a_star_import_are_the_offered_ones(devices):
+def test_the_names_of_a_star_import_are_the_offered_ones_and_the_named_classes(devices):
     imported: dict[str, object] = {}
     faiss_torch.set_gpu_devices(devices)
     try:
@@ -69,10 +131,10 @@ def test_the_names_of_a_star_import_are_the_offered_ones(devices):
     finally:
         faiss_torch.set_gpu_devices(None)
     assert len(set(names)) == len(names)
-    assert imported.keys() - {"__builtins__"} == offered, (
+    assert imported.keys() - {"__builtins__"} == offered | set(named_classes(bool(devices))), (
         "ruff check --preview --select F401,RUF022 --fix --unsafe-fixes faiss_torch/__init__.py"
     )
-    assert ("GpuIndexFlatL2" in imported) == bool(devices)
+    assert ("GpuIndexFlatL2" in imported) == ("GpuIndexIVFPQ" in imported) == bool(devices)
     assert not [name for name, value in imported.items() if isinstance(value, types.ModuleType)]
 
 

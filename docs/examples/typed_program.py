@@ -60,6 +60,8 @@ def main() -> None:
     faiss.copy_array_to_vector(chosen, ids)
     print(kmeans.centroids is not None, faiss.vector_to_array(ids)[:3], faiss.__version__)
 
+    print(isinstance(index, (faiss.IndexPreTransform, faiss.IndexIVF)))  # the first is not offered
+
     copy: faiss.IndexIVFFlat = faiss.clone_index(index)
     copy.remove_ids(faiss.IDSelectorRange(0, 1000))
     print(copy.ntotal, faiss.serialize_index(copy).nbytes > 0)

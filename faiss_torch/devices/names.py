@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..gaps import missing
+from ..gaps import missing, named_classes
 from ..tools.kmeans import GpuProgressiveDimIndexFactory
 from . import cloning, distances, gpu_indexes, options, parameter_space, resources
 from .available import ADVICE, gpus_named
@@ -57,7 +57,9 @@ GPU_NAMES: dict[str, Any] = {
 
 
 def attribute(name: str) -> Any:
-    """Return what the package does not hold itself; its ``__getattr__``. ``__all__`` is for `import *`.
+    """Return what the package does not hold itself; its ``__getattr__``.
+
+    ``__all__`` is for `import *`: what is offered, and the classes that can be named alone.
 
     Raises
     ------
@@ -65,9 +67,10 @@ def attribute(name: str) -> Any:
         With the reason: there are no GPUs, or the name is not offered.
     """
     if name == "__all__":
-        return [*vars(sys.modules[_PACKAGE])["_ALWAYS_THERE"], *(GPU_NAMES if gpus_named() else ())]
+        gpus = gpus_named()
+        return [*vars(sys.modules[_PACKAGE])["_ALWAYS_THERE"], *(GPU_NAMES if gpus else ()), *named_classes(gpus)]
     if name not in GPU_NAMES:
-        return missing(name)
+        return missing(name, gpus_named())
     if not gpus_named():
         raise AttributeError(
             f"faiss_torch has {name} where there are GPUs, and torch sees no accelerator here; {ADVICE}"
@@ -76,5 +79,5 @@ def attribute(name: str) -> Any:
 
 
 def attributes() -> list[str]:
-    """Return the names of the package, those for GPUs only where there are some; its ``__dir__``."""
+    """Return the names that the package offers, those for GPUs only where there are some; its ``__dir__``."""
     return sorted({*vars(sys.modules[_PACKAGE]), *(GPU_NAMES if gpus_named() else ())})

@@ -1,0 +1,52 @@
+"""Classes that can be named and do nothing: what stands for a class of faiss that is not offered.
+
+A program may name a class that it never makes: in a tuple for `isinstance`, in an annotation, in an import. So the
+name gives a class. Nothing is an instance of it, and making one raises with the reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+
+class NotOffered(AttributeError, NotImplementedError):
+    """Something of faiss is not offered.
+
+    It is an AttributeError, as what an older faiss lacks is one, and by NotImplementedError a RuntimeError, as faiss's
+    own errors are: a program that is prepared for either goes on.
+    """
+
+
+def not_offered(name: str, reason: str) -> NotOffered:
+    """Return the error that says what is not offered, and why."""
+    return NotOffered(f"faiss_torch does not offer {name}: {reason}")
+
+
+class _NotOfferedClass(type):
+    """The class of these classes: their attributes are not offered either."""
+
+    reason: str
+
+    def __getattr__(cls, name: str) -> NoReturn:
+        raise not_offered(f"{cls.__name__}.{name}", cls.reason)
+
+
+def not_offered_class(name: str, module: str, reason: str) -> type:
+    """Make a class that stands for one that is not offered.
+
+    Parameters
+    ----------
+    name : str
+    module : str
+        The module in which programs find it.
+    reason : str
+        Why it is not offered.
+    """
+
+    def refuse(cls: type, *arguments: Any, **keywords: Any) -> NoReturn:
+        raise not_offered(name, reason)
+
+    body = {"__new__": refuse, "__module__": module, "__doc__": f"Not offered: {reason}."}
+    cls = _NotOfferedClass(name, (), body)
+    cls.reason = reason
+    return cls
