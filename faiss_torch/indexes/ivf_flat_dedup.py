@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..border import Array
 from ..constants import METRIC_L2
 from ..ops.lists import entries_at
 from ..parts.params import SearchParameters
@@ -131,7 +132,17 @@ class IndexIVFFlatDedup(IndexIVFFlat):
     ) -> tuple[Tensor, Tensor, Tensor]:
         raise RuntimeError("search_and_reconstruct is not supported in IndexIVFFlatDedup")
 
-    def search_and_return_codes(self, *args: Any, **kwargs: Any) -> Any:
+    def search_and_return_codes(
+        self,
+        x: object,
+        k: object,
+        *,
+        include_listnos: object = False,
+        params: object = None,
+        D: object = None,
+        I: object = None,
+        codes: object = None,
+    ) -> tuple[Array, Array, Array]:
         """Not offered, as in faiss."""
         raise RuntimeError("search_and_return_codes is not supported in IndexIVFFlatDedup")
 
