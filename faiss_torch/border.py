@@ -36,7 +36,7 @@ Array = Any  # numpy.ndarray or torch.Tensor: what a caller gives and gets
 def default_device() -> torch.device:
     """Return the device on which new indexes live: ``FAISS_TORCH_DEVICE``, or the CPU."""
     # of a tensor, so that "cuda" becomes the "cuda:0" that tensors there say
-    return torch.empty(0, device=os.environ.get("FAISS_TORCH_DEVICE", "cpu")).device
+    return torch.empty(0, dtype=torch.float32, device=os.environ.get("FAISS_TORCH_DEVICE", "cpu")).device
 
 
 class _Shared:

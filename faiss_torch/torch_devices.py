@@ -40,7 +40,7 @@ def existing_device(device: torch.device | str) -> torch.device:
     """
     try:
         given = torch.device(device)
-        value = torch.zeros(1, device=given)
+        value = torch.zeros(1, dtype=torch.float32, device=given)
         value.cpu()  # a device without memory, such as "meta", gives nothing back
     except (RuntimeError, AssertionError, TypeError) as error:
         there = ", ".join(map(str, (torch.device("cpu"), *accelerators())))

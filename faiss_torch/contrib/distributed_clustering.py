@@ -111,10 +111,10 @@ class _DistributedTrainingSet(TrainingSet):
         self._group = group
         self._where = torch.device("cpu") if dist.get_backend(group) == "gloo" else device
         sizes = [torch.zeros(1, dtype=torch.int64, device=self._where) for _ in range(dist.get_world_size(group))]
-        dist.all_gather(sizes, torch.tensor([len(x)], device=self._where), group=group)
+        dist.all_gather(sizes, torch.tensor([len(x)], dtype=torch.int64, device=self._where), group=group)
         before = sum(int(size) for size in sizes[: dist.get_rank(group)])
         #: the numbers of the vectors of this process among those of all, rising
-        self._numbers = torch.arange(before, before + len(x))
+        self._numbers = torch.arange(before, before + len(x), dtype=torch.int64, device="cpu")
         self._total = sum(int(size) for size in sizes)
 
     def __len__(self) -> int:
@@ -128,7 +128,8 @@ class _DistributedTrainingSet(TrainingSet):
 
     def finite(self) -> bool:
         """Whether the vectors of all processes hold neither NaN nor infinity."""
-        return bool(self._reduced(torch.tensor(int(super().finite())), dist.ReduceOp.MIN))
+        here = torch.tensor(int(super().finite()), dtype=torch.int64, device="cpu")
+        return bool(self._reduced(here, dist.ReduceOp.MIN))
 
     def subset(self, positions: Tensor) -> TrainingSet:
         """Some of the vectors with their weights, each in the process that has it."""
@@ -148,13 +149,13 @@ class _DistributedTrainingSet(TrainingSet):
         places = torch.searchsorted(self._numbers, positions.cpu())
         own = (places < len(self._numbers)).nonzero().view(-1)
         own = own[self._numbers[places[own]] == positions.cpu()[own]]
-        found = torch.zeros(len(positions), self.x.shape[1], device=self.device)
+        found = torch.zeros(len(positions), self.x.shape[1], dtype=torch.float32, device=self.device)
         found[own.to(self.device)] = super().vectors(places[own])
         return self._reduced(found)
 
     def combined(self, clusters: ClusterSums, obj: float) -> tuple[ClusterSums, float]:
         """Return what all processes know of the clusters, and the objective of all vectors."""
-        total = self._reduced(torch.tensor(obj, dtype=torch.float64))
+        total = self._reduced(torch.tensor(obj, dtype=torch.float64, device="cpu"))
         return ClusterSums(*(self._reduced(each) for each in clusters)), float(total.float())
 
 
@@ -224,7 +225,7 @@ class DatasetAssignDistributed(DatasetAssign):
         super().__init__(x)
         self.group = group
         counts = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(dist.get_world_size(group))]
-        dist.all_gather(counts, torch.tensor([len(x)], device=x.device), group=group)
+        dist.all_gather(counts, torch.tensor([len(x)], dtype=torch.int64, device=x.device), group=group)
         self.sizes = [int(count) for count in counts]
         self.begin = sum(self.sizes[: dist.get_rank(group)])
 

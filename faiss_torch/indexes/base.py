@@ -449,7 +449,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
     def _kind_without_input(self, given: Array | None) -> Kind:
         """The kind of results without an input array: that of the output argument, if there is one."""
         if given is None and border.WithoutInput.tensors:
-            return Kind(torch.empty(0, device=self.device))
+            return Kind(torch.empty(0, dtype=torch.float32, device=self.device))
         return Kind(given)
 
     def reconstruct(self, key: int, x: Array | None = None) -> Array:
@@ -469,7 +469,9 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
         """
         kind = self._kind_without_input(x)
         kind.check_output(x, (self.d,), "x")
-        return kind.into(self._reconstruct(torch.tensor([integer(key, "key")], device=self.device))[0], x)
+        return kind.into(
+            self._reconstruct(torch.tensor([integer(key, "key")], dtype=torch.int64, device=self.device))[0], x
+        )
 
     def reconstruct_batch(self, key: Array, x: Array | None = None) -> Array:
         """Return stored vectors of several ids: (n,) -> (n, d)."""
@@ -508,7 +510,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
             raise RuntimeError(f"reconstruct_n: {ni} vectors from {n0} are not within the {self.ntotal} stored")
 
     def _reconstruct_n(self, n0: int, ni: int) -> Tensor:
-        return self._reconstruct(torch.arange(n0, n0 + ni, device=self.device))
+        return self._reconstruct(torch.arange(n0, n0 + ni, dtype=torch.int64, device=self.device))
 
     def _reconstruct(self, keys: Tensor) -> Tensor:
         raise RuntimeError(f"reconstruct is not implemented for {type(self).__name__}")

@@ -373,7 +373,7 @@ class IndexFlat1D(IndexFlatL2):
         values = self._values()[order].contiguous()
         # the k nearest of q are within the k values on either side of its place in the order
         place = torch.searchsorted(values, x[:, 0].contiguous(), right=True)
-        columns = place[:, None] + torch.arange(-k, k, device=self.device)
+        columns = place[:, None] + torch.arange(-k, k, dtype=torch.int64, device=self.device)
         inside = (columns >= 0) & (columns < self.ntotal)
         columns = columns.clamp(0, max(0, self.ntotal - 1))
         if self.ntotal == 0:

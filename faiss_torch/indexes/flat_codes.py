@@ -131,7 +131,7 @@ class IndexFlatCodes(Index):
         order = border.integers_in(border.at_pointer(perm, self.ntotal), self.device)
         if tuple(order.shape) != (self.ntotal,):
             raise AssertionError(f"expected a permutation of {self.ntotal} entries, got shape {tuple(order.shape)}")
-        if not torch.equal(order.sort().values, torch.arange(self.ntotal, device=self.device)):
+        if not torch.equal(order.sort().values, torch.arange(self.ntotal, dtype=torch.int64, device=self.device)):
             raise RuntimeError(f"expected a permutation of 0 ... {self.ntotal - 1}: some entries are missing")
         self._keep_rows(order)
 

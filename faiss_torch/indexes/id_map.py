@@ -308,7 +308,7 @@ class IndexIDMap2(IndexIDMap):
         different = self._rev_map.size()
         if different != len(ids):
             raise RuntimeError(f"id_map holds {len(ids)} ids, of which only {different} are different")
-        if not torch.equal(self._rev_map.find(ids), torch.arange(len(ids), device=ids.device)):
+        if not torch.equal(self._rev_map.find(ids), torch.arange(len(ids), dtype=torch.int64, device=ids.device)):
             raise RuntimeError("rev_map does not fit id_map: call construct_rev_map()")
 
     # reading back

@@ -186,12 +186,12 @@ class IndexIVF(_IVFVerbs):
         return None
 
     def _ids_or_next(self, ids: Tensor | None, n: int) -> Tensor:
-        return torch.arange(self.ntotal, self.ntotal + n, device=self.device) if ids is None else ids
+        return torch.arange(self.ntotal, self.ntotal + n, dtype=torch.int64, device=self.device) if ids is None else ids
 
     def _add_to_lists(self, list_nos: Tensor, ids: Tensor | None, codes: Tensor) -> None:
         """Store codes; those of list -1 (vectors without a nearest centroid) are counted and left out."""
         given = self._ids_or_next(ids, len(codes))
-        offsets = torch.zeros(len(codes), dtype=torch.int64)
+        offsets = torch.zeros(len(codes), dtype=torch.int64, device="cpu")
         kept = list_nos >= 0
         lists = self._require_lists()
         if bool(kept.all()):
@@ -261,7 +261,7 @@ class IndexIVF(_IVFVerbs):
         return self._decode_rows(lists, lists.positions_of(places).to(self.device))
 
     def _reconstruct_n(self, n0: int, ni: int) -> Tensor:
-        recons = torch.full((ni, self.d), float("nan"), device=self.device)
+        recons = torch.full((ni, self.d), float("nan"), dtype=torch.float32, device=self.device)
         lists = self._held_lists()
         ids, places = lists.all_ids_and_places()
         wanted = (ids >= n0) & (ids < n0 + ni)
@@ -281,7 +281,7 @@ class IndexIVF(_IVFVerbs):
         """
         code = self._require_lists().get_single_code(list_no, offset).view(self.code_size)
         codes = border.tensor_of(code).to(self.device).view(1, -1)
-        _write(recons, self._decode(codes, torch.tensor([list_no], device=self.device))[0])
+        _write(recons, self._decode(codes, torch.tensor([list_no], dtype=torch.int64, device=self.device))[0])
 
     @workers.conducted
     def encode_vectors(self, n: int, x: Array, list_nos: Array, codes: Array, include_listno: bool = False) -> None:

@@ -42,10 +42,10 @@ def ids_to_scan(lists: InvertedLists, probes: Tensor, sel: IDSelector) -> Lists:
     sizes = lists.sizes[wanted]
     begins, counts = torch.zeros_like(lists.sizes), torch.zeros_like(lists.sizes)
     begins[wanted] = sizes.cumsum(0) - sizes
-    counts[wanted] = torch.tensor([int(mask.sum()) for mask in masks], dtype=torch.int64)
-    hidden = torch.cat([torch.empty(0, dtype=torch.bool), *masks]).logical_not_().to(device)
-    bias = torch.zeros(len(hidden), device=device).masked_fill_(hidden, float("inf"))
-    stored = Stored(torch.empty(0, 0, device=device), bias, 0.0, True)
+    counts[wanted] = torch.tensor([int(mask.sum()) for mask in masks], dtype=torch.int64, device="cpu")
+    hidden = torch.cat([torch.empty(0, dtype=torch.bool, device="cpu"), *masks]).logical_not_().to(device)
+    bias = torch.zeros(len(hidden), dtype=torch.float32, device=device).masked_fill_(hidden, float("inf"))
+    stored = Stored(torch.empty(0, 0, dtype=torch.float32, device=device), bias, 0.0, True)
     return Lists(stored, begins, lists.sizes, torch.empty(0, dtype=torch.int64, device=device), counts)
 
 
@@ -94,7 +94,7 @@ def search(
     """
     similarity = METRICS[metric_type].similarity
     nq = len(probes)
-    keys = torch.full((nq, k), FLT_MAX, device=probes.device)
+    keys = torch.full((nq, k), FLT_MAX, dtype=torch.float32, device=probes.device)
     ids = torch.full((nq, k), -1, dtype=torch.int64, device=probes.device)
     places = ids.clone()
     for storage, queries, some_rows in _portions(lists, probes, rows):
@@ -136,7 +136,7 @@ def range_search(
     """
     nq, device = len(probes), probes.device
     nothing = torch.empty(0, dtype=torch.int64, device=device)
-    found = [(nothing, torch.empty(0, device=device), nothing)]
+    found = [(nothing, torch.empty(0, dtype=torch.float32, device=device), nothing)]
     for storage, queries, some_rows in _portions(lists, probes, rows):
         lims, distances, positions = scan(storage, queries, some_rows)
         query = torch.repeat_interleave(queries, lims.diff())
@@ -157,7 +157,8 @@ def _pairs_of(probes: Tensor, queries: Tensor, list_nos: Tensor) -> Tensor:
     """Return ``query * nprobe + rank`` of the list for pairs of a query and a list that it probes."""
     some, inverse = queries.unique(return_inverse=True)
     width = int(probes.max()) + 2 if probes.numel() else 1
-    keys, order = (torch.arange(len(some), device=probes.device)[:, None] * width + probes[some] + 1).view(-1).sort()
+    begins = torch.arange(0, len(some) * width, width, dtype=torch.int64, device=probes.device)
+    keys, order = (begins[:, None] + probes[some] + 1).view(-1).sort()
     place = order[torch.searchsorted(keys, inverse * width + list_nos + 1)]
     nprobe = probes.shape[1]
     return some[torch.div(place, nprobe, rounding_mode="floor")] * nprobe + place % nprobe

@@ -67,7 +67,7 @@ class IndexIVFStats:
         with self._adding:
             self.nq += nq
             if isinstance(nlist, Tensor) and nlist.device.type != "cpu":
-                counts = torch.stack([nlist, torch.as_tensor(ndis, device=nlist.device)])
+                counts = torch.stack([nlist, torch.as_tensor(ndis, dtype=torch.int64, device=nlist.device)])
                 # one stream does not wait for another
                 key = nlist.device, torch.cuda.current_stream(nlist.device).cuda_stream if nlist.is_cuda else 0
                 known = self._on_device.get(key)

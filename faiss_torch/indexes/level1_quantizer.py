@@ -112,7 +112,7 @@ class Level1Quantizer:
     def _cluster(self, x: Tensor, index: Index) -> Tensor:
         clustering = Clustering(x.shape[1], self.nlist, self.cp)
         clustering.train(x, index)
-        return torch.tensor(clustering.centroids.array, device=x.device).view(self.nlist, -1)
+        return torch.tensor(clustering.centroids.array, dtype=torch.float32, device=x.device).view(self.nlist, -1)
 
     def coarse_code_size(self) -> int:
         """Return the bytes that a list number takes in a code."""
@@ -136,12 +136,12 @@ class Level1Quantizer:
 
     def _encode_list_nos(self, list_nos: Tensor) -> Tensor:
         """List numbers as little-endian bytes: (n,) -> (n, coarse_code_size())."""
-        shifts = 8 * torch.arange(self.coarse_code_size(), device=list_nos.device)
+        shifts = 8 * torch.arange(self.coarse_code_size(), dtype=torch.int64, device=list_nos.device)
         return ((list_nos[..., None] >> shifts) & 0xFF).to(torch.uint8)
 
     def _decode_list_nos(self, codes: Tensor) -> Tensor:
         """The list numbers in front of codes: (n, at least coarse_code_size()) -> (n,)."""
-        shifts = 8 * torch.arange(self.coarse_code_size(), device=codes.device)
+        shifts = 8 * torch.arange(self.coarse_code_size(), dtype=torch.int64, device=codes.device)
         list_nos = (codes[:, : self.coarse_code_size()].to(torch.int64) << shifts).sum(1)
         self._check_list_nos(list_nos)
         return list_nos

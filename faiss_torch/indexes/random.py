@@ -59,5 +59,5 @@ class IndexRandom(Index):
 
     def _reconstruct(self, keys: Tensor) -> Tensor:
         if not keys.numel():
-            return torch.empty(0, self.d, device=keys.device)
+            return torch.empty(0, self.d, dtype=torch.float32, device=keys.device)
         return random_rows.unit_floats(random_rows.words_of(keys + (self.seed + _RECONSTRUCT_SEED), self.d))

@@ -108,7 +108,9 @@ class IndexShards(ThreadedIndexBase):
         """
         self._require_some()
         if not self.successive_ids:
-            return torch.arange(self.ntotal, self.ntotal + n, device=self.device) if ids is None else ids
+            if ids is not None:
+                return ids
+            return torch.arange(self.ntotal, self.ntotal + n, dtype=torch.int64, device=self.device)
         if ids is not None:
             raise RuntimeError(
                 "it makes no sense to pass in ids and request them to be shifted: add to shards with "

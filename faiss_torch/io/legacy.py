@@ -35,7 +35,7 @@ class LegacyListIds(_ReadOnlyField):
             field = f"{self.name}[{list_no}]"
             ids.append(tensor_of(source.array("<i8", source.size(8, field), field)))
         lists = ArrayInvertedLists(owner.nlist, owner.d * 4)
-        lists.reserve(torch.tensor([len(one) for one in ids], dtype=torch.int64))
+        lists.reserve(torch.tensor([len(one) for one in ids], dtype=torch.int64, device="cpu"))
         for list_no, one in enumerate(ids):
             lists.list_ids(list_no).copy_(one)
         owner.invlists = lists

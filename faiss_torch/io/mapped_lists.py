@@ -60,7 +60,7 @@ class MappedInvertedLists(ArrayInvertedLists):
         in_file = self.elsewhere()
         if name not in STORAGE_ATTRIBUTES or in_file is None:
             return super().__getattr__(name)
-        whole = in_file.loaded(torch.arange(self.nlist), self.device)
+        whole = in_file.loaded(torch.arange(self.nlist, dtype=torch.int64, device="cpu"), self.device)
         self.__dict__.update({part: whole.__dict__[part] for part in STORAGE_ATTRIBUTES})
         self._file = None
         return self.__dict__[name]

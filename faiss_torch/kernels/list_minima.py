@@ -70,7 +70,7 @@ class Groups(NamedTuple):
     @staticmethod
     def single(probes: Tensor, begins: Tensor) -> Groups:
         """Make each pair a group of its own: for few queries, whose lists would be sorted in vain."""
-        numbers = torch.arange(probes.numel() + 1, device=probes.device)
+        numbers = torch.arange(probes.numel() + 1, dtype=torch.int64, device=probes.device)
         own_begins = begins[probes.reshape(-1).clamp(min=0)]
         return Groups(numbers, numbers, numbers.int(), own_begins, FEWEST, probes.numel())
 

@@ -85,8 +85,8 @@ def pinned(name: str) -> Iterator[None]:
 @functools.cache
 def _fastest() -> str:
     """Measure: a few milliseconds, at the first search that could make use of it."""
-    x = torch.linspace(-1, 1, _QUERIES * _COMPONENTS).view(_QUERIES, _COMPONENTS)
-    y = torch.linspace(-1, 1, _ROWS * _COMPONENTS).view(_COMPONENTS, _ROWS)
+    x = torch.linspace(-1, 1, _QUERIES * _COMPONENTS, dtype=torch.float32, device="cpu").view(_QUERIES, _COMPONENTS)
+    y = torch.linspace(-1, 1, _ROWS * _COMPONENTS, dtype=torch.float32, device="cpu").view(_COMPONENTS, _ROWS)
     plain = _seconds(lambda: torch.mm(x, y))
     if int8_is_exact():
         x8, y8 = (each.mul(127).to(torch.int8) for each in (x, y))
@@ -100,7 +100,7 @@ def _fastest() -> str:
 
 def int8_is_exact() -> bool:
     """Whether torch multiplies int8 matrices to int32, and exactly: older processors add pairs in 16 bits."""
-    x = torch.full((8, 64), 127, dtype=torch.int8)
+    x = torch.full((8, 64), 127, dtype=torch.int8, device="cpu")
     x[1::2] = -127
     try:
         product = torch._int_mm(x, x.T.contiguous())
@@ -121,11 +121,13 @@ def sums_lines(device: torch.device) -> bool:
 def _sums_lines(quickly: bool) -> bool:
     """Compare torch's operation for them with a product of the same size in float32: not every build has fbgemm, which
     makes it quick."""
-    lines = torch.arange(_SUMS * _LINES * LINE_BYTES).remainder_(251).to(torch.uint8).view(_SUMS * _LINES, -1)
-    facts = torch.tensor([0.5, -3.0]).repeat(len(lines), 1)
+    numbers = torch.arange(_SUMS * _LINES * LINE_BYTES, dtype=torch.int64, device="cpu")
+    lines = numbers.remainder(251).to(torch.uint8).view(_SUMS * _LINES, -1)
+    facts = torch.tensor([0.5, -3.0], dtype=torch.float32, device="cpu").repeat(len(lines), 1)
     lines[:, BLOCK_ROWS:] = facts.view(torch.uint8)
-    which, begins = torch.arange(len(lines)), torch.arange(0, len(lines), _LINES)
-    weights = torch.linspace(-1, 1, len(lines))
+    which = torch.arange(len(lines), dtype=torch.int64, device="cpu")
+    begins = which[::_LINES].contiguous()
+    weights = torch.linspace(-1, 1, len(lines), dtype=torch.float32, device="cpu")
 
     def sums() -> torch.Tensor:
         return weighted_sums(lines, which, begins, weights)
@@ -137,7 +139,7 @@ def _sums_lines(quickly: bool) -> bool:
     values = (lines[:, :BLOCK_ROWS].float() * 0.5 - 3) * weights[:, None]
     if not torch.allclose(found, values.view(_SUMS, _LINES, -1).sum(1), rtol=1e-4, atol=0.05):
         return False
-    x, q = torch.zeros(_SUMS * BLOCK_ROWS, _LINES), torch.zeros(_LINES)
+    x, q = weights.new_zeros(_SUMS * BLOCK_ROWS, _LINES), weights.new_zeros(_LINES)
     return not quickly or _seconds(sums) < _seconds(lambda: torch.mv(x, q))
 
 

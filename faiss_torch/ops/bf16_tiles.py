@@ -16,11 +16,11 @@ def make_tile(frame: Frame, vectors: Tensor) -> Tile:
     """Round stored rows: float32, (n, d), finite, n at least 1."""
     n, d = vectors.shape
     rows = centred(frame, vectors)
-    codes = torch.zeros(d, columns_for(n), dtype=torch.bfloat16)
+    codes = torch.zeros(d, columns_for(n), dtype=torch.bfloat16, device="cpu")
     codes[:, :n] = rows.x.T
     residual = float((codes[:, :n].T.float() - rows.x).square_().sum(1).amax()) ** 0.5
     codes.neg_()
-    bias = torch.full((codes.shape[1],), float("inf"))
+    bias = torch.full((codes.shape[1],), float("inf"), dtype=torch.float32, device="cpu")
     bias[:n] = rows.squares * 0.5 if frame.metric_type == METRIC_L2 else 0.0
     if rows.always is not None:
         bias[rows.always] = float("inf")

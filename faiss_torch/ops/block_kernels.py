@@ -75,7 +75,8 @@ def _filtered(
     """Raise the bounds of the rows in chosen blocks, (m, BLOCK_ROWS), that must not be found."""
     if bias is None:
         return bounds
-    rows = blocks.rows.index_select(0, chosen).unsqueeze(1) + torch.arange(bounds.size(1))
+    inside = torch.arange(bounds.size(1), dtype=torch.int64, device="cpu")
+    rows = blocks.rows.index_select(0, chosen).unsqueeze(1) + inside
     hidden = bias.index_select(0, rows.clamp_(max=bias.size(0) - 1).view(-1)) == float("inf")
     return bounds.masked_fill_(hidden.view_as(bounds), 2 * no_row)
 
@@ -101,12 +102,13 @@ def _look_at(
     lists, order = probes.view(-1).sort()
     numbers = of_lists.view(-1).index_select(0, order)
     chosen = members_of(blocks.firsts.index_select(0, lists), numbers, total)
-    begins = (of_lists.cumsum(1) - of_lists).add_(torch.arange(0, n * most, most).unsqueeze(1))
+    firsts = torch.arange(0, n * most, most, dtype=torch.int64, device="cpu")
+    begins = (of_lists.cumsum(1) - of_lists).add_(firsts.unsqueeze(1))
     places = members_of(begins.view(-1).index_select(0, order), numbers, total)
     owners = torch.div(places, most, rounding_mode="floor")
-    bounds = torch.full([n * most, block_rows], 2 * no_row)
+    bounds = torch.full([n * most, block_rows], 2 * no_row, dtype=torch.float32, device="cpu")
     bounds.index_copy_(0, places, _filtered(bounds_of(weights, chosen, owners, blocks), chosen, blocks, bias))
-    all_chosen = torch.zeros([n * most], dtype=torch.int64).index_copy_(0, places, chosen)
+    all_chosen = torch.zeros([n * most], dtype=torch.int64, device="cpu").index_copy_(0, places, chosen)
     return Look(all_chosen.view(n, most), bounds.view(n, -1))
 
 
@@ -121,12 +123,13 @@ def _smallest(bounds: Tensor, width: int, chunk_bits: int = CHUNK_BITS) -> tuple
     in_chunks = bounds.view(n, chunks, 1 << chunk_bits)
     first = in_chunks.amin(2).topk(width, 1, False)[1]
     if n > 1:
-        first = first + torch.arange(0, n * chunks, chunks).unsqueeze(1)
+        first = first + torch.arange(0, n * chunks, chunks, dtype=torch.int64, device="cpu").unsqueeze(1)
     some = in_chunks.view(n * chunks, -1).index_select(0, first.view(-1)).view(n, -1)
     best, at = some.topk(width, 1, False)
     columns = (first.gather(1, at >> chunk_bits) << chunk_bits).add_(at & ((1 << chunk_bits) - 1))
     if n > 1:
-        columns = columns - torch.arange(0, n * bounds.size(1), bounds.size(1)).unsqueeze(1)
+        begins = torch.arange(0, n * bounds.size(1), bounds.size(1), dtype=torch.int64, device="cpu")
+        columns = columns - begins.unsqueeze(1)
     return best, columns
 
 
@@ -221,10 +224,11 @@ def _search_again(
         counts = counts * certain
     columns = near.view(-1).nonzero().view(-1)
     # laid out query by query, to the number of the one that has the most
-    places = torch.arange(int(counts.max())).unsqueeze(0) + (counts.cumsum(0) - counts).unsqueeze(1)
-    there = torch.arange(places.size(1)).unsqueeze(0) < counts.unsqueeze(1)
+    inside = torch.arange(int(counts.max()), dtype=torch.int64, device="cpu").unsqueeze(0)
+    places = inside + (counts.cumsum(0) - counts).unsqueeze(1)
+    there = inside < counts.unsqueeze(1)
     columns = columns.index_select(0, places.mul_(there).view(-1)).view_as(places)
-    columns = columns.sub_(torch.arange(0, n * width, width).unsqueeze(1)).mul_(there)
+    columns = columns.sub_(torch.arange(0, n * width, width, dtype=torch.int64, device="cpu").unsqueeze(1)).mul_(there)
     keys, rows = _closest(xq, _stored_rows(columns, look.chosen, blocks), there, storage, k)
     return keys, rows, certain
 
@@ -306,7 +310,8 @@ def search_lists(
     x = xq if similarity else xq - blocks.shift
     bases, finite = score_bases(x, blocks.shift, storage.largest_norm, blocks.rounding, similarity)
     if not finite:
-        return torch.empty([n, k]), torch.empty([n, k], dtype=torch.int64), torch.zeros([n], dtype=torch.bool)
+        unsaid = torch.empty([n, k], dtype=torch.float32, device="cpu")
+        return unsaid, torch.empty_like(unsaid, dtype=torch.int64), torch.zeros([n], dtype=torch.bool, device="cpu")
     weights = weights_of(x, blocks, similarity)
     of_lists = blocks.counts.index_select(0, probes.view(-1)).view_as(probes)
     counts = [int(of_lists.sum())] if n == 1 else _integers(of_lists.sum(1))
@@ -322,8 +327,9 @@ def search_lists(
             most = max(most, counts[end])
             end += 1
         if most == 0 or most > most_blocks:
-            nothing = torch.full([end - begin, k], missing), torch.full([end - begin, k], -1)
-            found = nothing[0], nothing[1], torch.full([end - begin], most == 0)
+            nothing = torch.full([end - begin, k], missing, dtype=torch.float32, device="cpu")
+            all_found = torch.full([end - begin], most == 0, dtype=torch.bool, device="cpu")
+            found = nothing, torch.full_like(nothing, -1, dtype=torch.int64), all_found
         elif end - begin == n:
             look = _look_at(weights, probes, of_lists, counts, blocks, storage.bias)
             found = _of_group(xq, bases, look, blocks, storage, k)

@@ -104,14 +104,15 @@ def _rows_of_blocks(blocks: Tensor, rows: int) -> Tensor:
     begin = blocks * BLOCK // tile * tile
     stride = (rows - begin).clamp_(max=tile) // BLOCK
     first = blocks - begin // BLOCK + begin
-    return first[:, None] + torch.arange(BLOCK, device=blocks.device) * stride[:, None]
+    return first[:, None] + torch.arange(BLOCK, dtype=torch.int64, device=blocks.device) * stride[:, None]
 
 
 def _of_queries(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Lay out rows of blocks, (pairs, BLOCK), by their queries, which have so many: (n, width * BLOCK), and which of
     these there are."""
     width, block = max(1, int(counts.max())), rows.shape[1]
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=rows.device), counts, output_size=len(rows))
+    owner = torch.arange(len(counts), dtype=torch.int64, device=rows.device)
+    owner = torch.repeat_interleave(owner, counts, output_size=len(rows))
     target = (owner, lists.rank_in_run(owner, counts))
     positions = rows.new_zeros(len(counts), width, block)
     present = torch.zeros(len(counts), width, block, dtype=torch.bool, device=rows.device)

@@ -60,8 +60,8 @@ def centroid_update_reference(
     metric_type: int = METRIC_L2,
 ) -> ClusterSums:
     """Do what `centroid_update` does vector by vector, in float64 (its oracle)."""
-    sums, sizes, costs = (torch.zeros(k, width, dtype=torch.float64) for width in (x.shape[1], 1, 1))
-    counts = torch.zeros(k, dtype=torch.int64)
+    sums, sizes, costs = (torch.zeros(k, width, dtype=torch.float64, device="cpu") for width in (x.shape[1], 1, 1))
+    counts = torch.zeros(k, dtype=torch.int64, device="cpu")
     for number, label in enumerate(labels.tolist()):
         if not 0 <= label < k:
             continue

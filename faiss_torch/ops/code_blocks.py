@@ -114,8 +114,8 @@ def make_blocks(frame: Frame, vectors: Tensor, used: Tensor) -> Tensor:
     )
     fine_facts[..., 1] -= fine_facts[..., 0] * 0.51 + slack * sizes
     error_facts[..., 1] += error_facts[..., 0] * 0.51 + slack * (LARGEST * error_facts[..., 0] + error_facts[..., 1])
-    missing = torch.arange(BLOCK_ROWS) >= used[:, None, None]
-    missing_facts = torch.tensor([2 * NO_ROW, 0.0]).expand_as(error_facts)
+    missing = torch.arange(BLOCK_ROWS, dtype=torch.int64, device="cpu") >= used[:, None, None]
+    missing_facts = torch.tensor([2 * NO_ROW, 0.0], dtype=torch.float32, device="cpu").expand_as(error_facts)
     facts = torch.cat([line_facts, coarse_facts, fine_facts, error_facts, missing_facts], 1)
     lines = torch.cat([each.to(torch.uint8) for each in (codes, coarse, fine, errors, missing)], 1)
     return torch.cat([lines, facts.contiguous().view(torch.uint8)], 2)
@@ -132,16 +132,17 @@ def _coded(lines: Tensor) -> tuple[Tensor, Tensor]:
 def members_of(firsts: Tensor, counts: Tensor, total: int) -> Tensor:
     """Concatenate ``range(first, first + count)``, `total` numbers in all: see `lists.ranges`."""
     begins = firsts + counts - counts.cumsum(0)
-    return torch.arange(total).add_(torch.repeat_interleave(begins, counts, output_size=total))
+    begins = torch.repeat_interleave(begins, counts, output_size=total)
+    return torch.arange(total, dtype=torch.int64, device="cpu").add_(begins)
 
 
 @scripted
 def weights_of(x: Tensor, blocks: CodeBlocks, similarity: bool) -> Tensor:
     """Return the weights of the lines in queries less the shift, float32, (n, d): (n, d + MORE_LINES)."""
     n = x.size(0)
-    of_squares = torch.zeros([n, 2]) if similarity else torch.ones([n, 2])
+    of_squares = x.new_full([n, 2], 0.0 if similarity else 1.0)
     norms = torch.linalg.vector_norm(x, dim=1, keepdim=True).mul_(-1 - blocks.rounding)
-    return torch.cat([x.neg(), of_squares, norms, torch.ones([n, 1])], 1)
+    return torch.cat([x.neg(), of_squares, norms, x.new_ones([n, 1])], 1)
 
 
 @scripted
@@ -176,6 +177,6 @@ def bounds_of(weights: Tensor, chosen: Tensor, owners: Tensor | None, blocks: Co
     """
     m, lines = chosen.size(0), weights.size(1)
     each = weights.expand(m, lines) if owners is None else weights.index_select(0, owners)
-    which = torch.add(torch.arange(lines), chosen.unsqueeze(1), alpha=lines)
-    begins = torch.arange(0, m * lines, lines)
+    which = torch.add(torch.arange(lines, dtype=torch.int64, device="cpu"), chosen.unsqueeze(1), alpha=lines)
+    begins = torch.arange(0, m * lines, lines, dtype=torch.int64, device="cpu")
     return weighted_sums(blocks.codes, which.view(-1), begins, each.reshape(-1))

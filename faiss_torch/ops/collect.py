@@ -50,7 +50,7 @@ class Candidates(NamedTuple):
         """Join the candidates of several tiles or workers."""
         if not parts:
             nothing = torch.empty(0, dtype=torch.int64, device=device)
-            return Candidates(nothing, nothing, torch.empty(0, device=device))
+            return Candidates(nothing, nothing, torch.empty(0, dtype=torch.float32, device=device))
         return Candidates(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
     def queries(self, per_query: int) -> Tensor:
@@ -119,7 +119,7 @@ def top_k_of(
         lengths = sorted_counts[rows]
         width = max(1, int(lengths[-1]))
         # each query's own, and behind them those of the next ones, which do not count
-        columns = torch.arange(width, device=some.device)
+        columns = torch.arange(width, dtype=torch.int64, device=some.device)
         source = (begins.index_select(0, some)[:, None] + columns).clamp_(max=max(0, len(queries) - 1)).view(-1)
         source = torch.zeros_like(source) if nothing else order.index_select(0, source)
         padded = candidates.scores.new_empty(len(source)) if nothing else candidates.scores.index_select(0, source)

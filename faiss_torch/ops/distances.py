@@ -58,7 +58,7 @@ def _jaccard(x: Tensor, y: Tensor, arg: float) -> Tensor:
 def _nan_euclidean(x: Tensor, y: Tensor, arg: float) -> Tensor:
     difference = x - y
     present = ~(x.isnan() | y.isnan())
-    count = present.sum(-1)
+    count = present.sum(-1, dtype=x.dtype)
     total = torch.where(present, difference, 0.0).square_().sum(-1)
     # no dimension present: 0 / 0 * d is NaN, as in faiss
     return (difference.shape[-1] / count) * total

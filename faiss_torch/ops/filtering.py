@@ -157,7 +157,7 @@ def rows_within_budget(lists: Lists, probes: Tensor, max_codes: int) -> tuple[Te
     firsts[probed] = sizes.cumsum(0) - sizes
     firsts = firsts.to(probes.device)[probes.clamp(min=0)]
     rows, found = allowed_rows(probes, lists.sizes, 0), torch.zeros_like(probes)
-    left = torch.full((len(probes),), max_codes, device=probes.device)
+    left = torch.full((len(probes),), max_codes, dtype=torch.int64, device=probes.device)
     for rank in range(probes.shape[1]):
         rows[:, rank] = torch.minimum(rows[:, rank], left.clamp(min=0))
         found[:, rank] = before[firsts[:, rank] + rows[:, rank]] - before[firsts[:, rank]]
@@ -172,7 +172,7 @@ def _as_blocks(rows: Tensor) -> Tensor:
 
 def _probed_lists(lists: Lists, probes: Tensor) -> Tensor:
     """The numbers of all lists that are probed and hold something: CPU, int64."""
-    probed = torch.zeros(len(lists.sizes) + 1, dtype=torch.bool)
+    probed = torch.zeros(len(lists.sizes) + 1, dtype=torch.bool, device="cpu")
     probed[probes.reshape(-1).cpu()] = True  # -1 is the last one, which is no list
     return (probed[:-1] & (lists.sizes > 0)).nonzero().view(-1)
 
@@ -221,12 +221,12 @@ def _gathered(lists: Lists, list_nos: Tensor, counts: Tensor, chosen: Tensor) ->
     sizes[list_nos] = counts
     rooms = _whole_blocks(sizes)
     begins = rooms.cumsum(0) - rooms
-    owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    owner = torch.repeat_interleave(torch.arange(len(counts), dtype=torch.int64, device="cpu"), counts)
     target = (begins[list_nos][owner] + rank_in_run(owner, counts)).to(device)
     capacity = max(BLOCK, int(rooms.sum()))  # a scan may look at row 0 where there is nothing to find
     rows = torch.zeros(capacity, dtype=torch.int64, device=device)
     rows[target] = chosen
-    bias = torch.full((capacity,), float("inf"), device=device)
+    bias = torch.full((capacity,), float("inf"), dtype=torch.float32, device=device)
     bias[target] = lists.stored.bias.index_select(0, chosen)
     stored = lists.stored._replace(bias=bias, rows=rows)
     return Lists(stored, begins, sizes, lists.ids[rows], whole_sizes=lists.sizes, rounded_for=lists.rounded_for)

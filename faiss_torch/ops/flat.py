@@ -213,7 +213,7 @@ def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tens
     budget = chunks.TEMPORARY_BYTES if few else kernel_search.MINIMA_BYTES
 
     def part(queries: slice) -> tuple[Tensor, Tensor]:
-        group = torch.arange(queries.start, queries.stop, device=xq.device)
+        group = torch.arange(queries.start, queries.stop, dtype=torch.int64, device=xq.device)
         if few:
             return search_all(scorer, group, rows, k, similarity)
         return block_minima.search(scorer, group, rows, k, similarity)
@@ -295,7 +295,7 @@ def _within(scorer: Scorer, n: int, radius: float) -> list[Candidates]:
     tile = block_minima.tile_rows(device)
 
     def part(queries: slice) -> Candidates:
-        group = torch.arange(queries.start, queries.stop, device=device)
+        group = torch.arange(queries.start, queries.stop, dtype=torch.int64, device=device)
         buffer = workers.workspace(tile * len(group), device)
         found = []
         for some in chunks.slices(rows, tile):

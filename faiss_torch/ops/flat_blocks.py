@@ -46,8 +46,8 @@ def search(
         return None
     if not (ivf_blocks.suits_rows(stored, metric_type) and arithmetic.sums_lines(xq.device)):
         return None
-    begins = torch.arange(0, n, RUN)
-    runs = torch.arange(len(begins))
+    begins = torch.arange(0, n, RUN, dtype=torch.int64, device="cpu")
+    runs = torch.arange(len(begins), dtype=torch.int64, device="cpu")
     blocks = blocks_for(begins, (n - begins).clamp_(max=RUN), runs, len(xq))
     if blocks is None:
         return None

@@ -153,11 +153,11 @@ def search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: boo
     scores = scorer.tile(0, rows, group)
 
     def verified(some: Tensor) -> tuple[Tensor, Tensor]:
-        everything = torch.arange(rows, device=group.device)
+        everything = torch.arange(rows, dtype=torch.int64, device=group.device)
         return verified_topk(scorer, group[some], scores[some], everything, None, k, similarity)
 
     if k + SLACK >= rows:
-        return verified(torch.arange(group.shape[0], device=group.device))
+        return verified(torch.arange(group.shape[0], dtype=torch.int64, device=group.device))
     best, columns = scores.topk(k + SLACK, dim=1, largest=False)
     positions = columns.sort(dim=1).values  # of equal distances the sort below leaves the lowest id in front
     keys = scorer.distances(group, positions)

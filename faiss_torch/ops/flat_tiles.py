@@ -47,8 +47,9 @@ def tiles_of(scorer: Scorer, n: int, k: int, tiles_for: TilesFor | None) -> List
     name = arithmetic_for(scorer)
     if name is None or tiles_for is None or n < max(FEWEST_ROWS, FEWEST_ROWS_A_NEIGHBOUR * k):
         return None
-    begins = torch.arange(0, n, RUN)
-    return tiles_for(begins, (n - begins).clamp_(max=RUN), torch.arange(len(begins)), scorer.nq, name)
+    begins = torch.arange(0, n, RUN, dtype=torch.int64, device="cpu")
+    runs = torch.arange(len(begins), dtype=torch.int64, device="cpu")
+    return tiles_for(begins, (n - begins).clamp_(max=RUN), runs, scorer.nq, name)
 
 
 def search(
@@ -56,10 +57,12 @@ def search(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the k closest rows: as `ivf_tiles.search`."""
     distances = scorer.xq.new_empty(scorer.nq, k)
-    positions = torch.empty(scorer.nq, k, dtype=torch.int64)
-    left = torch.empty(scorer.nq, dtype=torch.bool)
+    positions = torch.empty(scorer.nq, k, dtype=torch.int64, device="cpu")
+    left = torch.empty(scorer.nq, dtype=torch.bool, device="cpu")
     for some in chunks.slices(scorer.nq, QUERIES_A_SEARCH):
-        part = scorer if scorer.nq <= QUERIES_A_SEARCH else scorer.of_queries(torch.arange(some.start, some.stop))
+        part = scorer
+        if scorer.nq > QUERIES_A_SEARCH:
+            part = scorer.of_queries(torch.arange(some.start, some.stop, dtype=torch.int64, device="cpu"))
         bounds = None if guesses is None else guesses[some]
         distances[some], positions[some], left[some] = _search(part, tiles, k, metric_type, bounds)
     return distances, positions, left
@@ -72,8 +75,8 @@ def _search(
     screen = Screen(tile_set, scorer.xq)
     columns = tile_set.facts.columns
     total = int(columns.sum())
-    scan = Scan(screen, k, torch.full((nq,), total))
-    everyone = torch.arange(nq)
+    scan = Scan(screen, k, torch.full((nq,), total, dtype=torch.int64, device="cpu"))
+    everyone = torch.arange(nq, dtype=torch.int64, device="cpu")
     visits = _everything(nq, len(columns))
     looks = None
     if guesses is not None:
@@ -81,7 +84,7 @@ def _search(
     else:
         kept = nq * total <= tile_scan.KEPT_SCORES
         every = 1 if kept else max(1, len(columns) // max(8, min(FIRST_TILES, int(len(columns) * FIRST_SHARE))))
-        chosen = torch.arange(0, len(columns), every)
+        chosen = torch.arange(0, len(columns), every, dtype=torch.int64, device="cpu")
         widths = columns[chosen] >> CHUNK_BITS
         # each query once for each tile
         entries = everyone.repeat(len(chosen))
@@ -105,12 +108,13 @@ def _rank(k: int, share: float) -> int:
 
 def _everything(nq: int, ntiles: int) -> Visits:
     """All queries look at all tiles."""
-    everyone = torch.arange(nq)
+    everyone = torch.arange(nq, dtype=torch.int64, device="cpu")
     return Visits(everyone, everyone, [(tile, 0, nq) for tile in range(ntiles)])
 
 
 def candidates(scorer: Scorer, tiles: ListTiles, radius: float, by_scores: ByScores) -> list[Candidates]:
     """Return all rows that may be within a radius: see `tile_verify.within_radius`."""
     columns = tiles.tile_set.facts.columns
-    scan = Scan(Screen(tiles.tile_set, scorer.xq), RANGE_NEIGHBOURS, torch.full((scorer.nq,), int(columns.sum())))
+    rows = torch.full((scorer.nq,), int(columns.sum()), dtype=torch.int64, device="cpu")
+    scan = Scan(Screen(tiles.tile_set, scorer.xq), RANGE_NEIGHBOURS, rows)
     return within_radius(scan, scorer, _everything(scorer.nq, len(columns)), radius, by_scores)

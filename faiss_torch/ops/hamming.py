@@ -56,7 +56,7 @@ LEAST_CANDIDATES = 1 << 14
 
 def hamming_reference(xq: Tensor, xb: Tensor) -> Tensor:
     """Count the bits that differ one by one (the oracle of this module): int32, shape (nq, nb)."""
-    bits = 2 ** torch.arange(8, device=xq.device)
+    bits = 2 ** torch.arange(8, dtype=torch.int64, device=xq.device)
     return ((xq[:, None] ^ xb[None]).long()[..., None] & bits).ne(0).sum((2, 3), dtype=torch.int32)
 
 
@@ -226,21 +226,21 @@ class _Found(NamedTuple):
 
 def _places(queries: Tensor, nq: int) -> Tensor:
     """At which place among the results of its query each one stands, where queries are in order."""
-    begins = torch.searchsorted(queries, torch.arange(nq, device=queries.device))
-    return torch.arange(len(queries), device=queries.device) - begins[queries]
+    begins = torch.searchsorted(queries, torch.arange(nq, dtype=torch.int64, device=queries.device))
+    return torch.arange(len(queries), dtype=torch.int64, device=queries.device) - begins[queries]
 
 
 def _distance(agreement: Tensor, nbits: int) -> Tensor:
     """Distances, int32, from how many more bits agree than differ."""
-    return ((nbits - agreement) / 2).to(torch.int32)
+    return torch.div(nbits - agreement, 2, rounding_mode="floor").to(torch.int32)
 
 
 def _largest(agreement: Tensor, nbits: int, k: int) -> _Found:
     """The k that agree most of each row, of equal ones the first, in the order of their columns."""
     nq, n = agreement.shape
-    keys = agreement.to(torch.int64) * n - torch.arange(n, device=agreement.device)
+    keys = agreement.to(torch.int64) * n - torch.arange(n, dtype=torch.int64, device=agreement.device)
     columns = keys.topk(min(k, n), sorted=False)[1].sort(1)[0]
-    queries = torch.arange(nq, device=agreement.device)[:, None].expand_as(columns)
+    queries = torch.arange(nq, dtype=torch.int64, device=agreement.device)[:, None].expand_as(columns)
     distance = _distance(agreement.gather(1, columns), nbits)
     return _Found(queries.reshape(-1), distance.view(-1), columns.view(-1))
 
@@ -325,7 +325,8 @@ class _Signs(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _table(dtype: torch.dtype, device: torch.device) -> Tensor:
-    bits = torch.arange(256, device=device)[:, None] >> torch.arange(8, device=device) & 1
+    values = torch.arange(256, dtype=torch.int64, device=device)
+    bits = values[:, None] >> values[:8] & 1
     return (bits * 2 - 1).to(dtype)
 
 

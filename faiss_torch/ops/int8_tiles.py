@@ -42,7 +42,7 @@ def make_tile(frame: Frame, vectors: Tensor) -> Tile:
     rounded = (rows.x * (-1.0 / step)).round_().clamp_(-LARGEST, LARGEST)
     residual = float(torch.add(rows.x, rounded, alpha=step).square_().sum(1).amax()) ** 0.5
     digits = digits_of(frame)
-    codes = torch.zeros(d + digits, columns_for(n), dtype=torch.int8)
+    codes = torch.zeros(d + digits, columns_for(n), dtype=torch.int8, device="cpu")
     codes[:d, :n] = rounded.T
     codes[d:, n:] = LARGEST
     offset = 0.0
@@ -62,7 +62,7 @@ def in_digits(values: Tensor, digits: int) -> Tensor:
     values = values.clamp_(-LARGEST * digits, LARGEST * digits)
     each = torch.div(values, digits, rounding_mode="floor")
     rest = values - each * digits
-    return each + (torch.arange(digits)[:, None] < rest)
+    return each + (torch.arange(digits, dtype=torch.int64, device="cpu")[:, None] < rest)
 
 
 def encode_queries(frame: Frame, xq: Tensor) -> Queries:

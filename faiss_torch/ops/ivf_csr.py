@@ -81,8 +81,8 @@ def thresholds_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k:
         return scorer.margin.new_full((scorer.nq,), float("inf"))
     nprobe = probes.shape[1]
     minima = scorer.margin.new_full((scorer.nq * width,), float("inf"))
-    target = (before + torch.arange(scorer.nq, device=probes.device)[:, None] * width).view(-1)
-    steps = torch.arange(wanted, device=probes.device)[:, None]
+    target = (before + torch.arange(scorer.nq, dtype=torch.int64, device=probes.device)[:, None] * width).view(-1)
+    steps = torch.arange(wanted, dtype=torch.int64, device=probes.device)[:, None]
 
     def look(visit: _Visit, buffer: Tensor) -> None:
         queries = torch.div(visit.pairs, nprobe, rounding_mode="floor")
@@ -111,7 +111,7 @@ def candidates(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, thres
             begin = visit.begin + piece
             scores = scorer.block(begin, begin + -(-n // BLOCK) * BLOCK, queries, buffer)
             if limited:
-                inner = torch.arange(piece, piece + len(scores), device=probes.device)
+                inner = torch.arange(piece, piece + len(scores), dtype=torch.int64, device=probes.device)
                 scores.masked_fill_(inner[:, None] >= limits[visit.pairs], float("inf"))
             row, column, values = survivors(scores, minima_of_blocks(scores, BLOCK), bounds)
             if len(row):

@@ -48,7 +48,7 @@ def search(
     similarity = METRICS[metric_type].similarity
 
     def part(queries: slice) -> tuple[Tensor, Tensor]:
-        group = torch.arange(queries.start, queries.stop, device=probes.device)
+        group = torch.arange(queries.start, queries.stop, dtype=torch.int64, device=probes.device)
         scores, positions = _scores(scorer, stored_lists, probes[queries], rows[queries], group)
         return verified_topk(scorer, group, scores, positions, stored_lists.ids, k, similarity)
 
@@ -65,7 +65,7 @@ def candidates(
     nprobe = probes.shape[1]
 
     def part(queries: slice) -> Candidates:
-        group = torch.arange(queries.start, queries.stop, device=probes.device)
+        group = torch.arange(queries.start, queries.stop, dtype=torch.int64, device=probes.device)
         scores, positions = _scores(scorer, stored_lists, probes[queries], rows[queries], group)
         inside = (scores <= thresholds[queries, None]) & (scores < float("inf"))
         query, column = inside.nonzero(as_tuple=True)
@@ -109,7 +109,8 @@ def _scores(scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, g
     lengths = rows.sum(1)
     width = max(1, int(lengths.max()))
     flat = lists.ranges(begins.reshape(-1), rows.reshape(-1))
-    owner = torch.repeat_interleave(torch.arange(len(group), device=probes.device), lengths, output_size=len(flat))
+    owner = torch.arange(len(group), dtype=torch.int64, device=probes.device)
+    owner = torch.repeat_interleave(owner, lengths, output_size=len(flat))
     positions = probes.new_zeros(len(group), width)
     present = torch.zeros(len(group), width, dtype=torch.bool, device=probes.device)
     target = (owner, lists.rank_in_run(owner, lengths))

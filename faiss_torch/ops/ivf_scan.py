@@ -191,7 +191,7 @@ def scan_reference(
     largest = torch.finfo(torch.float32).max
     similarity = METRICS[metric_type].similarity
     distances = xq.new_full((len(xq), k), -largest if similarity else largest)
-    ids = torch.full((len(xq), k), -1, dtype=torch.int64)
+    ids = torch.full((len(xq), k), -1, dtype=torch.int64, device="cpu")
     for i, q in enumerate(xq):
         found = []
         for list_no, n in zip(probes[i].tolist(), rows[i].tolist(), strict=True):

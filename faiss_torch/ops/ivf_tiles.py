@@ -83,8 +83,8 @@ def _pairs(list_tiles: ListTiles, probes: Tensor) -> _Pairs:
     """Lay out which tiles each query looks at, in the order of its probes."""
     nq, nprobe = probes.shape
     flat = probes.reshape(-1)
-    keys = torch.arange(len(flat))
-    queries = torch.arange(nq).repeat_interleave(nprobe, output_size=len(flat))
+    keys = torch.arange(len(flat), dtype=torch.int64, device="cpu")
+    queries = torch.arange(nq, dtype=torch.int64, device="cpu").repeat_interleave(nprobe, output_size=len(flat))
     if _one_each(list_tiles, flat):
         tiles = list_tiles.firsts.index_select(0, flat)
         chunks = (list_tiles.tile_set.facts.columns.index_select(0, tiles) >> CHUNK_BITS).view(nq, nprobe)
@@ -95,7 +95,7 @@ def _pairs(list_tiles: ListTiles, probes: Tensor) -> _Pairs:
     keys, queries = (torch.repeat_interleave(each, counts) for each in (keys, queries))
     tiles = ranges(list_tiles.firsts.index_select(0, present), counts)
     chunks = list_tiles.tile_set.facts.columns.index_select(0, tiles) >> CHUNK_BITS
-    of_query = torch.zeros(nq, dtype=torch.int64).index_add_(0, queries, chunks)
+    of_query = torch.zeros(nq, dtype=torch.int64, device="cpu").index_add_(0, queries, chunks)
     running = chunks.cumsum(0) - chunks
     before = running - (of_query.cumsum(0) - of_query).index_select(0, queries)
     return _Pairs(queries, keys, tiles, before, of_query)
@@ -170,7 +170,7 @@ def search(
         first_visits, first_places = _by_tile(pairs, (pairs.before < wanted).nonzero().view(-1))
         scan.first_look(first_visits, first_places, min(int(of_query.max()), wanted + longest), k, kept=False)
         if scorer.nq >= QUERIES_A_PILOT * PILOTS:
-            pilots = torch.arange(0, scorer.nq, scorer.nq // PILOTS)
+            pilots = torch.arange(0, scorer.nq, scorer.nq // PILOTS, dtype=torch.int64, device="cpu")
             pilot = scorer.of_queries(pilots)
             found_by_pilots, _, _ = search(pilot, list_tiles, probes[pilots], ids, k, metric_type)
             scan.lower_guesses(pilots, at_most(list_tiles.tile_set, pilot, found_by_pilots[:, -1]))

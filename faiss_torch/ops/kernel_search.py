@@ -246,7 +246,7 @@ def first_rows(columns: Tensor, blocks: int, rows: int) -> Tensor:
 
 def rows_within(keys: Tensor, firsts: Tensor, ends: Tensor, rows: int, stride: int, stored: Stored) -> Candidates:
     """Return the rows of blocks, each with its block's key: those below its end that may be found."""
-    positions = firsts[:, None] + torch.arange(0, rows * stride, stride, device=firsts.device)
+    positions = firsts[:, None] + torch.arange(0, rows * stride, stride, dtype=torch.int64, device=firsts.device)
     there = positions < ends[:, None]
     there &= stored.bias[positions.masked_fill(~there, 0)] < float("inf")
     found = positions[there]

@@ -102,7 +102,7 @@ def _run_chain(
 ) -> int:
     """Return the last state of one Markov chain (Metropolis-Hastings with proposals from q)."""
     candidates, thresholds = _proposals(cumulated, rng, known, chain_length)
-    index = torch.tensor(candidates, device=x.device)
+    index = torch.tensor(candidates, dtype=torch.int64, device=x.device)
     distances = nearest(x[index], centroids, METRIC_L2)[0].double().tolist()
     current = 0
     for proposed in range(1, len(candidates)):

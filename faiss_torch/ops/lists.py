@@ -45,7 +45,7 @@ def group_by_list(probes: Tensor, chosen: Tensor) -> Groups:
     pairs = chosen.view(-1).nonzero().view(-1)
     list_nos, order = probes.reshape(-1)[pairs].sort(stable=True)
     present, counts = torch.unique_consecutive(list_nos, return_counts=True)
-    lims = torch.zeros(len(counts) + 1, dtype=torch.int64)
+    lims = torch.zeros(len(counts) + 1, dtype=torch.int64, device="cpu")
     torch.cumsum(counts, 0, out=lims[1:]) if not counts.is_cuda else lims[1:].copy_(counts.cumsum(0))
     return Groups(present.tolist(), lims.tolist(), pairs[order])
 
@@ -79,7 +79,7 @@ def rank_in_run(sorted_keys: Tensor, counts: Tensor) -> Tensor:
         ``bincount`` of the keys.
     """
     begins = counts.cumsum(0) - counts
-    return torch.arange(len(sorted_keys), device=sorted_keys.device) - begins[sorted_keys]
+    return torch.arange(len(sorted_keys), dtype=torch.int64, device=sorted_keys.device) - begins[sorted_keys]
 
 
 def moves_of_removal(selected: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,7 +106,7 @@ def moves_of_removal(selected: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, T
     >>> [part.tolist() for part in moves_of_removal(selected, torch.tensor([6, 2]))]
     [[0, 2, 6], [5, 3, 7], [3, 1]]
     """
-    list_nos = torch.repeat_interleave(torch.arange(len(sizes), device=selected.device), sizes)
+    list_nos = torch.repeat_interleave(torch.arange(len(sizes), dtype=torch.int64, device=selected.device), sizes)
     left = sizes - torch.bincount(list_nos[selected], minlength=len(sizes))
     inside = rank_in_run(list_nos, sizes) < left[list_nos]
     gaps = (selected & inside).nonzero().view(-1)
@@ -120,8 +120,9 @@ def order_after_removal(selected: Tensor) -> Tensor:
     >>> order_after_removal(torch.tensor([True, False, True, False, True, False])).tolist()
     [5, 1, 3]
     """
-    gaps, movers, left = moves_of_removal(selected, torch.tensor([len(selected)], device=selected.device))
-    order = torch.arange(int(left), device=selected.device)
+    size = torch.tensor([len(selected)], dtype=torch.int64, device=selected.device)
+    gaps, movers, left = moves_of_removal(selected, size)
+    order = torch.arange(int(left), dtype=torch.int64, device=selected.device)
     order[gaps] = movers
     return order
 

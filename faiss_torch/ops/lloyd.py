@@ -103,17 +103,18 @@ class Lloyd:
         device = x.device
         # Apple's GPUs have no float64
         self._wide = torch.float32 if device.type == "mps" else torch.float64
-        self._first_cluster = torch.arange(0, b * centroids.shape[1], centroids.shape[1], device=device)[:, None]
+        k = centroids.shape[1]
+        self._first_cluster = torch.arange(0, b * k, k, dtype=torch.int64, device=device)[:, None]
         # what an iteration changes is written in place: a graph knows it by its address
-        self._active = torch.full((b,), options.niter > 0, device=device)
+        self._active = torch.full((b,), options.niter > 0, dtype=torch.bool, device=device)
         self._waiting = torch.zeros(b, dtype=torch.bool, device=device)
         self._lost = torch.zeros(b, dtype=torch.bool, device=device)
         self._number = torch.zeros(b, dtype=torch.int64, device=device)
-        self._obj, self._previous = torch.zeros(b, device=device), torch.zeros(b, device=device)
+        self._obj, self._previous = torch.zeros(2, b, dtype=torch.float32, device=device)
         # the last place takes what is not to be kept
-        self._history = torch.zeros(b, options.niter + 1, 2, device=device)
+        self._history = torch.zeros(b, options.niter + 1, 2, dtype=torch.float32, device=device)
         self._moved = torch.zeros_like(self.centroids)
-        self._sizes = torch.zeros(centroids.shape[:2], device=device)
+        self._sizes = torch.zeros(centroids.shape[:2], dtype=torch.float32, device=device)
 
     def run(self) -> Iterator[None]:
         """Iterate until all sets are done; each time that the host has looked, it is the caller's turn.

@@ -49,7 +49,7 @@ def ranges_of_parts(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Ten
     """
     lims = torch.stack([part[0] for part in parts]).sum(0)
     nq = len(lims) - 1
-    queries = torch.arange(nq, device=lims.device)
+    queries = torch.arange(nq, dtype=torch.int64, device=lims.device)
     owners = torch.cat([torch.repeat_interleave(queries, part[0].diff()) for part in parts])
     order = owners.argsort(stable=True)
     return lims, torch.cat([part[1] for part in parts])[order], torch.cat([part[2] for part in parts])[order]

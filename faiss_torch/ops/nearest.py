@@ -64,7 +64,7 @@ def nearest_reference(x: Tensor, centroids: Tensor, metric_type: int) -> tuple[T
         keys = -(pairs_x * pairs_c).sum(-1)
     keys = keys.masked_fill(~(keys < FLT_MAX), FLT_MAX)
     best = keys.amin(1, keepdim=True)
-    ids = torch.arange(len(centroids), device=x.device)
+    ids = torch.arange(len(centroids), dtype=torch.int64, device=x.device)
     labels = torch.where(keys == best, ids, len(centroids)).amin(1)
     labels = labels.masked_fill(best[:, 0] >= FLT_MAX, -1)
     return (best[:, 0] if metric_type == METRIC_L2 else -best[:, 0]).float(), labels
@@ -207,7 +207,7 @@ def _screened(
     """Find the closest centroids by plain torch: their `keys_of`, and their labels."""
     n = len(x)
     labels = torch.empty(n, dtype=torch.int64, device=x.device)
-    keys = torch.empty(n, device=x.device)
+    keys = torch.empty(n, dtype=torch.float32, device=x.device)
     screen = make_screen(x, centroids, metric_type, carried)
     if screen is None:
         again = _by_floats(x, centroids, metric_type, bias, largest_norm, labels, keys if with_keys else None)
@@ -396,7 +396,7 @@ def _best_of_tile(scores: Tensor, margin: Tensor, first: int) -> _Best:
         return _Best(best, labels + first, close | ~(best.abs() < LARGEST_SCORE))
     maxima = scores.view(n, width // BLOCKS, BLOCKS).amax(1)
     best, block = maxima.max(1, keepdim=True)
-    members = scores.gather(1, block + torch.arange(0, width, BLOCKS, device=scores.device))
+    members = scores.gather(1, block + torch.arange(0, width, BLOCKS, dtype=torch.int64, device=scores.device))
     inner = members.max(1, keepdim=True).indices
     # the second best: of the block, and of the others
     second = members.scatter_(1, inner, float("-inf")).amax(1, keepdim=True)

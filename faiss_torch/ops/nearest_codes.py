@@ -94,7 +94,8 @@ class VectorCodes(NamedTuple):
     @staticmethod
     def empty(frame: Frame, n: int, d: int) -> VectorCodes:
         """Room for the codes of n vectors."""
-        return VectorCodes(torch.empty(n, d + frame.digits, dtype=torch.int8), *torch.empty(3, n))
+        codes = torch.empty(n, d + frame.digits, dtype=torch.int8, device="cpu")
+        return VectorCodes(codes, *torch.empty(3, n, dtype=torch.float32, device="cpu"))
 
     def part(self, rows: slice) -> VectorCodes:
         """The codes of some rows."""
@@ -115,7 +116,7 @@ def encode_centroids(frame: Frame, centroids: Tensor, block: int) -> CentroidCod
         return None
     blocks = -(-k // block)
     labels = torch.cat([order, order[-1:].expand(blocks * block - k)])
-    places = torch.empty_like(order).index_copy_(0, order, torch.arange(k))
+    places = torch.empty_like(order).index_copy_(0, order, torch.arange(k, dtype=torch.int64, device="cpu"))
     moved = moved.index_select(0, labels)
     # sorted: the last of a block is its largest
     steps = largest[block - 1 :: block]
@@ -123,7 +124,7 @@ def encode_centroids(frame: Frame, centroids: Tensor, block: int) -> CentroidCod
     steps.clamp_(min=1e-30)
     step = steps.repeat_interleave(block)[:, None]
     rounded = (moved / step).round_()
-    codes = torch.empty(blocks * block, d + frame.digits, dtype=torch.int8)
+    codes = torch.empty(blocks * block, d + frame.digits, dtype=torch.int8, device="cpu")
     codes[:, :d] = rounded
     norms = torch.linalg.vector_norm(moved, dim=1)
     residuals = torch.linalg.vector_norm(rounded.mul_(step).sub_(moved), dim=1)

@@ -44,7 +44,7 @@ def nearest_in_double(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor:
         shift = mean.masked_fill(~mean.isfinite(), 0.0)
         wide -= shift
     halves = wide.square().sum(1).mul_(0.5) if metric_type == METRIC_L2 else torch.zeros_like(wide[:, 0])
-    ids = torch.arange(k, device=x.device)
+    ids = torch.arange(k, dtype=torch.int64, device=x.device)
     labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
     norms = torch.linalg.vector_norm(wide, dim=1)
     for rows in chunks.slices(len(x), chunks.rows_within(8 * k, DOUBLE_BYTES)):
@@ -76,7 +76,7 @@ def _by_definition(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor:
     # of products, the terms may be larger than their sum
     size = best if metric_type == METRIC_L2 else (wide * centroids).abs_().sum(-1).amax(1, keepdim=True)
     margin = (size * (2 * (d + 4) * 2.0**-53)).nan_to_num_(posinf=0.0)
-    found = torch.where(keys <= best + margin, torch.arange(k, device=x.device), k).amin(1)
+    found = torch.where(keys <= best + margin, torch.arange(k, dtype=torch.int64, device=x.device), k).amin(1)
     return found.masked_fill(best[:, 0] == float("inf"), -1)
 
 

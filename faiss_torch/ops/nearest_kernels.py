@@ -108,7 +108,7 @@ def keys_among(
     """
     n, d = labels.size(0), x.size(1)
     step = max(1, room.size(0) // (2 * d))
-    keys = torch.empty([n], dtype=x.dtype)
+    keys = torch.empty([n], dtype=x.dtype, device="cpu")
     for begin in range(0, n, step):
         end = min(n, begin + step)
         size = (end - begin) * d
@@ -137,10 +137,10 @@ def _largest_computed(products: Tensor, maxima: Tensor, scores: Tensor, lowest: 
     block's other columns."""
     n, blocks, block = scores.size(0), scores.size(1), products.size(1)
     best = scores.max(1)[1]
-    at = best + torch.arange(0, n * blocks, blocks)
+    at = best + torch.arange(0, n * blocks, blocks, dtype=torch.int64, device="cpu")
     members = products.index_select(0, at)
     if lowest * block >= -(2**31):  # there is room for the column, and this takes half the time
-        columns = torch.arange(block, dtype=torch.int32)
+        columns = torch.arange(block, dtype=torch.int32, device="cpu")
         inner = torch.mul(members, block).add_(columns).amax(1).remainder_(block).to(torch.int64)
     else:
         inner = members.max(1)[1]

@@ -29,7 +29,7 @@ _BYTES_A_WORD = 48
 def checksums(x: Tensor) -> Tensor:
     """Return the lower 32 bits of faiss's checksum of each row's bytes: float32 (n, d) -> int64 (n,)."""
     d = x.shape[1]
-    powers = torch.tensor([pow(_CHECKSUM_BASE, i, 1 << 32) for i in range(d + 1)], device=x.device)
+    powers = torch.tensor([pow(_CHECKSUM_BASE, i, 1 << 32) for i in range(d + 1)], dtype=torch.int64, device=x.device)
     words = x.contiguous().view(torch.int32).to(torch.int64)
     # products beyond 64 bits lose bits above the 32 that count
     return ((words * powers[:d] * _CHECKSUM_FACTOR).sum(1) + _CHECKSUM_START * powers[d]) & _BITS
@@ -129,11 +129,11 @@ def random_results(seeds: Tensor, k: int, ntotal: int, similarity: bool) -> tupl
     labels : Tensor, int64, shape (n, k)
     """
     labels = seeds.new_empty(len(seeds), k)
-    steps = torch.empty(len(seeds), k, device=seeds.device)
+    steps = torch.empty(len(seeds), k, dtype=torch.float32, device=seeds.device)
     # as many draws as k different numbers take on average, and some more; rows that need more get twice as many
     draws = ntotal * (math.log(ntotal) - math.log(ntotal - k)) if k < ntotal else ntotal * (math.log(ntotal) + 0.6)
     count = k + 2 * (int(1.25 * max(draws, k)) + 32)
-    rest = torch.arange(len(seeds), device=seeds.device)
+    rest = torch.arange(len(seeds), dtype=torch.int64, device=seeds.device)
     while len(rest):
         unfinished = []
         for some in chunks.slices(len(rest), chunks.rows_within(_BYTES_A_WORD * count)):
@@ -142,12 +142,12 @@ def random_results(seeds: Tensor, k: int, ntotal: int, similarity: bool) -> tupl
             numbers, used = distinct_below(words[:, : count - k], ntotal, k)
             done = used >= 0
             labels[rows[done]] = numbers[done]
-            behind = used[done, None] + torch.arange(k, device=seeds.device)
+            behind = used[done, None] + torch.arange(k, dtype=torch.int64, device=seeds.device)
             steps[rows[done]] = unit_floats(words[done].gather(1, behind))
             unfinished.append(rows[~done])
         rest, count = torch.cat(unfinished), 2 * count
     distances = torch.empty_like(steps)
-    total = torch.zeros(len(seeds), device=seeds.device)
+    total = torch.zeros(len(seeds), dtype=torch.float32, device=seeds.device)
     for j in range(k):  # one by one, as faiss rounds
         total = total - steps[:, j] if similarity else total + steps[:, j]
         distances[:, j] = total

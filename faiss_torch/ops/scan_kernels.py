@@ -105,19 +105,19 @@ def look_at(
     for i in range(len(spans.tiles)):
         counts.append(spans.lasts[i] - spans.firsts[i])
         elements += counts[i] * spans.codes[i].size(1)
-    some_codes = torch.empty([n + rounded_queries, codes.size(1)], dtype=codes.dtype)
+    some_codes = torch.empty([n + rounded_queries, codes.size(1)], dtype=codes.dtype, device="cpu")
     torch.index_select(codes, 0, some_queries, out=some_codes[:n])
     if codes.dtype == torch.int8:
         multiply_int8(some_codes, spans.codes, counts, rounded_queries, room)
     else:
         multiply_bf16(some_codes, spans.codes, spans.biases, counts, rounded_queries, room)
     scores = room[:elements].view(-1, 1 << chunk_bits)
-    tiles = torch.tensor(spans.tiles)
+    tiles = torch.tensor(spans.tiles, dtype=torch.int64, device="cpu")
     some_terms = terms.index_select(0, some_queries)
     if len(counts) == 1:
-        firsts = torch.arange(n) * (scores.size(0) // n)
+        firsts = torch.arange(n, dtype=torch.int64, device="cpu") * (scores.size(0) // n)
         return Look(some_queries, some_keys, some_terms, tiles, None, firsts, scores, scores.amin(1))
-    tiles = torch.repeat_interleave(tiles, torch.tensor(counts), output_size=n)
+    tiles = torch.repeat_interleave(tiles, torch.tensor(counts, dtype=torch.int64, device="cpu"), output_size=n)
     return looked(some_queries, some_keys, some_terms, tiles, scores, facts)
 
 

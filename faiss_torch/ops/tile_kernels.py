@@ -131,10 +131,10 @@ def guesses(
     if owners is None:
         each = nchunk // n
         values = minima.view(n, each).sub(shift[:, None]).mul_(scale[:, None])
-        return values.view(-1), (begins[:, None] + torch.arange(each)).view(-1)
+        return values.view(-1), (begins[:, None] + torch.arange(each, dtype=torch.int64, device="cpu")).view(-1)
     values = minima - shift.index_select(0, owners)
     values *= scale.index_select(0, owners)
-    return values, (begins - firsts).index_select(0, owners).add_(torch.arange(nchunk))
+    return values, (begins - firsts).index_select(0, owners).add_(torch.arange(nchunk, dtype=torch.int64, device="cpu"))
 
 
 @scripted
@@ -146,7 +146,7 @@ def kth_smallest(minima: Tensor, k: int, groups: int = GROUPS_A_NEIGHBOUR) -> Te
     """
     n, width = minima.size(0), minima.size(1)
     if width < k:
-        return torch.full([n], float("inf"))
+        return torch.full([n], float("inf"), dtype=torch.float32, device="cpu")
     group = max(1, width // (groups * k))
     if group > 1:
         each = width // group

@@ -129,8 +129,8 @@ class Scan:
     def __init__(self, screen: Screen, k: int, rows: Tensor, per_query: int = 1) -> None:
         self.screen = screen
         self.per_query = per_query
-        self.guesses = torch.full((len(screen.terms),), float("inf"))
-        self._allowed = (rows * LARGEST_SHARE).long().clamp_(min=SURVIVORS_A_NEIGHBOUR * k)
+        self.guesses = torch.full((len(screen.terms),), float("inf"), dtype=torch.float32, device="cpu")
+        self._allowed = (rows.double() * LARGEST_SHARE).long().clamp_(min=SURVIVORS_A_NEIGHBOUR * k)
         self._counting = threading.Lock()
 
     def _scores_of(self, spans: list[Span]) -> int:
@@ -165,7 +165,7 @@ class Scan:
         kept : bool
             Whether the computed scores are to be returned.
         """
-        minima = torch.full((len(self.guesses), width), float("inf"))
+        minima = torch.full((len(self.guesses), width), float("inf"), dtype=torch.float32, device="cpu")
         looks = None
         if kept:
             looks = self._kept_look(visits, places, width, minima.view(-1))
@@ -263,5 +263,6 @@ class Scan:
         for tile, first, last in visits.spans if len(tile_set.facts.hidden) else ():
             rows = tile_set.always(tile)
             keys = visits.keys[first:last].repeat_interleave(len(rows))
-            found.append(Candidates(keys, rows.repeat(last - first), torch.full((len(keys),), float("-inf"))))
+            lowest = torch.full((len(keys),), float("-inf"), dtype=torch.float32, device="cpu")
+            found.append(Candidates(keys, rows.repeat(last - first), lowest))
         return found

@@ -75,7 +75,8 @@ class Errors(NamedTuple):
     @staticmethod
     def of(frame: Frame, tiles: Sequence[Tile]) -> Errors:
         """Those of tiles."""
-        numbers = torch.tensor([(tile.step, tile.offset, tile.norm, tile.residual) for tile in tiles])
+        of_tiles = [(tile.step, tile.offset, tile.norm, tile.residual) for tile in tiles]
+        numbers = torch.tensor(of_tiles, dtype=torch.float32, device="cpu")
         steps, offsets, norms, residuals = numbers.view(-1, 4).T.contiguous()
         rounding = frame.rounding
         return Errors(
@@ -116,9 +117,9 @@ class TileSet(NamedTuple):
         each = errors.steps[:, None]
         lower = torch.stack([-errors.offsets, errors.norms, errors.residuals], 1) / each
         upper = torch.stack([-errors.offsets, errors.norms * -doubt, errors.residuals * -doubt], 1) / each
-        columns = torch.tensor([tile.codes.shape[1] for tile in tiles], dtype=torch.int64)
+        columns = torch.tensor([tile.codes.shape[1] for tile in tiles], dtype=torch.int64, device="cpu")
         hidden = [begins[i] + tile.always for i, tile in enumerate(tiles) if tile.always is not None]
-        none = torch.empty(0, dtype=torch.int64)
+        none = torch.empty(0, dtype=torch.int64, device="cpu")
         all_hidden = torch.cat([none, *hidden])
         facts = TileFacts(begins, rows, columns, errors.steps, lower, upper, all_hidden)
         codes = [tile.codes for tile in tiles]

@@ -16,7 +16,7 @@ def smallest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         Where it exceeds the width, all columns come back.
     """
     if k >= scores.shape[1]:
-        return scores, torch.arange(scores.shape[1], device=scores.device).expand(scores.shape)
+        return scores, torch.arange(scores.shape[1], dtype=torch.int64, device=scores.device).expand(scores.shape)
     return torch.topk(scores, k, dim=1, largest=False, sorted=False)
 
 

@@ -84,7 +84,7 @@ class _Ring:
         shape = (max(part.stop - part.start for part in slices), x.shape[1])
         ready = x.dtype == dtype and x.is_contiguous() and x.is_pinned()
         slots = range(min(SLOTS, len(slices)))
-        self._host = None if ready else [torch.empty(shape, dtype=dtype, pin_memory=True) for _ in slots]
+        self._host = None if ready else [torch.empty(shape, dtype=dtype, device="cpu", pin_memory=True) for _ in slots]
         self._room = [torch.empty(shape, dtype=dtype, device=device) for _ in slots]
         self._carried = [torch.cuda.Event() for _ in slots]
         self._used = [torch.cuda.Event() for _ in slots]

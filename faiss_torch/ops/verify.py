@@ -63,7 +63,7 @@ def verified_topk(
     missing = -torch.finfo(torch.float32).max if similarity else torch.finfo(torch.float32).max
     distances = scores.new_empty(len(queries), k)
     found = positions.new_empty(len(queries), k)
-    pending = torch.arange(len(queries), device=scores.device)
+    pending = torch.arange(len(queries), dtype=torch.int64, device=scores.device)
     verified = k + SLACK if largest_scores is None else 2 * k + BOUNDED_SLACK
     while len(pending):
         whole = len(pending) == len(queries)

@@ -31,7 +31,7 @@ def gathered_distances(
     Tensor, float32, shape (n, width)
     """
     n, width, d = positions.size(0), positions.size(1), vectors.size(1)
-    distances = torch.empty(n, width, device=xq.device)
+    distances = torch.empty(n, width, dtype=torch.float32, device=xq.device)
     for begin in range(0, n, step):
         end = min(n, begin + step)
         rows = buffer[: (end - begin) * width * d].view(-1, d)

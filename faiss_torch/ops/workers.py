@@ -275,11 +275,11 @@ def workspace(elements: int, device: torch.device, purpose: str = "scores") -> T
     buffer is the caller's until this thread asks for one with the same purpose.
     """
     if device.type != "cpu":
-        return torch.empty(elements, device=device)
+        return torch.empty(elements, dtype=torch.float32, device=device)
     buffers: dict[str, Tensor] = _inside.__dict__.setdefault("buffers", {})
     buffer = buffers.get(purpose)
     if buffer is None or len(buffer) < elements:
-        buffer = torch.empty(elements, dtype=torch.float32)
+        buffer = torch.empty(elements, dtype=torch.float32, device="cpu")
         if elements <= LARGEST_WORKSPACE:
             buffers[purpose] = buffer
     return buffer

@@ -198,7 +198,7 @@ class Clustering(ClusteringParameters):
         data = self._subsampled(given)
         if len(data) == self.k:
             self._say(f"Number of training points ({self.k}) same as number of clusters, just copying")
-            centroids = given.vectors(torch.arange(self.k))
+            centroids = given.vectors(torch.arange(self.k, dtype=torch.int64, device="cpu"))
             self.iteration_stats.push_back(ClusteringIterationStats(imbalance_factor=1.0))
             index.reset()
             index.add(centroids)

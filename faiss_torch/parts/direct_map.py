@@ -84,7 +84,7 @@ class DirectMap(CheckedAttributes):
                         f"a direct map of type Array needs ids in 0 ... {ntotal - 1}, "
                         f"the lists hold ids from {int(ids.min())} to {int(ids.max())}"
                     )
-                filled = torch.full((ntotal,), -1, dtype=torch.int64)
+                filled = torch.full((ntotal,), -1, dtype=torch.int64, device="cpu")
                 filled[ids] = places
                 self.clear()
                 self.array.assign(filled.numpy())
@@ -117,7 +117,7 @@ class DirectMap(CheckedAttributes):
     def get_many(self, ids: Tensor) -> Tensor:
         """Return the places of ids as a tensor of their shape (see `get`)."""
         if self.type != self.Array or ids.numel() == 0:
-            return torch.tensor([self.get(i) for i in ids.tolist()], dtype=torch.int64)
+            return torch.tensor([self.get(i) for i in ids.tolist()], dtype=torch.int64, device="cpu")
         smallest, largest = int(ids.min()), int(ids.max())
         self.get(smallest)
         self.get(largest)
@@ -151,7 +151,7 @@ class DirectMap(CheckedAttributes):
 
     def add_single_id(self, id: int, list_no: int, offset: int) -> None:
         """Take note of one new vector; a list number of -1 says that it was not stored."""
-        self.add(torch.tensor([id]), torch.tensor([list_no]), torch.tensor([offset]))
+        self.add(*torch.tensor([[id], [list_no], [offset]], dtype=torch.int64, device="cpu"))
 
     def remove_ids(self, sel: IDSelector, invlists: ArrayInvertedLists) -> int:
         """Remove vectors from the lists, and from the map.

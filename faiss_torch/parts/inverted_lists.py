@@ -111,19 +111,19 @@ class InvertedLists(Owned, ListsByPlace):
 
     def add_entry(self, list_no: int, theid: int, code: object, inverted_list_context: object = None) -> int:
         """Append one entry and return its offset; `code` is a pointer or an array of code_size bytes."""
-        return self.add_entries(list_no, 1, torch.tensor([theid]), code)
+        return self.add_entries(list_no, 1, torch.tensor([theid], dtype=torch.int64, device="cpu"), code)
 
     def add_entries(self, list_no: int, n_entry: int, ids: object, code: object) -> int:
         """Append entries (pointers as from swig_ptr, or arrays) to a list and return the offset of the first."""
         self._check_list(list_no)
         given_ids, given_codes = self._entries(n_entry, ids, code)
         first = self.list_size(list_no)
-        self.add_to_lists(torch.full((n_entry,), list_no, dtype=torch.int64), given_ids, given_codes)
+        self.add_to_lists(torch.full((n_entry,), list_no, dtype=torch.int64, device="cpu"), given_ids, given_codes)
         return first
 
     def update_entry(self, list_no: int, offset: int, id: int, code: object) -> None:
         """Replace one entry."""
-        self.update_entries(list_no, offset, 1, torch.tensor([id]), code)
+        self.update_entries(list_no, offset, 1, torch.tensor([id], dtype=torch.int64, device="cpu"), code)
 
     def update_entries(self, list_no: int, offset: int, n_entry: int, ids: object, code: object) -> None:
         """Replace entries offset ... offset + n_entry - 1 of a list."""
@@ -160,7 +160,7 @@ class InvertedLists(Owned, ListsByPlace):
         """Print how many lists have which number of entries, as powers of two."""
         sizes = self.sizes
         top = int(sizes.max()) if self.nlist else 0
-        counts = torch.bincount(sizes.clamp(min=1).log2().floor().long()[sizes > 0])
+        counts = torch.bincount(sizes.clamp(min=1).double().log2().floor().long()[sizes > 0])
         empty = int((sizes == 0).sum())
         print(f"list_sizes: {empty} empty, largest {top}")
         for power, count in enumerate(counts.tolist()):
@@ -228,8 +228,9 @@ class InvertedLists(Owned, ListsByPlace):
         elif subset_type == self.SUBSET_TYPE_ELEMENT_RANGE:
             ends = sizes.cumsum(0)
             total = max(1, int(ends[-1]))
-            first = torch.div(ends * a1, total, rounding_mode="floor").diff(prepend=torch.zeros(1, dtype=torch.int64))
-            last = torch.div(ends * a2, total, rounding_mode="floor").diff(prepend=torch.zeros(1, dtype=torch.int64))
+            zero = torch.zeros(1, dtype=torch.int64, device="cpu")
+            first = torch.div(ends * a1, total, rounding_mode="floor").diff(prepend=zero)
+            last = torch.div(ends * a2, total, rounding_mode="floor").diff(prepend=zero)
             chosen = (offsets >= first[list_nos]) & (offsets < last[list_nos])
         elif subset_type == self.SUBSET_TYPE_INVLIST_FRACTION:
             first = torch.div(sizes * a2, a1, rounding_mode="floor")
@@ -264,7 +265,7 @@ class ArrayInvertedLists(DeferredListStorage, InvertedLists):
 
     def write_entries(self, list_no: int, offset: int, ids: Tensor, codes: Tensor) -> None:
         begin = int(self._begins[list_no]) + offset
-        self._write(torch.arange(begin, begin + len(ids), device=self.device), ids, codes)
+        self._write(torch.arange(begin, begin + len(ids), dtype=torch.int64, device=self.device), ids, codes)
 
     def resize(self, list_no: int, new_size: int) -> None:
         """Change the number of entries of a list; new entries are zero until they are updated."""
@@ -274,8 +275,8 @@ class ArrayInvertedLists(DeferredListStorage, InvertedLists):
             self._shrink(list_no, new_size)
             return
         n = new_size - old
-        zero_codes = torch.zeros(n, self.code_size, dtype=torch.uint8)
-        self.add_entries(list_no, n, torch.zeros(n, dtype=torch.int64), zero_codes)
+        zero_codes = torch.zeros(n, self.code_size, dtype=torch.uint8, device="cpu")
+        self.add_entries(list_no, n, torch.zeros(n, dtype=torch.int64, device="cpu"), zero_codes)
 
     def reset(self) -> None:
         """Remove all entries."""
@@ -298,7 +299,8 @@ class ArrayInvertedLists(DeferredListStorage, InvertedLists):
         rows = ranges(self._begins + counts, left).to(self.device)
         ids, codes = self._ids[rows], self.codes_at(rows)
         self.reset()
-        self.add_to_lists(torch.repeat_interleave(torch.arange(self.nlist), left), ids, codes)
+        list_nos = torch.arange(self.nlist, dtype=torch.int64, device="cpu")
+        self.add_to_lists(torch.repeat_interleave(list_nos, left), ids, codes)
 
 
 class InvertedListsPtrVector(ObjectVector):

@@ -74,7 +74,9 @@ class KernelRows:
         if self._rounded is None:
             return None
         changed = [
-            torch.arange(rows.start, rows.stop, device=bias.device) if isinstance(rows, slice) else rows
+            torch.arange(rows.start, rows.stop, dtype=torch.int64, device=bias.device)
+            if isinstance(rows, slice)
+            else rows
             for rows in self._changed
         ]
         rows = torch.cat(changed)

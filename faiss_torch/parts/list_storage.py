@@ -86,9 +86,9 @@ class ListStorage:
         self._make_empty()
 
     def _make_empty(self) -> None:
-        self.sizes = torch.zeros(self.nlist, dtype=torch.int64)
-        self._begins = torch.zeros(self.nlist, dtype=torch.int64)
-        self._rooms = torch.zeros(self.nlist, dtype=torch.int64)
+        self.sizes = torch.zeros(self.nlist, dtype=torch.int64, device="cpu")
+        self._begins = torch.zeros(self.nlist, dtype=torch.int64, device="cpu")
+        self._rooms = torch.zeros(self.nlist, dtype=torch.int64, device="cpu")
         self._end = 0
         self._codes = zeros((0, self._stored_size), torch.uint8, self.device)
         self._ids = zeros((0,), torch.int64, self.device)
@@ -166,7 +166,7 @@ class ListStorage:
 
     def all_ids_and_places(self) -> tuple[Tensor, Tensor]:
         """Return every id, list by list, and its place ``list_no << 32 | offset``: CPU, int64."""
-        list_nos = torch.repeat_interleave(torch.arange(self.nlist), self.sizes)
+        list_nos = torch.repeat_interleave(torch.arange(self.nlist, dtype=torch.int64, device="cpu"), self.sizes)
         places = (list_nos << 32) | rank_in_run(list_nos, self.sizes)
         return self._ids[self._rows_in_use()].cpu(), places
 
@@ -202,7 +202,7 @@ class ListStorage:
         # the sorted entries stand one behind the other, but for a jump from list to list
         jumps = self._begins + self.sizes - (counts.cumsum(0) - counts)
         rows = torch.empty_like(list_nos)
-        rows[order] = jumps[sorted_nos.int()].add_(torch.arange(len(list_nos)))
+        rows[order] = jumps[sorted_nos.int()].add_(torch.arange(len(list_nos), dtype=torch.int64, device="cpu"))
         self._write(rows.to(self.device), ids, codes)
         offsets = rows.sub_(self._begins[list_nos])
         self.sizes += counts
@@ -254,7 +254,7 @@ class ListStorage:
             return
         growth = self._growth(wanted)
         # a first room is what it needs to be
-        rooms = _room_for(torch.where(self._rooms[short] == 0, wanted[short], (wanted[short] * growth).long()))
+        rooms = _room_for(torch.where(self._rooms[short] == 0, wanted[short], (wanted[short].double() * growth).long()))
         end = self._end + int(rooms.sum())
         if end > len(self._codes):
             self._move_all(wanted, growth)

@@ -83,7 +83,7 @@ class ListsByPlace:
         device : torch.device, optional
             Of the storage.
         """
-        wanted = torch.zeros(self.nlist, dtype=torch.bool)
+        wanted = torch.zeros(self.nlist, dtype=torch.bool, device="cpu")
         wanted[list_nos[list_nos >= 0].cpu()] = True
         sizes = self.sizes * wanted
         storage = ListStorage(self.nlist, self.code_size, self.device if device is None else device)
@@ -99,13 +99,13 @@ class ListsByPlace:
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Return the ids at places, -1 for place -1."""
-        found = torch.full((positions.numel(),), -1, dtype=torch.int64)
+        found = torch.full((positions.numel(),), -1, dtype=torch.int64, device="cpu")
         self._gather(self.list_ids, positions, found)
         return found.view(positions.shape).to(positions.device)
 
     def codes_at(self, positions: Tensor) -> Tensor:
         """Return the codes at places: (...) -> (..., code_size)."""
-        found = torch.zeros((positions.numel(), self.code_size), dtype=torch.uint8)
+        found = torch.zeros((positions.numel(), self.code_size), dtype=torch.uint8, device="cpu")
         self._gather(self.list_codes, positions, found)
         return found.view(*positions.shape, self.code_size).to(positions.device)
 
@@ -139,10 +139,10 @@ class ListsByPlace:
     def all_ids_and_places(self) -> tuple[Tensor, Tensor]:
         """Return every id, list by list, and its place: CPU, int64."""
         sizes = self.sizes
-        list_nos = torch.repeat_interleave(torch.arange(self.nlist), sizes)
+        list_nos = torch.repeat_interleave(torch.arange(self.nlist, dtype=torch.int64, device="cpu"), sizes)
         ids = [self.list_ids(list_no).cpu() for list_no in sizes.nonzero().view(-1).tolist()]
         places = (list_nos << 32) | rank_in_run(list_nos, sizes)
-        return torch.cat([torch.empty(0, dtype=torch.int64), *ids]), places
+        return torch.cat([torch.empty(0, dtype=torch.int64, device="cpu"), *ids]), places
 
     # what an index changes
 
@@ -159,7 +159,7 @@ class ListsByPlace:
         for list_no in self.sizes.nonzero().view(-1).tolist():
             ids, codes = self.list_ids(list_no), self.list_codes(list_no)
             order = order_after_removal(sel.mask(ids))
-            moved = (order != torch.arange(len(order), device=order.device)).nonzero().view(-1)
+            moved = (order != torch.arange(len(order), dtype=torch.int64, device=order.device)).nonzero().view(-1)
             if len(moved):
                 first = int(moved[0])
                 self.write_entries(list_no, first, ids[order[first:]], codes[order[first:]])
@@ -172,11 +172,11 @@ class ListsByPlace:
         """Give entries other ids: {old id: new id}."""
         if not new_ids:
             return
-        old = torch.tensor(list(new_ids))
+        old = torch.tensor(list(new_ids), dtype=torch.int64, device="cpu")
         for list_no in self.sizes.nonzero().view(-1).tolist():
             ids = self.list_ids(list_no)
             for offset in torch.isin(ids, old.to(ids.device)).nonzero().view(-1).tolist():
-                new = torch.tensor([new_ids[int(ids[offset])]], device=ids.device)
+                new = torch.tensor([new_ids[int(ids[offset])]], dtype=torch.int64, device=ids.device)
                 self.write_entries(list_no, offset, new, self.list_codes(list_no)[offset, None])
 
     def renumber_ids(self, numbers: Tensor) -> None:

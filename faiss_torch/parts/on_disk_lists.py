@@ -115,7 +115,7 @@ class OnDiskInvertedLists(InvertedLists):
         self.prefetch_nthread = 32
         self.slots = FreeSlots()
         self._slots_are_free = False
-        none = torch.zeros(self.nlist, dtype=torch.int64)
+        none = torch.zeros(self.nlist, dtype=torch.int64, device="cpu")
         self.stand(none, none.clone(), torch.full_like(none, -1))
         self._bytes: np.ndarray | None = None
 
@@ -264,7 +264,7 @@ class OnDiskInvertedLists(InvertedLists):
 
     def write_entries(self, list_no: int, offset: int, ids: Tensor, codes: Tensor) -> None:
         self.require_writable()
-        places = torch.arange(offset, offset + len(ids))
+        places = torch.arange(offset, offset + len(ids), dtype=torch.int64, device="cpu")
         self._write(torch.full_like(places, list_no), places, ids.cpu(), codes.cpu())
 
     def _write(self, list_nos: Tensor, offsets: Tensor, ids: Tensor, codes: Tensor) -> None:
@@ -282,7 +282,7 @@ class OnDiskInvertedLists(InvertedLists):
         code_starts = starts + offsets * code_words
         for part in chunks.slices(len(ids), chunks.rows_within(8 * code_words)):
             for at, n, values in ((code_starts, code_words, codes), (id_starts, id_words, ids)):
-                target = (at[part, None] + torch.arange(n)).view(-1)
+                target = (at[part, None] + torch.arange(n, dtype=torch.int64, device="cpu")).view(-1)
                 words[target] = values[part].contiguous().view(torch.uint8).view(-1).view(_WORDS[width])
 
     def _move(self, list_no: int, size: int) -> None:

@@ -87,7 +87,7 @@ class ReverseMap(Mapping[int, int]):
         return self.size()
 
     def __getitem__(self, id: int) -> int:
-        position = int(self.find(torch.tensor([id]))[0])
+        position = int(self.find(torch.tensor([id], dtype=torch.int64, device="cpu"))[0])
         if position < 0:
             raise KeyError(id)
         return position

@@ -104,7 +104,10 @@ class RowFacts:
         self._forget(rows)
         if self.copies:
             there = self.bias.room[rows] < float("inf")
-            self._changed(torch.arange(rows.start, rows.stop)[there] if isinstance(rows, slice) else rows[there])
+            if isinstance(rows, slice):
+                self._changed(there.nonzero().view(-1).add_(rows.start))
+            else:
+                self._changed(rows[there])
         self.bias.room[rows] = float("inf")
 
     def _forget(self, rows: Tensor | slice) -> None:

@@ -34,8 +34,8 @@ class ScreenBlocks(ScreenCopies[CodeBlocks]):
         cpu = torch.device("cpu")
         self._codes: GrowingTensor | None = None
         self._rows = GrowingTensor((), torch.int64, cpu)
-        self._firsts = torch.empty(0, dtype=torch.int64)
-        self._rooms = torch.empty(0, dtype=torch.int64)
+        self._firsts = torch.empty(0, dtype=torch.int64, device="cpu")
+        self._rooms = torch.empty(0, dtype=torch.int64, device="cpu")
 
     def _follow(self, nlist: int) -> None:
         more = self._rooms.new_zeros(max(0, nlist - len(self._rooms)))
@@ -53,11 +53,11 @@ class ScreenBlocks(ScreenCopies[CodeBlocks]):
         self._make_room(frame, list_nos, counts)
         codes, rows = self._tables(frame)
         blocks = ranges(self._firsts[list_nos], counts)
-        place = torch.arange(len(list_nos)).repeat_interleave(counts)
+        place = torch.arange(len(list_nos), dtype=torch.int64, device="cpu").repeat_interleave(counts)
         offsets = rank_in_run(place, counts) * BLOCK_ROWS
         used = (sizes[list_nos][place] - offsets).clamp_(max=BLOCK_ROWS)
         rows.room[blocks] = begins[list_nos][place] + offsets
-        inside = torch.arange(BLOCK_ROWS)
+        inside = torch.arange(BLOCK_ROWS, dtype=torch.int64, device="cpu")
 
         def encode(part: slice) -> None:
             at = rows.room[blocks[part], None] + torch.minimum(inside, used[part, None] - 1)
@@ -76,7 +76,7 @@ class ScreenBlocks(ScreenCopies[CodeBlocks]):
         size, wanted = max(1, tables[0].size), int(counts.sum())
         empty = tables[0].size == 0
         if size + wanted > 2 * (1 + int(self._rooms.sum()) + wanted):
-            kept = torch.cat([torch.zeros(1, dtype=torch.int64), ranges(self._firsts, self._rooms)])
+            kept = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), ranges(self._firsts, self._rooms)])
             for table in tables:
                 table.replace(table.rows[kept])
             self._firsts = 1 + self._rooms.cumsum(0) - self._rooms
@@ -84,8 +84,8 @@ class ScreenBlocks(ScreenCopies[CodeBlocks]):
         for table in tables:
             table.resize(size + wanted)
         if empty:
-            nothing = torch.zeros(1, BLOCK_ROWS, frame.d)
-            tables[0].room[0] = make_blocks(frame, nothing, torch.zeros(1, dtype=torch.int64)).view(-1)
+            nothing = torch.zeros(1, BLOCK_ROWS, frame.d, dtype=torch.float32, device="cpu")
+            tables[0].room[0] = make_blocks(frame, nothing, torch.zeros(1, dtype=torch.int64, device="cpu")).view(-1)
         self._firsts[list_nos] = size + counts.cumsum(0) - counts
         self._rooms[list_nos] = counts
 

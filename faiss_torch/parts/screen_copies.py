@@ -53,9 +53,10 @@ class ScreenCopies(ABC, Generic[Copies]):
         self.metric_type = metric_type
         self._frame: Frame | None = None
         # where the lists stand, and where each was when it was copied: -1 where it was not
-        nowhere = torch.empty(0, dtype=torch.int64)
+        nowhere = torch.empty(0, dtype=torch.int64, device="cpu")
         self._begins, self._sizes, self._made_begins, self._made_sizes = nowhere, nowhere, nowhere, nowhere
-        self._ready = torch.empty(0, dtype=torch.bool)  # whether each list has its copy; in front, for list -1, True
+        # whether each list has its copy; in front, for list -1, True
+        self._ready = torch.empty(0, dtype=torch.bool, device="cpu")
         self._rows_scanned = 0
         self._collected: Copies | None = None
         self._complete = False
@@ -76,7 +77,7 @@ class ScreenCopies(ABC, Generic[Copies]):
 
     def changed(self, rows: Tensor | slice) -> None:
         """Take note that other vectors stand in some rows: int64 or a slice."""
-        some = torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        some = torch.arange(rows.start, rows.stop, dtype=torch.int64, device="cpu") if isinstance(rows, slice) else rows
         if len(some):
             self._changed.append(_blocks(some).unique())
 

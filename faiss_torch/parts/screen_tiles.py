@@ -49,9 +49,10 @@ class ScreenTiles(ScreenCopies[ListTiles]):
 
     def _collect(self, begins: Tensor, sizes: Tensor, made: Tensor) -> ListTiles:
         tiles = [of_list if is_made else [] for of_list, is_made in zip(self._tiles, made.tolist(), strict=True)]
-        counts = torch.tensor([len(of_list) for of_list in tiles])
+        counts = torch.tensor([len(of_list) for of_list in tiles], dtype=torch.int64, device="cpu")
         firsts = counts.cumsum(0) - counts
-        offsets = (torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)) * self.TILE_ROWS
+        numbers = torch.arange(int(counts.sum()), dtype=torch.int64, device="cpu")
+        offsets = (numbers - firsts.repeat_interleave(counts)) * self.TILE_ROWS
         rows = (sizes.repeat_interleave(counts) - offsets).clamp_(max=self.TILE_ROWS)
         assert self._frame is not None
         tile_set = TileSet.make(

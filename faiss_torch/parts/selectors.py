@@ -22,7 +22,8 @@ SMALL_TABLE = 1 << 20
 TABLE_ENTRIES_AN_ID = 64
 
 #: Which bits each value of a byte has, lowest first: uint8, (256, 8).
-_BITS_OF_BYTES = torch.arange(256).view(-1, 1).bitwise_right_shift(torch.arange(8)).bitwise_and_(1).to(torch.uint8)
+_BYTES = torch.arange(256, dtype=torch.int64, device="cpu")
+_BITS_OF_BYTES = (_BYTES[:, None] >> _BYTES[:8] & 1).to(torch.uint8)
 
 
 def _given(arguments: tuple[Any, ...], dtype: str, name: str) -> Any:
@@ -63,11 +64,11 @@ class IDSelector(Owned):
 
     def mask_of_range(self, begin: int, end: int, device: torch.device) -> Tensor:
         """Return which of the ids begin, begin + 1, ... end - 1 are selected: bool, (end - begin,)."""
-        return self.mask(torch.arange(begin, end, device=device))
+        return self.mask(torch.arange(begin, end, dtype=torch.int64, device=device))
 
     def is_member(self, id: int) -> bool:
         """Return whether one id is selected."""
-        return bool(self.mask(torch.tensor([integer(id, "id")]))[0])
+        return bool(self.mask(torch.tensor([integer(id, "id")], dtype=torch.int64, device="cpu"))[0])
 
 
 class _IDSelectorOfAny(IDSelector):

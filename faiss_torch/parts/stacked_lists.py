@@ -69,11 +69,11 @@ class _Stack(ReadOnlyInvertedLists):
 
     def list_codes(self, list_no: int) -> Tensor:
         parts = [source.list_codes(number) for source, number in self._pieces(list_no)]
-        return _joined(parts) if parts else torch.zeros(0, self.code_size, dtype=torch.uint8)
+        return _joined(parts) if parts else torch.zeros(0, self.code_size, dtype=torch.uint8, device="cpu")
 
     def list_ids(self, list_no: int) -> Tensor:
         parts = [source.list_ids(number) for source, number in self._pieces(list_no)]
-        return _joined(parts) if parts else torch.zeros(0, dtype=torch.int64)
+        return _joined(parts) if parts else torch.zeros(0, dtype=torch.int64, device="cpu")
 
     def prefetch_lists(self, list_nos: Array, nlist_in: int) -> None:
         """Let the sources prepare the lists that are about to be read."""
@@ -84,7 +84,7 @@ class _Stack(ReadOnlyInvertedLists):
                 for source, number in self._pieces(list_no):
                     wanted.setdefault(id(source), (source, []))[1].append(number)
         for source, numbers in wanted.values():
-            source.prefetch_lists(torch.tensor(numbers), len(numbers))
+            source.prefetch_lists(torch.tensor(numbers, dtype=torch.int64, device="cpu"), len(numbers))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -151,7 +151,7 @@ def match_hamming_thres(
     """
     name = "match_hamming_thres"
     lims, D, I = _within(name, bs1, bs2, n1, n2, ht, ncodes)
-    queries = torch.repeat_interleave(torch.arange(n1), lims.diff())
+    queries = torch.repeat_interleave(torch.arange(n1, dtype=torch.int64, device="cpu"), lims.diff())
     pointed(idx, 2 * len(I), "int64", name)[:] = torch.stack([queries, I], 1).view(-1).numpy()
     pointed(dis, len(I), "int32", name)[:] = D.numpy()
     return len(I)

@@ -35,7 +35,7 @@ def first_smallest(keys: Tensor, k: int) -> Tensor:
     """
     n, width = keys.shape
     if k >= width:
-        return torch.arange(width, device=keys.device).expand(n, width)
+        return torch.arange(width, dtype=torch.int64, device=keys.device).expand(n, width)
     threshold = torch.topk(keys, k, dim=1, largest=False).values[:, -1:]
     chosen = keys <= threshold
     if int(chosen.sum()) > n * k:

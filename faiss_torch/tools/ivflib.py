@@ -347,7 +347,7 @@ class SlidingIndexWindow:
         self.ils = _array_lists(index)
         self.n_slice = 0
         self.nlist = self.ils.nlist
-        self.sizes = torch.zeros(self.nlist, 0, dtype=torch.int64)
+        self.sizes = torch.zeros(self.nlist, 0, dtype=torch.int64, device="cpu")
 
     def step(self, sub_index: Index | None, remove_oldest: bool) -> None:
         """Add the vectors of another index, remove the oldest, or both.
