@@ -126,7 +126,8 @@ class _Alone:
         self._tensor = tensor
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        return copy.deepcopy(self._tensor, memo)
+        with torch.inference_mode(False):  # what is made in it could not be changed outside
+            return copy.deepcopy(self._tensor, memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
         tensor = self._tensor.detach().contiguous()
@@ -138,4 +139,5 @@ def _tensor(values: np.ndarray, dtype: str, shape: list[int], device: torch.devi
     """The tensor of a pickle, from the bytes of its elements."""
     if not values.flags.writeable:
         values = values.copy()
-    return tensor_of(values).view(getattr(torch, dtype)).reshape(shape).to(device)
+    with torch.inference_mode(False):
+        return tensor_of(values).view(getattr(torch, dtype)).reshape(shape).to(device)

@@ -16,8 +16,12 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Devices of which every torch says whether autocast is on there.
 AUTOCAST_DEVICES = ("cpu", "cuda", "xpu")
@@ -61,6 +65,25 @@ def ordinary(device: torch.device) -> Iterator[None]:
             settings.enter_context(_products_on(device.type).of_all_bits())
         settings.enter_context(torch.no_grad())
         yield
+
+
+def lasting(function: Function) -> Function:
+    """Decorate what makes tensors that are kept: what is made in inference mode could not be changed outside of it."""
+
+    @functools.wraps(function)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_inference_mode_enabled():
+            return function(*args, **kwargs)
+        with torch.inference_mode(False), torch.no_grad():
+            return function(*args, **kwargs)
+
+    return cast(Function, outside)
+
+
+@lasting
+def kept(tensor: Tensor) -> Tensor:
+    """Return a tensor that can be kept: itself, or a copy of one that was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def settle_thread() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ops import chunks
+from ..ops import chunks, torch_state
 from ..ops.screen import BLOCK
 
 #: How much more room a second allocation takes than is needed. On the CPU, room that is not in use is address space
@@ -28,6 +28,7 @@ _PRIVATE: dict[str, Any] = (
 )
 
 
+@torch_state.lasting
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, all_used: bool = False) -> Tensor:
     """Return zeros; on the CPU in pages that the system hands out, zeroed, when they are first written.
 
@@ -68,7 +69,7 @@ class GrowingTensor:
     """
 
     def __init__(self, row_shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
-        self.room = torch.zeros((0, *row_shape), dtype=dtype, device=device)
+        self.room = zeros((0, *row_shape), dtype, device)
         self.size = 0
 
     @property
@@ -106,7 +107,7 @@ class GrowingTensor:
     def replace(self, values: Tensor) -> None:
         """Hold these rows and no others. They are not copied where their number is a multiple of `BLOCK`."""
         if len(values) % BLOCK == 0:
-            self.room, self.size = values, len(values)
+            self.room, self.size = torch_state.kept(values), len(values)
         else:
             self.room, self.size = values[:0], 0
             self.append(values)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..border import default_device
-from ..ops import chunks, ivf_scan, workers
+from ..ops import chunks, ivf_scan, torch_state, workers
 from ..ops.lists import entries_at, moves_of_removal, ranges, rank_in_run
 from ..ops.screen import BLOCK
 from ..threads import omp_get_max_threads
@@ -86,9 +86,8 @@ class ListStorage:
         self._make_empty()
 
     def _make_empty(self) -> None:
-        self.sizes = torch.zeros(self.nlist, dtype=torch.int64, device="cpu")
-        self._begins = torch.zeros(self.nlist, dtype=torch.int64, device="cpu")
-        self._rooms = torch.zeros(self.nlist, dtype=torch.int64, device="cpu")
+        none = torch.zeros(3, self.nlist, dtype=torch.int64, device="cpu")
+        self.sizes, self._begins, self._rooms = torch_state.kept(none)
         self._end = 0
         self._codes = zeros((0, self._stored_size), torch.uint8, self.device)
         self._ids = zeros((0,), torch.int64, self.device)
@@ -306,8 +305,8 @@ class ListStorage:
         # what may find no memory comes first, so that the lists are unchanged then
         codes = zeros((capacity, self._stored_size), torch.uint8, self.device, all_used)
         ids = zeros((capacity,), torch.int64, self.device, all_used)
-        self.sizes, self._rooms, self._end = sizes.clone(), rooms, end
-        self._begins = rooms.cumsum(0) - rooms
+        self.sizes, self._rooms, self._begins = map(torch_state.kept, (sizes.clone(), rooms, rooms.cumsum(0) - rooms))
+        self._end = end
         self._codes, self._ids, self._facts = codes, ids, None
 
     def list_codes(self, list_no: int) -> Tensor:

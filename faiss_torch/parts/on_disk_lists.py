@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..border import Array, at_pointer, integers_in, tensor_of
-from ..ops import chunks
+from ..ops import chunks, torch_state
 from ..ops.lists import rank_in_run
 from ..pointers import Pointer
 from ..vectors import ObjectVector
@@ -121,7 +121,7 @@ class OnDiskInvertedLists(InvertedLists):
 
     def stand(self, sizes: Tensor, capacities: Tensor, offsets: Tensor) -> None:
         """Say where all lists stand: three of int64, CPU, shape (nlist,), the offset -1 for no room."""
-        self.sizes, self._capacities, self._offsets = sizes, capacities, offsets
+        self.sizes, self._capacities, self._offsets = map(torch_state.kept, (sizes, capacities, offsets))
 
     @property
     def lists(self) -> OnDiskOneListVector:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from .. import border
 from ..attributes import Size
 from ..border import Array
+from ..ops import workers
 from ..ops.rotations import pca
 from ..pointers import Pointer
 from ..vectors import Float32Vector
@@ -89,7 +91,10 @@ class ProgressiveDimClustering(ProgressiveDimClusteringParameters):
         RuntimeError
             As ``Clustering.train``.
         """
-        given = border.floats_in(border.at_pointer(x, n * self.d), border.default_device()).reshape(n, self.d)
+        x, device = border.at_pointer(x, n * self.d), border.default_device()
+        workers.conduct(lambda: self._train(border.floats_in(x, device).reshape(n, self.d), factory), device, (x,))
+
+    def _train(self, given: Tensor, factory: Callable[[int], ClusteringIndex]) -> None:
         components = None
         if self.apply_pca:
             self._say("Training PCA transform")
