@@ -48,7 +48,7 @@ class IndexIVFFlatDedup(IndexIVFFlat):
 
     def _train(self, x: Tensor) -> None:
         first = _first_of_equal(x)
-        super()._train(x[first == torch.arange(len(x), device=x.device)])
+        super()._train(x[first == torch.arange(len(x), dtype=torch.int64, device=x.device)])
 
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         if not self.direct_map.no():
@@ -56,7 +56,8 @@ class IndexIVFFlatDedup(IndexIVFFlat):
         lists = self._require_lists()
         x = self._as_stored(x)
         list_nos = self._assign_lists(x)
-        given = torch.arange(self.ntotal, self.ntotal + len(x), device=x.device) if ids is None else ids
+        n0 = self.ntotal
+        given = torch.arange(n0, n0 + len(x), dtype=torch.int64, device=x.device) if ids is None else ids
         kept = (list_nos >= 0).nonzero().view(-1)
         x, list_nos, given = x[kept], list_nos[kept], given[kept]
         # the vectors already stored in these lists come first, so that equal ones are found among both at once
@@ -65,7 +66,7 @@ class IndexIVFFlatDedup(IndexIVFFlat):
         all_ids = torch.cat([stored_ids, given])
         all_list_nos = torch.cat([stored_list_nos, list_nos])
         first = _first_of_equal(torch.cat([everything, all_list_nos[:, None].to(x.dtype)], dim=1))[len(rows) :]
-        new = first == torch.arange(len(rows), len(everything), device=x.device)
+        new = first == torch.arange(len(rows), len(everything), dtype=torch.int64, device=x.device)
         lists.add_to_lists(list_nos[new], given[new], self._encode(x[new], list_nos[new]))
         for original, duplicate in zip(all_ids[first[~new]].tolist(), given[~new].tolist(), strict=True):
             self.instances.setdefault(original, []).append(duplicate)
@@ -77,7 +78,7 @@ class IndexIVFFlatDedup(IndexIVFFlat):
         rows = [lists.list_codes(i).view(torch.float32) for i in list_nos.tolist()]
         ids = [lists.list_ids(i) for i in list_nos.tolist()]
         sizes = torch.tensor([len(part) for part in ids], dtype=torch.int64, device=self.device)
-        none = torch.empty(0, self.d, device=self.device)
+        none = torch.empty(0, self.d, dtype=torch.float32, device=self.device)
         return (
             torch.cat([none, *rows]),
             torch.cat([torch.empty(0, dtype=torch.int64, device=self.device), *ids]),
@@ -106,8 +107,8 @@ class IndexIVFFlatDedup(IndexIVFFlat):
                 for distance, equal in groupby(found, key=itemgetter(0))
                 for label in sorted(label for _, original in equal for label in instances.get(original, [original]))
             ][:k]
-            distances[i] = torch.tensor([distance for distance, _ in expanded])
-            labels[i] = torch.tensor([label for _, label in expanded])
+            distances[i] = torch.tensor([distance for distance, _ in expanded], dtype=torch.float32, device="cpu")
+            labels[i] = torch.tensor([label for _, label in expanded], dtype=torch.int64, device="cpu")
         return distances, labels
 
     def _instances_to_find(self, sel: IDSelector | None) -> dict[int, list[int]]:
@@ -122,7 +123,7 @@ class IndexIVFFlatDedup(IndexIVFFlat):
         lims, distances, labels = super()._range_scan(x, probes, radius, settings)
         instances = self._instances_to_find(settings.sel)
         found = [instances.get(label, [label]) for label in labels.tolist()]
-        ends = torch.tensor([0, *accumulate(map(len, found))], device=x.device)
+        ends = torch.tensor([0, *accumulate(map(len, found))], dtype=torch.int64, device=x.device)
         copies = ends.diff()
         every = torch.tensor([label for one in found for label in one], dtype=torch.int64, device=x.device)
         return ends[lims], torch.repeat_interleave(distances, copies), every
@@ -210,7 +211,9 @@ class IndexIVFFlatDedup(IndexIVFFlat):
         super()._renumber(numbers, ntotal)
         numbers = numbers.cpu()
         self.instances = {
-            int(entries_at(numbers, torch.tensor(original))): entries_at(numbers, torch.tensor(duplicates)).tolist()
+            int(entries_at(numbers, numbers.new_tensor(original))): entries_at(
+                numbers, numbers.new_tensor(duplicates)
+            ).tolist()
             for original, duplicates in self.instances.items()
         }
 
@@ -228,9 +231,10 @@ class _SelectorOfStored(IDSelector):
         self.sel = sel
         self.selected = {}
         for original, duplicates in instances.items():
-            ids = torch.tensor([original, *duplicates])
+            ids = torch.tensor([original, *duplicates], dtype=torch.int64, device="cpu")
             self.selected[original] = ids[sel.mask(ids)].tolist()
-        self._originals = torch.tensor([original for original, ids in self.selected.items() if ids], dtype=torch.int64)
+        originals = [original for original, ids in self.selected.items() if ids]
+        self._originals = torch.tensor(originals, dtype=torch.int64, device="cpu")
 
     def mask(self, ids: Tensor) -> Tensor:
         return self.sel.mask(ids) | torch.isin(ids, self._originals.to(ids.device))
@@ -240,5 +244,5 @@ def _first_of_equal(x: Tensor) -> Tensor:
     """Return for each row the number of the first row that equals it."""
     _, group = x.unique(dim=0, return_inverse=True)
     first = torch.full((len(x),), len(x), dtype=torch.int64, device=x.device)
-    first.scatter_reduce_(0, group, torch.arange(len(x), device=x.device), "amin")
+    first.scatter_reduce_(0, group, torch.arange(len(x), dtype=torch.int64, device=x.device), "amin")
     return first[group]
