@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -296,6 +300,17 @@ class TestVecsIO:
             assert read.dtype == np.float32
             np.testing.assert_array_equal(read, x.astype("float32"))
 
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes of this kind")
+    def test_through_a_pipe(self, ours, tmp_path):
+        from faiss_torch.contrib import vecs_io
+
+        os.mkfifo(tmp_path / "pipe")
+        x = np.random.RandomState(1).rand(50, 3).astype("float32")
+        writer = threading.Thread(target=vecs_io.fvecs_write, args=(str(tmp_path / "pipe"), x))
+        writer.start()
+        np.testing.assert_array_equal(vecs_io.fvecs_read(str(tmp_path / "pipe")), x)
+        writer.join()
+
     def bvecs(self, x):
         header = np.full((len(x), 1), x.shape[1], dtype="<i4").view("uint8")
         return np.hstack([header, x]).tobytes()
@@ -520,6 +535,33 @@ class TestBigBatchSearch:
         found = search(index, xq, 6, knn=knn, **settings)
         assert len(visited) <= 7
         np.testing.assert_array_equal(found[1], index.search(xq, 6)[1])
+
+    @pytest.mark.parametrize("verbose", [0, 1, 2, 3])
+    @pytest.mark.parametrize("threaded", [0, 1, 2])
+    def test_progress(self, faiss, contrib, dataset, capsys, verbose, threaded):
+        index = ivf_index(faiss, dataset, nlist=4)
+        contrib("big_batch_search").big_batch_search(
+            index, dataset.get_queries(), 6, verbose=verbose, threaded=threaded
+        )
+        printed = re.sub(r"(\d+ days?, )?\d+(:\d\d)*(\.\d+)?", "#", capsys.readouterr().out)
+        end = "\n" if verbose == 3 else "\r"
+        times = "prep q # prep b # comp # res # wait in # wait out #"
+        lines = [] if verbose == 1 else [f"[# s] list #/# times {times} eta # mem #{end}"] * 4
+        before = "coarse quantization\rcoarse quantization: # s\nbucket sort\r  number of -#s: #\nbucket sort: # s\n"
+        behind = "finalize heap\rfinalize heap: # s\n"
+        if verbose == 0:
+            before = behind = ""
+        assert printed == before + "".join(lines) + behind
+
+    def test_lines_of_long_searches(self, ours, capsys, monkeypatch):
+        from faiss_torch.contrib.big_batch_search import Progress
+
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        for verbose, lines in ((2, 1001), (3, 1501)):
+            progress = Progress(2000, verbose)
+            for list_no in range(1501):
+                progress.report(list_no)
+            assert capsys.readouterr().out.count("list ") == lines
 
     def test_other_types_are_refused(self, faiss, contrib, dataset):
         index = faiss.IndexFlatL2(16)

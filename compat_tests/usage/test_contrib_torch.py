@@ -79,7 +79,24 @@ def test_product_quantizer(M):
         torch.testing.assert_close(own, nearest, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("k", "code_size"), [(1, 0), (2, 1), (256, 1), (257, 2), (300, 2)])
+def test_vector_quantizer(k, code_size):
+    x = vectors(2000, 4)
+    quantizer = quantization.VectorQuantizer(4, k)
+    assert isinstance(quantizer, quantization.Quantizer)
+    assert (quantizer.d, quantizer.k, quantizer.code_size) == (4, k, code_size)
+    quantizer.train(x)
+    codes = quantizer.encode(x[:500])
+    assert (codes.dtype, tuple(codes.shape)) == (torch.uint8, (500, code_size))
+    nearest = torch.cdist(x[:500], quantizer.codebook)
+    numbers = sum((codes[:, byte].long() << 8 * byte for byte in range(code_size)), torch.zeros(500, dtype=torch.long))
+    torch.testing.assert_close(nearest[torch.arange(500), numbers], nearest.min(1).values)
+    torch.testing.assert_close(quantizer.decode(codes), quantizer.codebook[numbers])
+
+
 def test_bad_settings():
+    with pytest.raises(AssertionError, match="k is 0"):
+        quantization.VectorQuantizer(8, 0)
     with pytest.raises(AssertionError, match="8 dimensions cannot be cut into 3 parts"):
         quantization.ProductQuantizer(8, 3, 8)
     with pytest.raises(AssertionError, match="nbits is 6, expected 8"):

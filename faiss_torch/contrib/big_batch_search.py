@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import logging
 import os
 import pickle
@@ -14,7 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import IndexFlat, ResultHeap, copy_array_to_vector, is_similarity_metric, knn, pairwise_distances
+from .. import (
+    IndexFlat,
+    ResultHeap,
+    copy_array_to_vector,
+    get_mem_usage_kb,
+    is_similarity_metric,
+    knn,
+    pairwise_distances,
+)
 from .inspect_tools import get_invlist
 
 LOG = logging.getLogger(__name__)
@@ -96,6 +106,59 @@ class BlockComputer:
         return self.knn(xq_l, xb_l, k, metric=metric_type, **extra_args)
 
 
+class Progress:
+    """What is printed while a search is under way, in faiss's words.
+
+    Parameters
+    ----------
+    nlist : int
+    verbose : int
+        1: the steps of the search. 0, 2: a line for each list, written over the one before. 3: one below the other.
+        From 2 on the steps too.
+    """
+
+    def __init__(self, nlist: int, verbose: int) -> None:
+        self.nlist = nlist
+        self.verbose = verbose
+        self.start = self.last_line = time.time()
+        self._seconds = dict.fromkeys(("prep q", "prep b", "comp", "res", "wait in", "wait out"), 0.0)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Print the name of a step, and behind it how long it took."""
+        if self.verbose > 0:
+            print(name, end="\r", flush=True)
+        start = time.time()
+        yield
+        if self.verbose > 0:
+            print(f"{name}: {time.time() - start:.3f} s")
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the time that a block takes to what the lines say."""
+        start = time.time()
+        yield
+        with self._lock:
+            self._seconds[what] += time.time() - start
+
+    def report(self, l: int) -> None:
+        """Print how far the search is, when list `l` is done."""
+        now = time.time()
+        many_a_second = l > 1000 and now < self.last_line + 1
+        if self.verbose == 1 or (self.verbose == 2 and many_a_second):
+            return
+        self.last_line = now
+        seconds = now - self.start
+        times = " ".join(f"{what} {took:.3f}" for what, took in self._seconds.items())
+        eta = datetime.timedelta(seconds=seconds * self.nlist / (l + 1) - seconds)
+        print(
+            f"[{seconds:.1f} s] list {l}/{self.nlist} times {times} eta {eta} mem {get_mem_usage_kb()}",
+            end="\r" if self.verbose <= 2 else "\n",
+            flush=True,
+        )
+
+
 class BigBatchSearcher:
     """What a search holds: queries by list, and the results so far."""
 
@@ -107,37 +170,46 @@ class BigBatchSearcher:
         computer: BlockComputer,
         q_assign: Array | None,
         use_float16: bool,
+        progress: Progress,
     ) -> None:
         self.index = index
         self.xq = xq
         self.k = k
         self.computer = computer
         self.use_float16 = use_float16
+        self.progress = progress
         self.rh = ResultHeap(len(xq), k, keep_max=is_similarity_metric(index.metric_type))
         if q_assign is None:
-            q_assign = index.quantizer.search(xq, index.nprobe)[1]
-        order = np.argsort(q_assign, axis=None, kind="stable")
-        self.query_ids = order // q_assign.shape[1]
-        self.bucket_lims = np.searchsorted(q_assign.ravel()[order], np.arange(index.nlist + 1))
+            with progress.step("coarse quantization"):
+                q_assign = index.quantizer.search(xq, index.nprobe)[1]
+        with progress.step("bucket sort"):
+            order = np.argsort(q_assign, axis=None, kind="stable")
+            self.query_ids = order // q_assign.shape[1]
+            self.bucket_lims = np.searchsorted(q_assign.ravel()[order], np.arange(index.nlist + 1))
+            if progress.verbose > 0:
+                print("  number of -1s:", self.bucket_lims[0])
 
     def prepare_bucket(self, l: int) -> tuple[Array, Array, Array, Array]:
         """Return a list's queries (numbers and vectors) and its entries (ids, and vectors or codes)."""
-        q_subset = self.query_ids[self.bucket_lims[l] : self.bucket_lims[l + 1]]
-        xq_l = self.xq[q_subset]
-        if self.computer.by_residual:
-            xq_l = xq_l - self.index.quantizer.reconstruct(l)
-        list_ids, codes = get_invlist(self.index.invlists, l)
-        decode = self.computer.decode_func
-        xb_l = codes.ravel() if decode is None else decode(codes)
-        if self.use_float16:
-            xq_l, xb_l = xq_l.astype(np.float16), xb_l.astype(np.float16)
+        with self.progress.timed("prep q"):
+            q_subset = self.query_ids[self.bucket_lims[l] : self.bucket_lims[l + 1]]
+            xq_l = self.xq[q_subset]
+            if self.computer.by_residual:
+                xq_l = xq_l - self.index.quantizer.reconstruct(l)
+        with self.progress.timed("prep b"):
+            list_ids, codes = get_invlist(self.index.invlists, l)
+            decode = self.computer.decode_func
+            xb_l = codes.ravel() if decode is None else decode(codes)
+            if self.use_float16:
+                xq_l, xb_l = xq_l.astype(np.float16), xb_l.astype(np.float16)
         return q_subset, xq_l, list_ids, xb_l
 
     def add_results(self, q_subset: Array, D: Array | None, list_ids: Array, I: Array | None) -> None:
         """Merge a list's results into those so far."""
         if D is not None:
-            ids = list_ids if I is None else np.where(I >= 0, list_ids[I], -1)
-            self.rh.add_result_subset(q_subset, D, ids)
+            with self.progress.timed("res"):
+                ids = list_ids if I is None else np.where(I >= 0, list_ids[I], -1)
+                self.rh.add_result_subset(q_subset, D, ids)
 
     def _sizes(self) -> tuple:
         return self.xq.shape, self.index.nprobe, self.index.nlist
@@ -201,7 +273,7 @@ def big_batch_search(
     pairwise_distances, knn : callable
         The functions for the last two methods.
     verbose : int
-        Above 0, progress is printed.
+        What is printed: see `Progress`. As in faiss, 0 prints a line for each list, and 1 none.
     threaded : int
         0: one list after the other; 1: the next list is prepared meanwhile; 2: `prefetch_threads` threads
         prepare lists and `computation_threads` compare.
@@ -227,7 +299,8 @@ def big_batch_search(
     """
     assert method in _METHODS, f"method is {method!r}, expected one of {_METHODS}"
     computer = BlockComputer(index, method, pairwise_distances, knn)
-    searcher = BigBatchSearcher(index, xq, k, computer, q_assign, use_float16)
+    progress = Progress(index.nlist, verbose)
+    searcher = BigBatchSearcher(index, xq, k, computer, q_assign, use_float16, progress)
     end_list = index.nlist if end_list is None else end_list
     completed: set[int] = set()
     if checkpoint is not None:
@@ -247,9 +320,14 @@ def big_batch_search(
     def compare(l: int, bucket: tuple[Array, Array, Array, Array]) -> tuple:
         q_subset, xq_l, list_ids, xb_l = bucket
         extra = {"thread_id": worker.number} if workers > 1 else {}
-        return l, q_subset, list_ids, computer.block_search(xq_l, xb_l, list_ids, k, **extra)
+        with progress.timed("comp"):
+            return l, q_subset, list_ids, computer.block_search(xq_l, xb_l, list_ids, k, **extra)
 
-    start = last_checkpoint = time.time()
+    def prepared(bucket: Future) -> tuple[Array, Array, Array, Array]:
+        with progress.timed("wait in"):
+            return bucket.result()
+
+    last_checkpoint = time.time()
 
     def collect(results: Iterator[tuple]) -> None:
         nonlocal last_checkpoint
@@ -258,8 +336,7 @@ def big_batch_search(
                 raise ZeroDivisionError(f"crash_at={crash_at}")
             searcher.add_results(q_subset, D, list_ids, I)
             completed.add(l)
-            if verbose:
-                print(f"[{time.time() - start:.1f} s] list {l} of {index.nlist}", end="\r", flush=True)
+            progress.report(l)
             if checkpoint is not None and time.time() - last_checkpoint > checkpoint_freq:
                 searcher.write_checkpoint(checkpoint, completed)
                 last_checkpoint = time.time()
@@ -274,8 +351,9 @@ def big_batch_search(
 
             def submit(l: int) -> Future:
                 bucket = prepare_pool.submit(searcher.prepare_bucket, l)
-                return compare_pool.submit(lambda: compare(l, bucket.result()))
+                return compare_pool.submit(lambda: compare(l, prepared(bucket)))
 
             collect(_windowed(submit, lists, prefetch_threads + workers + 1))
-    searcher.rh.finalize()
+    with progress.step("finalize heap"):
+        searcher.rh.finalize()
     return searcher.rh.D, searcher.rh.I

@@ -22,7 +22,8 @@ _CHUNK_NAME = re.compile(r"chunk_.*\.bvecs")
 
 def ivecs_read(fname: str) -> Array:
     """Read an ivecs file: int32, shape (n, d)."""
-    words = np.fromfile(fname, dtype=_LITTLE_INT32).astype(np.int32, copy=False)
+    with open(fname, "rb") as file:
+        words = np.frombuffer(file.read(), dtype=_LITTLE_INT32).astype(np.int32, copy=False)
     return words.reshape(-1, words[0] + 1)[:, 1:].copy()
 
 
@@ -56,7 +57,8 @@ def ivecs_write(fname: str, m: Array) -> None:
     words = np.empty((n, d + 1), dtype=_LITTLE_INT32)
     words[:, 0] = d
     words[:, 1:] = m
-    words.tofile(fname)
+    with open(fname, "wb") as file:
+        file.write(words.data)
 
 
 def fvecs_write(fname: str, m: Array) -> None:

@@ -35,6 +35,43 @@ class Quantizer:
         raise NotImplementedError
 
 
+class VectorQuantizer(Quantizer):
+    """Encodes a vector by the number of its nearest centroid; in faiss it has a name and does nothing.
+
+    Parameters
+    ----------
+    d : int
+    k : int
+        Centroids. A code has as many bytes as the largest number needs, the lowest byte first.
+
+    Attributes
+    ----------
+    codebook : Tensor, shape (k, d)
+    """
+
+    codebook: Tensor
+
+    def __init__(self, d: int, k: int) -> None:
+        assert k >= 1, f"k is {k}, expected 1 or more centroids"
+        super().__init__(d, -(-(int(k) - 1).bit_length() // 8))
+        self.k = int(k)
+
+    def train(self, x: Tensor) -> None:
+        """Cluster vectors: (n, d)."""
+        self.codebook = clustering.kmeans(self.k, clustering.DatasetAssign(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode vectors: (n, d) -> uint8, (n, code_size)."""
+        nearest = knn(x, self.codebook, 1)[1]
+        shifts = 8 * torch.arange(self.code_size, dtype=torch.int64, device=nearest.device)
+        return nearest.bitwise_right_shift(shifts).bitwise_and(255).to(torch.uint8)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Decode codes: uint8, (n, code_size) -> (n, d)."""
+        shifts = 8 * torch.arange(self.code_size, dtype=torch.int64, device=codes.device)
+        return self.codebook[codes.long().bitwise_left_shift(shifts).sum(1)]
+
+
 class ProductQuantizer(Quantizer):
     """Encodes each of M parts of a vector by the number of its nearest centroid.
 
