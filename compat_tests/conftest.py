@@ -53,7 +53,7 @@ def numpy_without_input(monkeypatch: pytest.MonkeyPatch):
     """Keep what the import of contrib.torch_utils changes to the test that imports it."""
     from faiss_torch import border
 
-    monkeypatch.setattr(border.WithoutInput, "tensors", False)
+    monkeypatch.setattr(border.Tensors, "without_input", False)
 
 
 @pytest.fixture(scope="session")

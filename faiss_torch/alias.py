@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from .border import Tensors
+
 _OURS = __name__.rpartition(".")[0]
 _THEIRS = "faiss"
 
@@ -103,6 +105,7 @@ def install() -> None:
     _State.aside = _take_modules()
     _State.finder = _AliasFinder()
     sys.meta_path.insert(0, _State.finder)
+    Tensors.as_arrays = f"{_OURS}.contrib.torch_utils" not in sys.modules
     importlib.import_module(_THEIRS)
 
 
@@ -115,6 +118,7 @@ def uninstall() -> None:
         return
     sys.meta_path.remove(_State.finder)
     _State.finder = None
+    Tensors.as_arrays = False
     _take_modules()
     sys.modules.update(_State.aside)
     _State.aside = {}

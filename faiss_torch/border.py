@@ -7,8 +7,10 @@ converts.
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from .constants import Float16, Float32, Int8
 from .pointers import Pointer
+from .threads import in_call, working_for_call
 
 #: Bytes from which on a tensor goes to CUDA by way of page-locked memory, and bytes of a piece of it.
 STAGED_BYTES, PIECE_BYTES = 1 << 20, 32 << 20
@@ -27,8 +30,12 @@ _NUMERIC_TYPES = {
     Int8: (np.int8, torch.int8),
 }
 
+_CPU = torch.device("cpu")
+
 #: numpy's types of training vectors that stay as they are.
 _TRAINED_ON = (np.float16, np.float32, np.float64, np.uint8, np.int8)
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 Array = Any  # numpy.ndarray or torch.Tensor: what a caller gives and gets
 
@@ -63,19 +70,53 @@ def tensor_of(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.empty(array.shape, array.dtype)).clone(memory_format=torch.contiguous_format)
     if not array.flags.writeable:
         array = np.asarray(_Shared(array))
+    if 1 in array.shape and array.flags.c_contiguous:
+        # numpy lets the stride of an axis with one entry be anything, torch does not
+        array = np.lib.stride_tricks.as_strided(array, strides=np.empty(array.shape, array.dtype).strides)
     return torch.from_numpy(array)
 
 
-class WithoutInput:
-    """Of which kind the results of a verb are that was given no array: numpy, unless a program wants tensors.
+class Tensors:
+    """What tensors are to the program; the import of ``faiss.contrib.torch_utils`` changes both.
 
     Attributes
     ----------
-    tensors : bool
-        ``faiss.contrib.torch_utils`` sets it, as its namesake makes tensors the default of `reconstruct`.
+    as_arrays : bool
+        Whether tensors on the CPU are read as numpy arrays, and results are numpy. `install` sets it, for a program
+        written for faiss, where it is so without torch_utils. Tensors on an accelerator, which faiss then refuses,
+        remain a kind of their own.
+    without_input : bool
+        Whether the results of verbs that were given no array are tensors.
     """
 
-    tensors = False
+    as_arrays = False
+    without_input = False
+
+
+def crossing(verb: Verb) -> Verb:
+    """Decorate a public function or method that takes arrays: tensors come in as what they are to the program."""
+
+    @functools.wraps(verb)
+    def crossed(*args: Any, **kwargs: Any) -> Any:
+        if not Tensors.as_arrays or in_call():
+            return verb(*args, **kwargs)
+        with working_for_call():
+            return verb(*map(_as_array, args), **{name: _as_array(given) for name, given in kwargs.items()})
+
+    return cast(Verb, crossed)
+
+
+def _as_array(given: Any) -> Any:
+    """Show a tensor on the CPU as a numpy array over the same memory; anything else is what it is."""
+    if not isinstance(given, Tensor) or not given.is_cpu:
+        return given
+    values = given.detach()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def array_like(x: Any) -> Array:
+    """Make an array of what numpy makes one of; an array or a tensor is one already."""
+    return x if isinstance(x, (np.ndarray, Tensor)) else np.asarray(x)
 
 
 class Kind:
@@ -110,26 +151,21 @@ class Kind:
             given[...] = tensor.cpu().numpy()
         return given
 
-    def matches(self, other: Array) -> bool:
-        """Whether another array of the same call is numpy where the first was numpy, torch where it was torch."""
-        return isinstance(other, Tensor) == (self.torch_device is not None)
-
     def require(self, other: Array, name: str) -> None:
-        """Raise TypeError unless `other` is of the same kind."""
-        if not self.matches(other):
-            expected = "numpy arrays" if self.torch_device is None else "torch tensors"
-            raise TypeError(
-                f"{name} is a {type(other).__module__}.{type(other).__name__} beside {expected}: "
-                "give all arrays of a call in one kind"
-            )
+        """Raise TypeError where one of the arrays of a call is numpy and another a tensor on an accelerator."""
+        first, second = self.torch_device, Kind(other).torch_device
+        if (first is None) == (second is None) or (first or second) == _CPU:
+            return
+        given, beside = (f"on {device}" if device else "a numpy array" for device in (second, first))
+        raise TypeError(f"{name} is {given} beside what is {beside}: give all arrays of a call on one device")
 
     def check_output(self, given: Array | None, shape: tuple[int, ...], name: str, dtype: str = "float32") -> None:
-        """Check an output argument: None, or an array of the right kind, shape and dtype.
+        """Check an output argument: None, or an array of the right shape and dtype.
 
         Raises
         ------
         TypeError
-            If the kind or the dtype is another, as in faiss.
+            If the dtype is another, as in faiss, or it is numpy beside tensors on an accelerator, or the reverse.
         AssertionError
             If the shape is another, as in faiss.
         """
@@ -212,7 +248,7 @@ def training_vectors_in(x: Array, d: int) -> tuple[Tensor, Kind]:
 
     Parameters
     ----------
-    x : array, shape (n, d)
+    x : array or what numpy makes one of, shape (n, d)
         Floats, and integers of 8 bits, stay as they are, and nothing is copied unless rows have to be put in one piece.
     d : int
         The width expected.
@@ -226,9 +262,10 @@ def training_vectors_in(x: Array, d: int) -> tuple[Tensor, Kind]:
 
     Raises
     ------
-    AttributeError, ValueError, AssertionError
+    ValueError, AssertionError
         As in `vectors_in`.
     """
+    x = array_like(x)
     _check_width(x, d)
     kind = Kind(x)
     if kind.torch_device is not None:
@@ -238,10 +275,28 @@ def training_vectors_in(x: Array, d: int) -> tuple[Tensor, Kind]:
 
 
 def integers_in(ids: Array, device: torch.device) -> Tensor:
-    """Take a caller's ids in as contiguous int64 on the engine's device, of whatever shape."""
+    """Take a caller's ids in as contiguous int64 on the engine's device, of whatever shape.
+
+    Raises
+    ------
+    TypeError
+        If they are floats, and some are not whole numbers of 64 bits.
+    """
+    _require_whole(ids)
     if isinstance(ids, Tensor):
         return ids.detach().to(device=device, dtype=torch.int64).contiguous()
     return tensor_of(np.ascontiguousarray(ids, dtype=np.int64)).to(device)
+
+
+def _require_whole(ids: Array) -> None:
+    dtype = getattr(ids, "dtype", None)
+    is_float = dtype.is_floating_point if isinstance(dtype, torch.dtype) else getattr(dtype, "kind", "") == "f"
+    if not is_float:
+        return
+    values = ids.detach().cpu().double().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    cut = values[~((np.trunc(values) == values) & (np.abs(values) < 2.0**63))]
+    if cut.size:
+        raise TypeError(f"expected integers, got {dtype} with {cut.size} values such as {cut.flat[0]}")
 
 
 def floats_in(values: Array, device: torch.device) -> Tensor:

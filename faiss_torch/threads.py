@@ -6,13 +6,16 @@ here and applied inside the library's calls only.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 
 import torch
 
 from .attributes import integer
 
-_inside = threading.local()
+#: What a thread knows of the call of this library that it works for.
+inside = threading.local()
 
 
 class _Limit:
@@ -39,7 +42,7 @@ def omp_set_num_threads(num_threads: int) -> None:
 
 def omp_get_max_threads() -> int:
     """Return the number of threads that this library's calls use."""
-    of_call: int | None = getattr(_inside, "threads", None)
+    of_call: int | None = getattr(inside, "threads", None)
     if of_call is not None:
         return of_call
     return torch.get_num_threads() if _Limit.threads is None else _Limit.threads
@@ -57,4 +60,20 @@ def check_openmp() -> bool:
 
 def inside_call(num_threads: int | None) -> None:
     """Say in a thread how many threads the call that it works for may use; None where it works for no call."""
-    _inside.threads = num_threads
+    inside.threads = num_threads
+
+
+def in_call() -> bool:
+    """Return whether this thread works for a call, so that what comes in is the library's own."""
+    return hasattr(inside, "role") or getattr(inside, "for_call", False)
+
+
+@contextlib.contextmanager
+def working_for_call() -> Iterator[None]:
+    """Have this thread work for a call in a block."""
+    before = getattr(inside, "for_call", False)
+    inside.for_call = True
+    try:
+        yield
+    finally:
+        inside.for_call = before

@@ -84,8 +84,8 @@ def test_what_it_refuses():
             faiss_torch.batch_kmeans(given, k)
     with pytest.raises(AssertionError, match=r"\(3, 4, 12\)"):
         faiss_torch.batch_kmeans(x, 4, init_centroids=x[:, :5])
-    with pytest.raises(TypeError, match="one kind"):
-        faiss_torch.batch_kmeans(x, 4, init_centroids=torch.from_numpy(x[:, :4]))
+    with pytest.raises(TypeError, match="one device"):
+        faiss_torch.batch_kmeans(x, 4, init_centroids=torch.from_numpy(x[:, :4]).to("meta"))
     x[1, 2, 3] = np.nan
     with pytest.raises(RuntimeError, match="NaN"):
         faiss_torch.batch_kmeans(x, 4)

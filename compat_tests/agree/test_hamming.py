@@ -56,8 +56,9 @@ def test_what_knn_hamming_refuses():
             module.knn_hamming(xq, xb, 2, variant="x")
         with pytest.raises(ValueError, match=r"-1|negative"):
             module.knn_hamming(xq, xb, -1)
-    with pytest.raises(TypeError, match="one kind"):
-        faiss_torch.knn_hamming(torch.from_numpy(xq), xb, 2)
+    with pytest.raises(TypeError, match="one device"):
+        faiss_torch.knn_hamming(torch.from_numpy(xq).to("meta"), xb, 2)
+    assert isinstance(faiss_torch.knn_hamming(torch.from_numpy(xq), xb, 2)[1], torch.Tensor)
 
 
 def test_pairs_behind_pointers():

@@ -126,7 +126,7 @@ def test_bad_input(gpus, res):
             lambda: gpus.knn_gpu(res, XQ.astype("d"), XB, K),
         ),
         (TypeError, "xb must be float32", lambda: gpus.pairwise_distance_gpu(res, XQ, XB.astype("int32"))),
-        (TypeError, "xb is a torch", lambda: gpus.knn_gpu(res, XQ, torch.from_numpy(XB), K)),
+        (TypeError, "xb is on meta", lambda: gpus.knn_gpu(res, XQ, torch.empty(NB, D_, device="meta"), K)),
         (AssertionError, "k must be positive", lambda: gpus.knn_gpu(res, XQ, XB, 0)),
         (AssertionError, "D has shape", lambda: gpus.knn_gpu(res, XQ, XB, K, np.empty((2, K), "f"))),
         (TypeError, "D has dtype", lambda: gpus.knn_gpu(res, XQ, XB, K, np.empty((NQ, K)))),

@@ -536,11 +536,16 @@ class TestTorch:
         with pytest.raises(ValueError, match="contiguous"):
             ours.normalize_L2(x.T)
 
-    def test_a_mix_of_kinds_is_refused(self, ours):
-        with pytest.raises(TypeError):
-            ours.knn(torch.zeros(2, 3), np.zeros((4, 3), "float32"), 1)
-        with pytest.raises(TypeError):
-            ours.pairwise_distances(np.zeros((4, 3), "float32"), torch.zeros(2, 3))
+    def test_a_mix_of_kinds_gives_the_kind_of_the_queries(self, ours):
+        xq, xb = np.eye(2, 3, dtype="float32"), np.arange(12, dtype="float32").reshape(4, 3)
+        D, I = ours.knn(torch.from_numpy(xq), xb, 1)
+        assert isinstance(D, torch.Tensor)
+        np.testing.assert_array_equal(I, ours.knn(xq, xb, 1)[1])
+        distances = ours.pairwise_distances(xq, torch.from_numpy(xb))
+        assert isinstance(distances, np.ndarray)
+        np.testing.assert_array_equal(distances, ours.pairwise_distances(xq, xb))
+        with pytest.raises(TypeError, match="xb is on meta"):
+            ours.knn(xq, torch.zeros(4, 3, device="meta"), 1)
 
     def test_ResultHeap_takes_tensors(self, ours):
         heap = ours.ResultHeap(2, 2)

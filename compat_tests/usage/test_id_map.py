@@ -652,8 +652,8 @@ def test_tensors_in_and_out(ours):
     assert isinstance(recons, torch.Tensor)
     np.testing.assert_allclose(((recons.numpy() - XQ) ** 2).sum(1), found_D[:, 0], rtol=1e-5)
     assert index.to("cpu") is index
-    with pytest.raises(TypeError, match="ids"):
-        index.add_with_ids(torch.from_numpy(XB), IDS)
+    with pytest.raises(TypeError, match="ids is on meta"):
+        index.add_with_ids(XB, torch.from_numpy(IDS).to("meta"))
 
 
 def test_storage_in_float16_is_that_of_the_wrapped_index(ours):

@@ -68,7 +68,7 @@ def test_results_of_few_among_few_are_in_one_piece(faiss):
 def test_tensors_share_nothing(ours, build, verb, monkeypatch):
     from faiss_torch import border
 
-    monkeypatch.setattr(border.WithoutInput, "tensors", True)
+    monkeypatch.setattr(border.Tensors, "without_input", True)
     index, x = build(ours), torch.from_numpy(XQ.copy())
     given = x.clone()
     for found in VERBS[verb](index, x):

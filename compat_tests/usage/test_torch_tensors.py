@@ -154,27 +154,47 @@ def test_output_tensors(ours, case, device):
 
 
 @rows(IVF_CASES[:1])
-def test_numpy_and_torch_in_one_call_are_refused(ours, case):
+def test_numpy_and_torch_in_one_call(ours, case):
+    """The answer is of the kind of the main argument, or what was given for it."""
     index = case.filled(ours)
     xq, xb = torch.from_numpy(case.xq), torch.from_numpy(case.xb)
+    expected = index.search(case.xq, 3)
     D = np.empty((case.nq, 3), "float32")
+    found = index.search(xq, 3, D=D)
+    assert found[0] is D
+    assert isinstance(found[1], torch.Tensor)
+    np.testing.assert_array_equal(D, expected[0])
+    D = torch.empty(case.nq, 3)
+    found = index.search(case.xq, 3, D=D)
+    assert found[0] is D
+    assert isinstance(found[1], np.ndarray)
+    np.testing.assert_array_equal(D, expected[0])
+
     Iq = np.zeros((case.nq, index.nprobe), "int64")
-    mapped = case.filled(ours)
-    mapped.make_direct_map()
-    for call in (
-        lambda: index.search(xq, 3, D=D),
-        lambda: index.search(case.xq, 3, D=torch.from_numpy(D)),
-        lambda: index.add_with_ids(xb, np.arange(case.nb)),
-        lambda: index.add_with_ids(case.xb, torch.arange(case.nb)),
-        lambda: index.search_preassigned(xq, 3, Iq, None),
-        lambda: index.range_search_preassigned(xq, 3, Iq, None),
-        lambda: index.update_vectors(torch.arange(3), case.xb[:3]),
-        lambda: index.compute_residual_n(2, xq[:2], torch.empty(2, case.d), np.arange(2)),
-        lambda: mapped.compute_residual_n(2, xq[:2], np.empty((2, case.d), "float32"), torch.arange(2)),
-        lambda: index.add_sa_codes(torch.from_numpy(index.sa_encode(case.xb)), np.arange(case.nb)),
-    ):
-        with pytest.raises(TypeError, match="one kind"):
-            call()
+    for result in (index.search_preassigned(xq, 3, Iq, None), index.range_search_preassigned(xq, 3, Iq, None)):
+        assert all(isinstance(each, torch.Tensor) for each in result)
+    index.make_direct_map()
+    index.update_vectors(torch.arange(3), case.xb[3:6])
+    residuals = np.empty((2, case.d), "float32")
+    index.compute_residual_n(2, xq[:2], residuals, torch.arange(2))
+    np.testing.assert_array_equal(residuals, case.xq[:2] - case.xb[3:5])
+
+    for x, ids in ((xb, np.arange(case.nb)), (case.xb, torch.arange(case.nb))):
+        index = case.trained(ours)
+        index.add_with_ids(x, ids)
+        np.testing.assert_array_equal(index.search(case.xq, 3)[1], expected[1])
+    index.add_sa_codes(torch.from_numpy(index.sa_encode(case.xb)), np.arange(case.nb))
+    assert index.ntotal == 2 * case.nb
+
+
+@rows([IVF_CASES[0]])
+def test_arrays_of_a_call_on_several_devices_are_refused(ours, case):
+    index = case.filled(ours)
+    elsewhere = torch.empty(case.nb, dtype=torch.int64, device="meta")
+    with pytest.raises(TypeError, match="ids is on meta beside what is a numpy array"):
+        index.add_with_ids(case.xb, elsewhere)
+    with pytest.raises(TypeError, match="D is on meta"):
+        index.search(case.xq, 3, D=torch.empty(case.nq, 3, device="meta"))
     assert index.ntotal == case.nb
 
 
@@ -244,9 +264,10 @@ def test_the_programs_number_of_torch_threads_stays(ours, own_threads, case, num
 
 
 def test_less_than_one_thread_is_one(ours, own_threads):
+    of_torch = torch.get_num_threads()
     ours.omp_set_num_threads(0)
     assert ours.omp_get_max_threads() == 1
-    assert torch.get_num_threads() == own_threads
+    assert torch.get_num_threads() == of_torch
 
 
 @pytest.mark.parametrize("case", [CASES[0], IVF_CASES[0]], ids=["flat", "ivf_flat"])

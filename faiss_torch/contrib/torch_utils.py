@@ -1,7 +1,8 @@
 """Stands where ``faiss.contrib.torch_utils`` stands.
 
-There, importing the module makes indexes accept torch tensors, which they do here from the start. What importing it
-changes is what `reconstruct` and `reconstruct_n` return where they are given no array: tensors on the index's device.
+There, importing the module makes indexes return torch tensors where they are given some. Here that is so from the
+start, but for programs that run unchanged, whose tensors are read as arrays until they import this. Afterwards
+`reconstruct` and `reconstruct_n`, where they are given no array, return tensors on the index's device.
 It offers the functions of its namesake that programs call by name.
 """
 
@@ -15,7 +16,7 @@ import torch
 
 from .. import border, swig_ptr
 
-border.WithoutInput.tensors = True
+border.Tensors.as_arrays, border.Tensors.without_input = False, True
 
 
 def _pointer(x: torch.Tensor, dtype: torch.dtype) -> Any:

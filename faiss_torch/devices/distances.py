@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..border import Array, Kind, tensor_of
+from ..border import Array, Kind, crossing, tensor_of
 from ..constants import METRIC_L2, metric_type_from_int
 from ..ops import distances, flat, workers
 from ..parts.row_facts import RowFacts
@@ -263,6 +263,7 @@ def _check(xq: Array, xb: Array) -> None:
     Kind(xq).require(xb, "xb")
 
 
+@crossing
 def knn_gpu(
     res: Provider,
     xq: Array,
@@ -325,6 +326,7 @@ def knn_gpu(
     return kind.into(found, D), kind.into(labels, I)
 
 
+@crossing
 def pairwise_distance_gpu(
     res: Provider, xq: Array, xb: Array, D: Array | None = None, metric: int = METRIC_L2, device: int = -1
 ) -> Array:

@@ -205,6 +205,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
     def _train(self, x: Tensor) -> None:
         """Most indexes need no training."""
 
+    @border.crossing
     def add(self, x: Array, numeric_type: int = Float32) -> None:
         """Add vectors; they get the ids ntotal, ntotal + 1, ...
 
@@ -290,6 +291,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
 
     # searching
 
+    @border.crossing
     def search(
         self,
         x: Array,
@@ -441,17 +443,22 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
         distances, labels = self._search(x, k, params)
         recons = x.new_full((*labels.shape, self.d), float("nan"))
         found = labels >= 0
-        recons[found] = self._reconstruct(labels[found])
+        if bool(found.any()):
+            recons[found] = self._reconstruct(labels[found])
         return distances, labels, recons
 
     # reading back
 
     def _kind_without_input(self, given: Array | None) -> Kind:
         """The kind of results without an input array: that of the output argument, if there is one."""
-        if given is None and border.WithoutInput.tensors:
+        if given is None and border.Tensors.without_input:
             return Kind(torch.empty(0, dtype=torch.float32, device=self.device))
         return Kind(given)
 
+    def _no_vectors(self) -> Tensor:
+        return torch.empty(0, self.d, dtype=torch.float32, device=self.device)
+
+    @border.crossing
     def reconstruct(self, key: int, x: Array | None = None) -> Array:
         """Return one stored vector.
 
@@ -473,6 +480,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
             self._reconstruct(torch.tensor([integer(key, "key")], dtype=torch.int64, device=self.device))[0], x
         )
 
+    @border.crossing
     def reconstruct_batch(self, key: Array, x: Array | None = None) -> Array:
         """Return stored vectors of several ids: (n,) -> (n, d)."""
         keys = border.integers_in(key, self.device)
@@ -480,8 +488,9 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
             raise ValueError(f"expected a 1-dimensional array of ids, got shape {tuple(keys.shape)}")
         kind = Kind(key) if x is None else Kind(x)
         kind.check_output(x, (len(keys), self.d), "x")
-        return kind.into(self._reconstruct(keys), x)
+        return kind.into(self._reconstruct(keys) if len(keys) else self._no_vectors(), x)
 
+    @border.crossing
     def reconstruct_n(self, n0: int = 0, ni: int = -1, x: Array | None = None) -> Array:
         """Return the stored vectors n0 ... n0 + ni - 1.
 
@@ -502,7 +511,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
         kind = self._kind_without_input(x)
         self._check_rows(n0, ni)
         kind.check_output(x, (ni, self.d), "x")
-        return kind.into(self._reconstruct_n(n0, ni), x)
+        return kind.into(self._reconstruct_n(n0, ni) if ni else self._no_vectors(), x)
 
     def _check_rows(self, n0: int, ni: int) -> None:
         """Raise unless n0 ... n0 + ni - 1 are numbers that `reconstruct_n` takes."""
@@ -515,6 +524,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
     def _reconstruct(self, keys: Tensor) -> Tensor:
         raise RuntimeError(f"reconstruct is not implemented for {type(self).__name__}")
 
+    @border.crossing
     def compute_residual(self, x: Array, residual: Array | None = None, key: int | None = None) -> Array:
         """Return ``x`` minus the stored vector of an id.
 
@@ -524,6 +534,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
         keys = np.array([integer(key, "key")])
         return self._residuals(x, residual, keys, 1)
 
+    @border.crossing
     def compute_residual_n(self, n: int, xs: Array, residuals: Array, keys: Array) -> Array:
         """Write ``xs[i]`` minus the stored vector of ``keys[i]`` to ``residuals[i]``; arrays or pointers."""
         Kind(xs).require(border.at_pointer(keys, n), "keys")

@@ -217,6 +217,7 @@ class IndexIVF(_IVFVerbs):
         self.ntotal -= removed
         return removed
 
+    @border.crossing
     def update_vectors(self, keys: Array, x: Array) -> None:
         """Replace the vectors of ids.
 

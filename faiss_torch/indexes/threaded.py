@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from .. import threads
 from ..ops import streams
 from .base import Index
 
@@ -267,7 +268,7 @@ def on_each(
 
 
 def _in_streams(entries: list[streams.Entry], f: Callable[[int, Any], Result], no: int, index: Index) -> Result:
-    with streams.entered(entries):
+    with streams.entered(entries), threads.working_for_call():
         return f(no, index)
 
 

@@ -26,6 +26,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from .. import border
 from .. import threads as call_threads
 from . import one_thread, streams, torch_state
 
@@ -39,7 +40,7 @@ SERIAL_ELEMENTS = 32768
 #: Elements of a workspace that a thread keeps.
 LARGEST_WORKSPACE = 13 << 20
 
-_inside = threading.local()
+_inside = call_threads.inside
 _lock = threading.Lock()
 _pools: dict[int, _Pool] = {}
 _idle_conductors: list[_Pool] = []
@@ -265,7 +266,7 @@ def conducted(verb: Verb) -> Verb:
     def on_conductor(self: Any, *args: Any, **kwargs: Any) -> Any:
         return conduct(lambda: verb(self, *args, **kwargs), self.device, (*args, *kwargs.values()))
 
-    return cast(Verb, on_conductor)
+    return cast(Verb, border.crossing(on_conductor))
 
 
 def workspace(elements: int, device: torch.device, purpose: str = "scores") -> Tensor:

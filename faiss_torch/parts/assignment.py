@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import threads
 from ..border import Array
 from ..ops import kmeans, memory, streams
 from ..ops.centroid_update import ClusterSums, centroid_update
@@ -162,7 +163,7 @@ class Assignment:
             entries = streams.current({share.device for share in self.shares})
 
             def in_streams(number: int) -> Found:
-                with streams.entered(entries):
+                with streams.entered(entries), threads.working_for_call():
                     return self._of_share(number, Clock())
 
             with clock.searching(), ThreadPoolExecutor(len(self.shares)) as pool:

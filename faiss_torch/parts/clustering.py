@@ -64,12 +64,13 @@ class Clustering(ClusteringParameters):
         self.centroids = Float32Vector()
         self.iteration_stats = ClusteringIterationStatsVector()
 
+    @border.crossing
     def train(self, x: Array, index: ClusteringIndex, weights: Array | None = None) -> None:
         """Cluster vectors.
 
         Parameters
         ----------
-        x : array, shape (n, d)
+        x : array or what numpy makes one of, shape (n, d)
         index : ClusteringIndex
             Assigns vectors to centroids; it holds the centroids afterwards.
         weights : array, shape (n,), optional
@@ -90,6 +91,7 @@ class Clustering(ClusteringParameters):
         checked_weights = self._weights_in(weights, len(vectors), kind, index.device)
         self.train_set(TrainingSet(vectors, checked_weights, index.device), index)
 
+    @border.crossing
     def train_encoded(
         self, x: Array, codec: ClusteringIndex, index: ClusteringIndex, weights: Array | None = None
     ) -> None:
@@ -164,6 +166,7 @@ class Clustering(ClusteringParameters):
     def _weights_in(self, weights: Array | None, n: int, kind: border.Kind, device: torch.device) -> Tensor | None:
         if weights is None:
             return None
+        weights = border.array_like(weights)
         kind.require(weights, "weights")
         if tuple(weights.shape) != (n,):
             raise AssertionError(f"weights have shape {tuple(weights.shape)}, expected ({n},)")
@@ -367,6 +370,7 @@ class Clustering1D(Clustering):
     def __init__(self, k: int, cp: ClusteringParameters | None = None) -> None:
         super().__init__(1, k, cp)
 
+    @border.crossing
     def train_exact(self, x: Array) -> None:
         """Cluster numbers.
 
@@ -381,7 +385,7 @@ class Clustering1D(Clustering):
         RuntimeError
             If there are fewer numbers than clusters, or some are not finite.
         """
-        numbers = border.vectors_in(x, 1, torch.device("cpu"))[0].reshape(-1).numpy()
+        numbers = border.vectors_in(border.array_like(x), 1, torch.device("cpu"))[0].reshape(-1).numpy()
         wanted = self.k * self.max_points_per_centroid
         if len(numbers) > wanted > 0:
             self._say(f"Sampling a subset of {wanted} / {len(numbers)} for training")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import border
-from ..border import Array
+from ..border import Array, crossing
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..interrupts import InterruptCallback
 from ..ops import kmeans, workers
@@ -15,6 +15,7 @@ from ..ops.lloyd import Lloyd, Options
 from ..ops.nearest import labels_of_sets
 
 
+@crossing
 def batch_kmeans(
     x: Array,
     k: int,

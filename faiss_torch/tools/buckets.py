@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..border import tensor_of
+from ..border import integers_in, tensor_of
 from ..pointers import Pointer, table
 
 
@@ -116,8 +116,8 @@ class MapInt64ToInt64:
         _check_pairs(keys, vals)
         if np.any(keys == -1):
             raise RuntimeError("MapInt64ToInt64.add: -1 cannot be a key, it stands for an empty place")
-        all_keys = np.concatenate([self._keys, keys.astype(np.int64)])[::-1]
-        all_vals = np.concatenate([self._vals, vals.astype(np.int64)])[::-1]
+        all_keys = np.concatenate([self._keys, _integers(keys)])[::-1]
+        all_vals = np.concatenate([self._vals, _integers(vals)])[::-1]
         unique, latest = np.unique(all_keys, return_index=True)
         if unique.size > self.capacity:
             raise RuntimeError(f"MapInt64ToInt64: capacity {self.capacity} exhausted by {unique.size} keys")
@@ -143,7 +143,7 @@ class MapLong2Long:
             If there are not as many values as keys.
         """
         _check_pairs(keys, vals)
-        self._map.update(zip(keys.astype(np.int64).tolist(), vals.astype(np.int64).tolist(), strict=True))
+        self._map.update(zip(_integers(keys).tolist(), _integers(vals).tolist(), strict=True))
 
     def search(self, key: int) -> int:
         """The value stored under a key, or -1."""
@@ -151,7 +151,7 @@ class MapLong2Long:
 
     def search_multiple(self, keys: np.ndarray) -> np.ndarray:
         """The values [n] stored under keys [n], -1 where there is none."""
-        return np.array([self._map.get(key, -1) for key in keys.tolist()], dtype=np.int64)
+        return np.array([self._map.get(key, -1) for key in _integers(keys).tolist()], dtype=np.int64)
 
     def add_c(self, n: int, keys: Pointer, vals: Pointer) -> None:
         """`add` of keys and vals, int64 [n] each."""
@@ -161,6 +161,10 @@ class MapLong2Long:
         """`search_multiple` of keys, int64 [n], into vals, int64 [n]."""
         name = "search_multiple_c"
         table(vals, (n,), "int64", name)[:] = self.search_multiple(table(keys, (n,), "int64", name))
+
+
+def _integers(values: np.ndarray) -> np.ndarray:
+    return integers_in(values, torch.device("cpu")).numpy()
 
 
 def _check_pairs(keys: np.ndarray, vals: np.ndarray) -> None:

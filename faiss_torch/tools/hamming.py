@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..border import Array, codes_in, tensor_of
+from ..border import Array, codes_in, crossing, tensor_of
 from ..ops import hamming, workers
 from ..parts.selectors import IDSelector
 from ..pointers import Pointer, pointed
@@ -15,6 +15,7 @@ from .heaps import int_maxheap_array_t
 VARIANTS = ("hc", "mc")
 
 
+@crossing
 def knn_hamming(xq: Array, xb: Array, k: int, variant: str = "hc") -> tuple[Array, Array]:
     """The k nearest neighbours of binary queries among binary database vectors.
 
@@ -40,7 +41,7 @@ def knn_hamming(xq: Array, xb: Array, k: int, variant: str = "hc") -> tuple[Arra
     AssertionError
         If the widths differ.
     TypeError
-        If the vectors are not uint8, or one is numpy and the other torch.
+        If the vectors are not uint8, or one is numpy and the other on an accelerator.
     ValueError
         If k is negative, or the arrays are not two-dimensional.
     NotImplementedError

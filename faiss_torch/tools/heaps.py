@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..border import Array, Kind, floats_in, integers_in, tensor_of
+from ..border import Array, Kind, crossing, floats_in, integers_in, tensor_of
 from ..constants import FLT_MAX
 from ..ops import chunks
 from ..pointers import Pointer, pointed
@@ -235,6 +235,8 @@ def _best(array: Array, k: int, order: _Order) -> tuple[Array, Array]:
     D = values.new_full((m, k), order.neutral)
     I = torch.full((m, k), -1, dtype=torch.int64, device=values.device)
     width = min(k, n)
+    if width == 0:
+        return kind.out(D), kind.out(I)
     neutral = D.new_tensor(order.neutral)
     for rows in chunks.slices(m, chunks.rows_within(16 * max(1, n))):
         columns = first_smallest(order.keys(values[rows]), width)
@@ -246,6 +248,7 @@ def _best(array: Array, k: int, order: _Order) -> tuple[Array, Array]:
     return kind.out(D), kind.out(I)
 
 
+@crossing
 def kmin(array: Array, k: int) -> tuple[Array, Array]:
     """The k smallest values of each row.
 
@@ -266,6 +269,7 @@ def kmin(array: Array, k: int) -> tuple[Array, Array]:
     return _best(array, k, float_maxheap_array_t.order)
 
 
+@crossing
 def kmax(array: Array, k: int) -> tuple[Array, Array]:
     """The k largest values of each row; parameters and results as `kmin`, descending, with -FLT_MAX."""
     return _best(array, k, float_minheap_array_t.order)
@@ -346,6 +350,7 @@ class ResultHeap:
         self.heaps.reorder()
 
 
+@crossing
 def merge_knn_results(Dall: Array, Iall: Array, keep_max: bool = False) -> tuple[Array, Array]:
     """Merge the sorted results that several shards gave for the same queries.
 

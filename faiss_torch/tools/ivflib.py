@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..border import Array, Kind, at_pointer, tensor_of, vectors_in
+from ..border import Array, Kind, at_pointer, crossing, tensor_of, vectors_in
 from ..indexes.base import Index
 from ..indexes.id_map import IndexIDMap
 from ..indexes.ivf import IndexIVF
@@ -178,6 +178,7 @@ def _put(target: Array, values: Tensor) -> None:
     view.copy_(values.reshape(view.shape))
 
 
+@crossing
 def search_with_parameters(
     index: Index, x: Array, k: int, params: SearchParametersIVF | None = None, output_stats: bool = False
 ) -> tuple[Array, ...]:
@@ -218,6 +219,7 @@ def search_with_parameters(
     return (*found, stats) if output_stats else found
 
 
+@crossing
 def range_search_with_parameters(
     index: Index, x: Array, radius: float, params: SearchParametersIVF | None = None, output_stats: bool = False
 ) -> tuple[Array, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..border import Array, Kind, floats_in, tensor_of
+from ..border import Array, Kind, array_like, crossing, floats_in, tensor_of
 from ..devices.available import get_num_gpus
 from ..devices.cloning import index_cpu_to_all_gpus
 from ..devices.options import GpuMultipleClonerOptions
@@ -133,13 +133,14 @@ class Kmeans:
         self.obj: np.ndarray | None = None
         self.iteration_stats: list[dict[str, Any]] | None = None
 
+    @crossing
     def train(self, x: Array, weights: Array | None = None, init_centroids: Array | None = None) -> float:
         """Cluster vectors; the results are in the attributes.
 
         Parameters
         ----------
-        x : array, shape (n, d)
-        weights : array, shape (n,), optional
+        x : array or what numpy makes one of, shape (n, d)
+        weights : array or what numpy makes one of, shape (n,), optional
             How much each vector counts.
         init_centroids : array, float32, shape (m, d), optional
             Centroids to start from, m <= k.
@@ -156,6 +157,9 @@ class Kmeans:
         RuntimeError
             If there are fewer vectors than clusters, or some are not finite.
         """
+        x = array_like(x)
+        if len(x.shape) != 2:
+            raise ValueError(f"expected vectors of shape (n, {self.d}), got shape {tuple(x.shape)}")
         if x.shape[1] != self.d:
             raise AssertionError(f"vectors have {x.shape[1]} dimensions, expected {self.d}")
         clustering = (
@@ -170,11 +174,12 @@ class Kmeans:
             {field: getattr(entry, field) for field in ("obj", "time", "time_search", "imbalance_factor", "nsplit")}
             for entry in stats
         ]
-        return float(self.obj[-1]) if len(self.obj) else 0.0
+        return self.obj[-1] if len(self.obj) else 0.0
 
     def _train(self, x: Array, weights: Array | None, init_centroids: Array | None) -> Clustering:
         clustering = Clustering(self.d, self.k, self.cp)
         if init_centroids is not None:
+            init_centroids = array_like(init_centroids)
             count, width = init_centroids.shape
             if width != self.d:
                 raise AssertionError(f"init_centroids have {width} dimensions, expected {self.d}")
@@ -200,6 +205,7 @@ class Kmeans:
         clustering.train(len(x), x, self.fac)
         return clustering
 
+    @crossing
     def assign(self, x: Array) -> tuple[Array, Array]:
         """Find the nearest centroid of vectors.
 
@@ -221,7 +227,7 @@ class Kmeans:
             raise AssertionError("should train before assigning")
         self.index.reset()
         self.index.add(self.centroids)
-        D, I = self.index.search(x, 1)
+        D, I = self.index.search(array_like(x), 1)
         return D.reshape(-1), I.reshape(-1)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..border import Array, Kind, default_device, floats_in, tensor_of
+from ..attributes import integer
+from ..border import Array, Kind, crossing, default_device, floats_in, tensor_of
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
 from ..indexes.base import Index
 from ..indexes.flat import IndexFlat
@@ -19,6 +20,7 @@ from ..pointers import Pointer, pointed
 from .heaps import HeapArray
 
 
+@crossing
 def knn(xq: Array, xb: Array, k: int, metric: int = METRIC_L2, metric_arg: float = 0.0) -> tuple[Array, Array]:
     """The k nearest neighbours of queries among database vectors.
 
@@ -26,9 +28,9 @@ def knn(xq: Array, xb: Array, k: int, metric: int = METRIC_L2, metric_arg: float
     ----------
     xq : array, shape (nq, d)
     xb : array, shape (nb, d)
-        Both numpy or both torch; cast to float32.
+        numpy or torch, or one of each on the CPU; cast to float32. Results are of the kind of `xq`.
     k : int
-        Number of neighbours.
+        Number of neighbours; with 0 the results are empty.
     metric : int
         One of the ``METRIC_*`` numbers.
     metric_arg : float
@@ -44,7 +46,9 @@ def knn(xq: Array, xb: Array, k: int, metric: int = METRIC_L2, metric_arg: float
     Raises
     ------
     AssertionError
-        If the widths differ, or k is below 1.
+        If the widths differ.
+    ValueError
+        If k is negative.
     RuntimeError
         If no metric has that number.
     """
@@ -53,6 +57,12 @@ def knn(xq: Array, xb: Array, k: int, metric: int = METRIC_L2, metric_arg: float
 
 def _knn(xq: Array, xb: Array, k: int, metric: int, metric_arg: float, sel: IDSelector | None) -> tuple[Array, Array]:
     xq, xb = _matrices(xq, xb)
+    if integer(k, "k") <= 0:
+        if k < 0:
+            raise ValueError(f"k cannot be negative, got {k}")
+        metric_type_from_int(metric)
+        kind, room = Kind(xq), torch.empty(len(xq), 0, dtype=torch.float32, device=torch.device("cpu"))
+        return kind.out(room), kind.out(room.long())
     index: Index = IndexFlat(xb.shape[1], metric_type_from_int(metric))
     index.metric_arg = metric_arg
     if isinstance(xb, Tensor) and xb.device != index.device:
@@ -61,6 +71,7 @@ def _knn(xq: Array, xb: Array, k: int, metric: int, metric_arg: float, sel: IDSe
     return index.search(xq, k, params=None if sel is None else SearchParameters(sel=sel))
 
 
+@crossing
 def pairwise_distances(xq: Array, xb: Array, metric: int = METRIC_L2, metric_arg: float = 0) -> Array:
     """All distances between queries and database vectors.
 
@@ -68,7 +79,7 @@ def pairwise_distances(xq: Array, xb: Array, metric: int = METRIC_L2, metric_arg
     ----------
     xq : array, shape (nq, d)
     xb : array, shape (nb, d)
-        Both numpy or both torch; cast to float32.
+        numpy or torch, or one of each on the CPU; cast to float32. Results are of the kind of `xq`.
     metric : int
         One of the ``METRIC_*`` numbers.
     metric_arg : float

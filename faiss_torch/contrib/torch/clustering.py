@@ -1,4 +1,7 @@
-"""k-means of torch tensors, as ``faiss.contrib.torch.clustering`` has it."""
+"""k-means of torch tensors, as ``faiss.contrib.torch.clustering`` has it.
+
+Importing it imports ``torch_utils``, as there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ... import knn
+from .. import torch_utils  # noqa: F401
 from ..clustering import kmeans
 
 __all__ = ["DatasetAssign", "DatasetAssignGPU", "kmeans"]
