@@ -6,12 +6,15 @@ is ordinary faiss code, and must hold for all of them. ``--implementations=faiss
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from torch_settings import SETTINGS
 
 IMPLEMENTATIONS = ("faiss", "torch-cpu", "torch-cuda")
 
@@ -25,9 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="faiss,torch-cpu" + (",torch-cuda" if torch.cuda.is_available() else ""),
         help=f"comma-separated, of {', '.join(IMPLEMENTATIONS)}",
     )
+    parser.addoption("--torch-setting", choices=SETTINGS, help="run the tests under a setting of torch's")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("torch_settings"):
+        names = [pytest.param(None, id="ordinary"), "float64", "bfloat16", "meta"]
+        metafunc.parametrize("torch_setting", names, indirect=True)
     if "faiss" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--implementations").split(",")
         marks = {"torch-cuda": pytest.mark.gpu}
@@ -54,6 +61,14 @@ def numpy_without_input(monkeypatch: pytest.MonkeyPatch):
     from faiss_torch import border
 
     monkeypatch.setattr(border.Tensors, "without_input", False)
+
+
+@pytest.fixture(autouse=True)
+def torch_setting(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The setting of torch's that a test runs under, by option or for those that are marked ``torch_settings``."""
+    name = getattr(request, "param", None) or request.config.getoption("--torch-setting")
+    with SETTINGS[name]() if name else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

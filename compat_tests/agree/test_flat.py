@@ -32,6 +32,7 @@ def uniform(n, d, seed):
     return np.random.RandomState(seed).rand(n, d).astype("float32")
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("d", [1, 3, 97])
 def test_every_metric(reference, ours, metric, d):
@@ -69,6 +70,7 @@ def test_gower_with_categories(reference, ours):
     assert_same_neighbours(*other.search(xq, 12), *index.search(xq, 12))
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("metric", PRODUCTS)
 @pytest.mark.parametrize("nq", [1, 19, 20, 21, 300])
 def test_numbers_of_queries(reference, ours, metric, nq):
@@ -139,6 +141,7 @@ def test_real_embeddings(reference, ours, embeddings):
         assert_same_neighbours(*other.search(xq, 10), *index.search(xq, 10), atol=2e-6)
 
 
+@pytest.mark.torch_settings
 def test_ties_go_to_the_lowest_id(ours):
     xb = np.ones((1000, 8), "float32")
     for index in (ours.IndexFlatL2(8), ours.IndexFlatIP(8)):

@@ -79,6 +79,7 @@ def test_kmin_kmax_with_ties_and_odd_values(ours, reference, name, k):
         np.testing.assert_array_equal(found[1], I)
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("keep_max", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
 def test_merge_knn_results_with_ties(ours, reference, keep_max, dtype):
@@ -111,6 +112,7 @@ def test_per_line_extrema(ours, reference):
         np.testing.assert_array_equal(run(ours, name), run(reference, name))
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("metric", [0, 1, 2, 3, 4, 20, 21, 22, 23, 24])
 def test_pairwise_distances(ours, reference, metric):
     rs = np.random.RandomState(3)

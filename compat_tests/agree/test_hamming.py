@@ -27,6 +27,7 @@ def both(call, *outputs):
     return found[1]
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("variant", ["hc", "mc"])
 @pytest.mark.parametrize(
     ("nq", "nb", "size", "k", "highest"),

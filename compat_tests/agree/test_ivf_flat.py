@@ -45,6 +45,7 @@ def assert_same_search(index, other, xq, k, rtol=1e-5, atol=1e-5):
         assert_same_neighbours(*other.search(xq, k), *expected, rtol=rtol, atol=atol)
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_on_every_path(reference, ours, metric):
     index, other = pair(reference, ours, uniform(1511, 13, 1), 17, metric, METRICS[metric])
@@ -65,6 +66,7 @@ def test_odd_sizes(reference, ours, d, metric):
                 assert_same_search(index, other, uniform(nq, d, nq), k)
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("metric", ["METRIC_L2", "METRIC_INNER_PRODUCT"])
 def test_every_nprobe(reference, ours, metric):
     index, other = pair(reference, ours, uniform(600, 6, 1), 12, metric)
@@ -111,6 +113,7 @@ def test_near_duplicates(reference, ours):
         assert_same_neighbours(*other.search(xq, 30), *expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("scale", [1e-12, 1e6, 1e15])
 @pytest.mark.parametrize("metric", ["METRIC_L2", "METRIC_INNER_PRODUCT"])
 def test_huge_and_tiny_norms(reference, ours, scale, metric):
@@ -121,6 +124,7 @@ def test_huge_and_tiny_norms(reference, ours, scale, metric):
     assert_same_search(index, other, xq, 15, atol=1e-5 * scale**2)
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("metric", ["METRIC_L2", "METRIC_INNER_PRODUCT", "METRIC_L1"])
 def test_range_search(reference, ours, metric):
     index, other = pair(reference, ours, uniform(1511, 8, 1), 17, metric)
@@ -137,6 +141,7 @@ def test_range_search(reference, ours, metric):
         assert expected[0][-1] > 0
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("max_codes", [1, 30, 200])
 def test_max_codes_and_selectors(reference, ours, max_codes):
     xb, xq = uniform(1511, 8, 1), uniform(41, 8, 2)
@@ -167,6 +172,7 @@ def test_codes_reconstruction_and_residuals(reference, ours):
     np.testing.assert_array_equal(other.search_and_reconstruct(xq, 9)[2], index.search_and_reconstruct(xq, 9)[2])
 
 
+@pytest.mark.torch_settings
 def test_changes_after_carrying_over(reference, ours):
     xb, xq = uniform(900, 9, 1), uniform(25, 9, 2)
     index, other = pair(reference, ours, xb, 13)
@@ -198,6 +204,7 @@ def assert_same_training(reference, ours, xb, xq, nlist, nprobe, metric):
     assert_same_neighbours(*other.search(xq, 10), *index.search(xq, 10), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("metric", ["METRIC_L2", "METRIC_INNER_PRODUCT"])
 def test_the_same_seed_gives_the_same_index(reference, ours, metric):
     x = reference.rand_smooth_vectors(6200, 16, 1234)

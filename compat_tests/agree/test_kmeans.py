@@ -59,6 +59,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize("name", list(SETTINGS))
 def test_settings(reference, ours, name: str) -> None:
     compare(reference, ours, clustered(), 40, **{"niter": 10, **SETTINGS[name]})
@@ -68,6 +69,7 @@ def test_int_centroids(reference, ours) -> None:
     compare(reference, ours, clustered() * 20, 40, niter=10, int_centroids=True)
 
 
+@pytest.mark.torch_settings
 def test_weights(reference, ours) -> None:
     weights = np.random.RandomState(3).rand(6000).astype("float32")
     compare(reference, ours, clustered(), 40, weights=weights, niter=10)
@@ -110,6 +112,7 @@ def test_real_embeddings(reference, ours, embeddings) -> None:
     compare(reference, ours, base, 32, niter=3, init_method=2)
 
 
+@pytest.mark.torch_settings
 def test_progressive(reference, ours) -> None:
     x = clustered()
     for apply_pca in (False, True):
@@ -135,6 +138,7 @@ def test_progressive_without_rotation_has_the_same_centroids(reference, ours) ->
     same_centroids(found[1], found[0])
 
 
+@pytest.mark.torch_settings
 @pytest.mark.parametrize(("n", "k"), [(20, 20), (300, 7), (1000, 20), (1000, 256), (50, 1)])
 def test_clustering1d(reference, ours, n: int, k: int) -> None:
     x = np.random.RandomState(n + k).rand(n, 1).astype("float32")
@@ -252,6 +256,7 @@ def test_by_an_index_that_is_not_flat(reference, ours) -> None:
     same_centroids(found[1], found[0])
 
 
+@pytest.mark.torch_settings
 def test_large_enough_for_a_screen(reference, ours) -> None:
     """Sizes for which the assignment is screened in int8, where the machine has it."""
     x = clustered(12000, 64)

@@ -58,6 +58,10 @@ def _room_for(sizes: Tensor) -> Tensor:
     return torch.div(sizes + (BLOCK - 1), BLOCK, rounding_mode="floor") * BLOCK
 
 
+def _enlarged(sizes: Tensor, growth: float) -> Tensor:
+    return (sizes.double() * growth).long()
+
+
 class ListStorage:
     """The codes and ids of `nlist` lists.
 
@@ -253,7 +257,7 @@ class ListStorage:
             return
         growth = self._growth(wanted)
         # a first room is what it needs to be
-        rooms = _room_for(torch.where(self._rooms[short] == 0, wanted[short], (wanted[short].double() * growth).long()))
+        rooms = _room_for(torch.where(self._rooms[short] == 0, wanted[short], _enlarged(wanted[short], growth)))
         end = self._end + int(rooms.sum())
         if end > len(self._codes):
             self._move_all(wanted, growth)
@@ -276,7 +280,7 @@ class ListStorage:
         """Move all lists to a new storage with room for at least this many entries."""
         old_ids, old_codes, sizes, old_rows = self._ids, self._codes, self.sizes, self._rows_in_use()
         if len(old_rows):
-            rooms = _room_for((wanted * growth).long())
+            rooms = _room_for(_enlarged(wanted, growth))
             free_end = CPU_FREE_END if self.device.type == "cpu" else ACCELERATOR_FREE_END
             self.reserve(sizes, rooms, int(float(rooms.sum()) * free_end))
         else:

@@ -1,0 +1,86 @@
+"""The same results, dtypes and devices under any setting of torch's, and when it is put back."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import operations
+import pytest
+import torch
+from torch_settings import SETTINGS
+
+import faiss_torch
+
+#: Settings that leave traces in what is made once: a program has them from its start.
+FROM_THE_START = ("bfloat16", "meta", "inference mode")
+
+#: What runs under the other settings: products, searches on all paths, clusterings, and what is kept.
+SOME = (
+    *("every verb of flat_ip", "every verb of flat_NaNEuclidean", "every verb of ivf_flat", "flat", "inverted_file"),
+    *("lists_on_disk_and_stacked", "kmeans", "other_clusterings", "neighbours_of_arrays", "bits", "tensors"),
+)
+
+
+@pytest.fixture(scope="module")
+def ordinary() -> dict[str, Any]:
+    """What all operations give in a program that leaves torch's settings alone."""
+    given = operations.run(faiss_torch)
+    assert not [text for text in given.values() if isinstance(text, str)]
+    return given
+
+
+def differences(found: Any, expected: Any) -> Iterator[str]:
+    """Where two results differ, down to the last bit."""
+    if isinstance(found, str) and found != expected:  # a type, or an error
+        yield f"{found} instead of {expected if isinstance(expected, str) else 'results'}"
+    elif isinstance(expected, np.ndarray):
+        if found.dtype != expected.dtype or not np.array_equal(found, expected, equal_nan=expected.dtype.kind == "f"):
+            yield f"{found!r} instead of {expected!r}"
+    elif isinstance(expected, (list, tuple)):
+        for one, other in zip(found, expected, strict=True):
+            yield from differences(one, other)
+    elif found != expected:
+        yield f"{found!r} instead of {expected!r}"
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    wrong = {name: next(differences(found[name], expected[name]), None) for name in found}
+    assert {name: what for name, what in wrong.items() if what is not None} == {}
+
+
+@pytest.mark.parametrize("setting", FROM_THE_START)
+def test_a_setting_from_the_start(ordinary: dict[str, Any], setting: str, tmp_path: pathlib.Path) -> None:
+    package = pathlib.Path(faiss_torch.__file__).parents[1]
+    subprocess.run(
+        [sys.executable, operations.__file__, setting, str(tmp_path / "given")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])},
+        check=True,
+        capture_output=True,
+    )
+    found = pickle.loads((tmp_path / "given").read_bytes())
+    assert len(found) == len(ordinary) == 2 * len(operations.OPERATIONS)
+    assert_same(found, ordinary)
+
+
+@pytest.mark.parametrize("setting", sorted(set(SETTINGS) - set(FROM_THE_START)))
+def test_a_setting_for_a_while(ordinary: dict[str, Any], setting: str) -> None:
+    assert_same(operations.run(faiss_torch, SOME, SETTINGS[setting]), ordinary)
+
+
+def test_what_flushed_denormals_would_change(ours: ModuleType) -> None:
+    x = np.full((3, 8), 1e-21, dtype="float32")
+    with SETTINGS["flushed denormals"]():
+        flushed = torch.full((1,), 1e-21) ** 2
+        index = ours.IndexFlatL2(8)
+        index.add(x)
+        found = [index.search(np.zeros((nq, 8), dtype="float32"), 3)[0] for nq in (1, 200)]
+    assert flushed == 0
+    assert all((D > 0).all() for D in found)
