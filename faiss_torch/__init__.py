@@ -323,6 +323,7 @@ from .tools.partitioning import (
     CMax_uint16_partition_fuzzy,
     CMin_float_partition_fuzzy,
     CMin_uint16_partition_fuzzy,
+    PartitionStats,
     simd_histogram_8,
     simd_histogram_16,
 )
@@ -524,6 +525,7 @@ __all__ = [
     "ParameterRange",
     "ParameterRangeVector",
     "ParameterSpace",
+    "PartitionStats",
     "ProgressiveDimClustering",
     "ProgressiveDimClusteringParameters",
     "ProgressiveDimIndexFactory",

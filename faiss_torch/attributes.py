@@ -6,7 +6,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -102,8 +102,16 @@ def _checks(cls: Any) -> dict[str, Callable[[Any, str], Any]]:
     return {name: _CHECKS[kind] for name, kind in annotated(cls).items() if kind in _CHECKS}
 
 
+@functools.cache
+def _object_classes(cls: Any) -> dict[str, type]:
+    found: dict[str, type] = {}
+    for base in reversed(cls.__mro__):
+        found.update(vars(base).get("_objects", {}))
+    return found
+
+
 class CheckedAttributes:
-    """Checks what its attributes are set to, by their annotations.
+    """Checks what its attributes are set to, by their annotations, and by a table of those that are objects.
 
     Raises
     ------
@@ -115,7 +123,14 @@ class CheckedAttributes:
         If no metric has a number.
     """
 
+    #: The classes of attributes that are objects or None; those of a base stand in the base.
+    _objects: ClassVar[dict[str, type]] = {}
+
     def __setattr__(self, name: str, value: Any) -> None:
         cls: Any = type(self)
+        wanted = _object_classes(cls).get(name)
+        if wanted is not None and not (value is None or isinstance(value, wanted)):
+            hint = f"; copy_array_to_vector(array, x.{name}) puts an array there" if hasattr(wanted, "dtype") else ""
+            raise TypeError(f"{name}: expected {wanted.__name__}, got {type(value).__name__}{hint}")
         check = _checks(cls).get(name)
         object.__setattr__(self, name, value if check is None else check(value, name))

@@ -178,7 +178,7 @@ _NAMES_BY_REASON = (
         IndexIVFPQFastScan IndexIVFProductLocalSearchQuantizerFastScan
         IndexIVFProductResidualQuantizerFastScan IndexIVFResidualQuantizerFastScan
         IndexLocalSearchQuantizerFastScan IndexPQFastScan IndexProductLocalSearchQuantizerFastScan
-        IndexProductResidualQuantizerFastScan IndexResidualQuantizerFastScan PartitionStats
+        IndexProductResidualQuantizerFastScan IndexResidualQuantizerFastScan
         """,
         """
         APPROX_TOPK_BUCKETS_B16_D2 APPROX_TOPK_BUCKETS_B32_D2 APPROX_TOPK_BUCKETS_B8_D2

@@ -15,6 +15,7 @@ import torch
 from .constants import METRIC_NAMES, Float16, Float32, Int8, UInt8
 from .devices.available import gpus_named
 from .indexes.ivf_stats import IndexIVFStats, indexIVF_stats
+from .tools.partitioning import PartitionStats, partition_stats
 
 Anything = TypeVar("Anything")
 
@@ -121,6 +122,8 @@ class GlobalVariables:
     ----------
     indexIVF_stats : IndexIVFStats
         Counts of what IVF searches did.
+    partition_stats : PartitionStats
+        Cycles of partitioning, which are not counted.
     """
 
     distance_compute_blas_threshold: int = 128000
@@ -136,6 +139,11 @@ class GlobalVariables:
     def indexIVF_stats(self) -> IndexIVFStats:
         """Counts of what IVF searches did, added up until ``reset()``."""
         return indexIVF_stats
+
+    @property
+    def partition_stats(self) -> PartitionStats:
+        """Cycles of partitioning."""
+        return partition_stats
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in GlobalVariables.__annotations__:

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from .ownership import Owned
 from .pointers import Pointer
 
 Element = TypeVar("Element")
 
 
-class NumberVector:
+class NumberVector(Owned):
     """A growable flat array of one number type; the subclasses name it.
 
     Parameters
@@ -223,7 +224,7 @@ class MaybeOwnedVectorFloat32(MaybeOwnedVector):
     dtype = np.dtype("float32")
 
 
-class ObjectVector(Generic[Element]):
+class ObjectVector(Owned, Generic[Element]):
     """A growable sequence of objects of one class; the subclasses name it in ``element``."""
 
     element: ClassVar[type]

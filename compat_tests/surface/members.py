@@ -135,7 +135,6 @@ _EXTENSIONS_BY_REASON = (
     ),
     ("vectors that a device has no room for", "ClusteringParameters.memory_budget"),
     ("what a device counts is not waited for", "IndexIVFStats.count"),
-    ("SWIG has it at `this`", "Owned.*"),
     ("objects that an index is made of stay alive with it", "Index.referenced_objects"),
     (
         "the path that a search of an inverted file takes",

@@ -27,6 +27,9 @@ OWNERS = {
     "space": lambda faiss: faiss.ParameterSpace(),
     "range": lambda faiss: faiss.IDSelectorRange(1, 3),
     "direct_map": lambda faiss: faiss.DirectMap(),
+    "id_map": lambda faiss: faiss.IndexIDMap(faiss.IndexFlatL2(D_IN)),
+    "values": lambda faiss: faiss.ParameterRange(),
+    "criterion": lambda faiss: faiss.IntersectionCriterion(2, 2),
 }
 
 INTEGERS = [
@@ -172,3 +175,55 @@ def test_a_number_of_threads_below_one_counts_as_one(faiss):
             assert faiss.omp_get_max_threads() == 1
     finally:
         faiss.omp_set_num_threads(before)
+
+
+#: Attributes that are objects, with something that they are not.
+OBJECTS = [
+    ("ivf", "quantizer invlists direct_map cp clustering_index"),
+    ("id_map", "index id_map"),
+    ("clustering", "centroids iteration_stats"),
+    ("space", "parameter_ranges"),
+    ("values", "values"),
+    ("criterion", "gt_D gt_I"),
+    ("direct_map", "array"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), each(OBJECTS))
+def test_an_object_is_of_its_class(faiss, owner, name):
+    for value in (3, np.zeros(3, "float32"), [1.0]):
+        with pytest.raises(TypeError):
+            setattr(OWNERS[owner](faiss), name, value)
+
+
+def test_centroids_are_set_from_an_array(faiss):
+    clustering = faiss.Clustering(D_IN, 2)
+    faiss.copy_array_to_vector(np.arange(8, dtype="float32"), clustering.centroids)
+    assert clustering.centroids.size() == 8
+
+
+def test_what_to_do_with_an_array_of_centroids(ours):
+    with pytest.raises(TypeError, match=r"expected Float32Vector, got ndarray; copy_array_to_vector\(array"):
+        ours.Clustering(D_IN, 2).centroids = np.zeros((2, D_IN), "float32")
+
+
+def test_the_cycles_of_partitioning(faiss):
+    stats = faiss.cvar.partition_stats
+    stats.bisect_cycles = 5
+    stats.reset()
+    assert (stats.bisect_cycles, stats.compress_cycles) == (0, 0)
+    with pytest.raises(TypeError):
+        stats.bisect_cycles = 2.5
+
+
+def test_a_reset_keeps_the_training_of_replicas(ours):
+    index = ours.IndexReplicas(D_IN)
+    replica = ivf(ours)
+    index.add_replica(replica)
+    x = np.random.default_rng(1).random((200, D_IN), dtype="float32")
+    index.train(x)
+    index.add(x)
+    index.reset()
+    assert (index.ntotal, replica.ntotal, index.is_trained) == (0, 0, True)
+    index.add(x)
+    assert index.ntotal == 200

@@ -31,7 +31,7 @@ def with_inner(index: Index, change: Callable[[Index], Index], cls: type[Index] 
     for name, value in index.__dict__.items():
         if isinstance(value, Index):
             value = change(value)
-        elif isinstance(value, list) and value and name != "referenced_objects":
+        elif isinstance(value, list) and value and name != "_referenced":
             value = [change(each) if isinstance(each, Index) else each for each in value]
         elif isinstance(value, ObjectVector):
             value = type(value)(change(each) if isinstance(each, Index) else each for each in value)

@@ -72,8 +72,6 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
     metric_arg: float
     verbose: bool
     device: torch.device
-    referenced_objects: list[Any]
-    thisown: bool
 
     def __init__(self, d: int = 0, metric: int = METRIC_L2) -> None:
         self.d = d
@@ -85,13 +83,25 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
         self.metric_arg = 0.0
         self.verbose = False
         self.device = border.default_device()
-        self.thisown = True
 
     def __setattr__(self, name: str, value: Any) -> None:
         cls: Any = type(self)
         if name not in annotated(cls) and not hasattr(cls, name):
             raise AttributeError(f"'{cls.__name__}' object has no attribute '{name}'.")
         super().__setattr__(name, value)
+
+    @property
+    def referenced_objects(self) -> list[Any]:
+        """What stays alive with the index: what a program set, or the indexes that it is made of."""
+        held: list[Any] | None = vars(self).get("_referenced")
+        if held is not None:
+            return held
+        parts = [part if isinstance(part, list) else [part] for part in vars(self).values()]
+        return [part for some in parts for part in some if isinstance(part, Index)]
+
+    @referenced_objects.setter
+    def referenced_objects(self, objects: list[Any]) -> None:
+        vars(self)["_referenced"] = objects
 
     def __copy__(self) -> Index:
         # as in faiss, a copy shares nothing

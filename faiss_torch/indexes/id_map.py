@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..parts.growing import GrowingTensor
 from ..parts.params import SearchParameters
 from ..parts.reverse_map import ReverseMap
 from ..parts.selectors import IDSelector, IDSelectorRange
-from ..vectors import Int64Vector
+from ..vectors import Int64Vector, NumberVector
 from .base import Index
 from .threaded import ThreadedIndexBase
 
@@ -113,6 +113,8 @@ class IndexIDMap(Index):
     own_fields: bool
     _ids: GrowingTensor
 
+    _objects: ClassVar[dict[str, type]] = {"index": Index}
+
     def __init__(self, index: Index | None = None) -> None:
         if index is not None and not isinstance(index, Index):
             raise TypeError(f"{type(self).__name__} wraps an index, got {type(index).__name__}")
@@ -135,6 +137,11 @@ class IndexIDMap(Index):
 
     @id_map.setter
     def id_map(self, values: Any) -> None:
+        if not isinstance(values, NumberVector):
+            raise TypeError(
+                f"id_map: expected Int64Vector, got {type(values).__name__}; "
+                "copy_array_to_vector(array, x.id_map) puts an array there"
+            )
         self._set_ids(values.array)
 
     def _set_ids(self, values: np.ndarray) -> None:

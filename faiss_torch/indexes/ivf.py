@@ -7,6 +7,7 @@ engine reads them) and ``_scorer(x, lists)``; training its encoder is ``_train_e
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -57,6 +58,8 @@ class IndexIVF(_IVFVerbs):
 
     by_residual: bool
     direct_map: DirectMap
+
+    _objects: ClassVar[dict[str, type]] = {"direct_map": DirectMap}
 
     def __init__(
         self,

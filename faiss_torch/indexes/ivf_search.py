@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,6 +75,8 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     search_mode: str
     auto_search_avg_group_threshold: float
     last_path: ivf_scan.Path | None
+
+    _objects: ClassVar[dict[str, type]] = {"invlists": InvertedLists}
 
     def __init__(self, quantizer: Index | None, d: int, nlist: int, code_size: int, metric: int = METRIC_L2) -> None:
         super().__init__(d, metric)

@@ -7,8 +7,10 @@ import threading
 import torch
 from torch import Tensor
 
+from ..ownership import Owned
 
-class IndexIVFStats:
+
+class IndexIVFStats(Owned):
     """What IVF searches did since the last reset.
 
     Attributes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class Level1Quantizer:
     own_fields: bool
     cp: ClusteringParameters
     clustering_index: Any
+
+    _objects: ClassVar[dict[str, type]] = {"quantizer": Index, "cp": ClusteringParameters, "clustering_index": Index}
 
     def _init_level1(self, quantizer: Index | None, nlist: int) -> None:
         self.quantizer = quantizer

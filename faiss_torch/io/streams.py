@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ownership import Owned
 from ..pointers import Pointer, pointed
 from ..vectors import UInt8Vector
 
@@ -27,7 +28,7 @@ def _memory(pointer: Any, n: int) -> np.ndarray:
     return pointer.view(-(-n // pointer.dtype.itemsize)).view(np.uint8)[:n]
 
 
-class IOReader:
+class IOReader(Owned):
     """Where bytes come from. A subclass gives `read_into`, and `bytes_left` or `view` where it can.
 
     Attributes
@@ -73,7 +74,7 @@ class IOReader:
         raise RuntimeError(f"{type(self).__name__} does not support memory mapping: there is no file behind it")
 
 
-class IOWriter:
+class IOWriter(Owned):
     """Where bytes go. A subclass gives `write_bytes`, and `flush` if it holds bytes back.
 
     Attributes

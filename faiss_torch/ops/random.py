@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ownership import Owned
+
 _UINT32_MAX = 0xFFFFFFFF
 _INT31_MASK = 0x7FFFFFFF
 _UINT64_MASK = 0xFFFFFFFFFFFFFFFF
@@ -22,7 +24,7 @@ _BLOCKS = 1024
 _SPLITMIX_STEP = 0x9E3779B97F4A7C15
 
 
-class RandomGenerator:
+class RandomGenerator(Owned):
     """faiss's default generator: ``std::mt19937``.
 
     Parameters
@@ -62,7 +64,7 @@ class RandomGenerator:
         return int(self._mt.random_raw()) / _UINT32_MAX
 
 
-class SplitMix64RandomGenerator:
+class SplitMix64RandomGenerator(Owned):
     """splitmix64, the generator of ``use_faster_subsampling`` (https://prng.di.unimi.it/splitmix64.c).
 
     Parameters

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -55,6 +56,11 @@ class Clustering(ClusteringParameters):
 
     d: Size
     k: Size
+
+    _objects: ClassVar[dict[str, type]] = {
+        "centroids": Float32Vector,
+        "iteration_stats": ClusteringIterationStatsVector,
+    }
 
     def __init__(self, d: int, k: int, cp: ClusteringParameters | None = None) -> None:
         super().__init__()

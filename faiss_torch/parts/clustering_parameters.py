@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..attributes import CheckedAttributes, Size
 from ..constants import ClusteringInitMethod_RANDOM
+from ..ownership import Owned
 from ..vectors import ObjectVector
 
 
-class ClusteringParameters(CheckedAttributes):
+class ClusteringParameters(Owned, CheckedAttributes):
     """Settings of k-means.
 
     Attributes

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..attributes import CheckedAttributes
 from ..border import tensor_of
+from ..ownership import Owned
 from ..vectors import Int64Vector
 from .inverted_lists import ArrayInvertedLists
 from .selectors import IDSelector, IDSelectorArray
@@ -28,7 +32,7 @@ def lo_offset(lo: int) -> int:
     return lo & 0xFFFFFFFF
 
 
-class DirectMap(CheckedAttributes):
+class DirectMap(Owned, CheckedAttributes):
     """Maps ids to places ``list_no << 32 | offset``.
 
     Attributes
@@ -47,6 +51,8 @@ class DirectMap(CheckedAttributes):
     DMT_count = 3
 
     type: int
+
+    _objects: ClassVar[dict[str, builtins.type]] = {"array": Int64Vector}
 
     def __init__(self) -> None:
         self.type = self.NoMap

@@ -49,7 +49,6 @@ class InvertedLists(Owned, ListsByPlace):
         self.nlist = size(nlist, "nlist")
         self.code_size = size(code_size, "code_size")
         self.use_iterator = False
-        self.thisown = True
 
     # reading single lists
 

@@ -30,7 +30,6 @@ class SearchParameters(Owned, CheckedAttributes):
         If a number of things is negative.
     """
 
-    #: The classes of those settings that are objects.
     _objects: ClassVar[dict[str, type]] = {"sel": IDSelector}
 
     def __init__(self, **settings: Any) -> None:
@@ -43,12 +42,6 @@ class SearchParameters(Owned, CheckedAttributes):
 
     def _defaults(self) -> None:
         """Make the attributes of a subclass."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        wanted = self._objects.get(name)
-        if wanted is not None and not (value is None or isinstance(value, wanted)):
-            raise TypeError(f"{name}: expected {wanted.__name__} or None, got {type(value).__name__}")
-        super().__setattr__(name, value)
 
 
 class SearchParametersIVF(SearchParameters):
@@ -78,7 +71,7 @@ class SearchParametersIVF(SearchParameters):
     max_empty_result_buckets: Size
     ensure_topk_full: bool
 
-    _objects: ClassVar[dict[str, type]] = {"sel": IDSelector, "quantizer_params": SearchParameters}
+    _objects: ClassVar[dict[str, type]] = {"quantizer_params": SearchParameters}
 
     def _defaults(self) -> None:
         self.nprobe = 1

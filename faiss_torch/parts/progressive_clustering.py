@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -65,6 +66,11 @@ class ProgressiveDimClustering(ProgressiveDimClusteringParameters):
 
     d: Size
     k: Size
+
+    _objects: ClassVar[dict[str, type]] = {
+        "centroids": Float32Vector,
+        "iteration_stats": ClusteringIterationStatsVector,
+    }
 
     def __init__(self, d: int, k: int, cp: ProgressiveDimClusteringParameters | None = None) -> None:
         super().__init__()

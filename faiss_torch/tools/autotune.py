@@ -18,6 +18,7 @@ from ..indexes.ivf import IndexIVF
 from ..indexes.shards import IndexShardsIVF
 from ..indexes.threaded import ThreadedIndexBase
 from ..ops.random import rand_perm
+from ..ownership import Owned
 from ..pointers import Pointer, table
 from ..threads import omp_get_max_threads
 from ..vectors import Float64Vector, ObjectVector
@@ -53,7 +54,7 @@ _SETTING = re.compile(
 )
 
 
-class ParameterRange:
+class ParameterRange(Owned, CheckedAttributes):
     """The values that a parameter may take, from the fastest to the most accurate.
 
     Attributes
@@ -61,6 +62,8 @@ class ParameterRange:
     name : str
     values : Float64Vector
     """
+
+    _objects: ClassVar[dict[str, type]] = {"values": Float64Vector}
 
     def __init__(self) -> None:
         self.name = ""
@@ -73,7 +76,7 @@ class ParameterRangeVector(ObjectVector[ParameterRange]):
     element: ClassVar[type] = ParameterRange
 
 
-class ParameterSpace(CheckedAttributes):
+class ParameterSpace(Owned, CheckedAttributes):
     """The search parameters of an index.
 
     Attributes
@@ -97,6 +100,8 @@ class ParameterSpace(CheckedAttributes):
     batchsize: Size
     thread_over_batches: bool
     min_test_duration: float
+
+    _objects: ClassVar[dict[str, type]] = {"parameter_ranges": ParameterRangeVector}
 
     def __init__(self) -> None:
         self.parameter_ranges = ParameterRangeVector()

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..border import integers_in, tensor_of
+from ..ownership import Owned
 from ..pointers import Pointer, table
 
 
@@ -81,7 +82,7 @@ def matrix_bucket_sort_inplace(tab: np.ndarray, nbucket: int | None = None, nt: 
     return lims
 
 
-class MapInt64ToInt64:
+class MapInt64ToInt64(Owned):
     """A map from int64 to int64 with a fixed capacity and whole-array operations.
 
     Parameters
@@ -128,7 +129,7 @@ class MapInt64ToInt64:
         return _lookup(self._keys, self._vals, keys)
 
 
-class MapLong2Long:
+class MapLong2Long(Owned):
     """A growing map from int64 to int64; the older form of `MapInt64ToInt64`."""
 
     def __init__(self) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 
 from ..attributes import size
 from ..border import Array
+from ..ownership import Owned
 from ..pointers import Pointer, table
 
 
-class CodeSet:
+class CodeSet(Owned):
     """A set of codes.
 
     Parameters

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..border import Array, Kind, crossing, floats_in, integers_in, tensor_of
 from ..constants import FLT_MAX
 from ..ops import chunks
+from ..ownership import Owned
 from ..pointers import Pointer, pointed
 
 
@@ -81,7 +82,7 @@ class _Order:
         return self.best_of(torch.cat([values, new_values], 1), torch.cat([ids, new_ids], 1), k)
 
 
-class HeapArray:
+class HeapArray(Owned):
     """Heaps of one size, one for each query.
 
     In faiss's words, by which programs may look for it: "a template structure for a set of [min|max]-heaps".

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from ..array_conversions import copy_array_to_vector
+from ..attributes import CheckedAttributes
 from ..border import Array, floats_in, integers_in
+from ..ownership import Owned
 from ..pointers import Pointer, pointed, table
 from ..vectors import Float32Vector, Int64Vector, ObjectVector
 from .results import eval_intersection
 
 
-class AutoTuneCriterion:
+class AutoTuneCriterion(Owned, CheckedAttributes):
     """Measures search results against a ground truth: between 0 and 1, higher is better.
 
     Parameters
@@ -34,6 +36,12 @@ class AutoTuneCriterion:
     gt_I : Int64Vector
         The ground truth, flat.
     """
+
+    nq: int
+    nnn: int
+    gt_nnn: int
+
+    _objects: ClassVar[dict[str, type]] = {"gt_D": Float32Vector, "gt_I": Int64Vector}
 
     def __init__(self, nq: int, nnn: int) -> None:
         self.nq = nq
@@ -178,7 +186,7 @@ class OperatingPointVector(ObjectVector[OperatingPoint]):
     element: ClassVar[type] = OperatingPoint
 
 
-class OperatingPoints:
+class OperatingPoints(Owned):
     """Operating points, and those among them that no other one beats in both perf and time.
 
     Attributes

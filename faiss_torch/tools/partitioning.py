@@ -4,8 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..attributes import CheckedAttributes, Size
 from ..constants import FLT_MAX
+from ..ownership import Owned
 from ..pointers import Pointer, pointed
+
+
+class PartitionStats(Owned, CheckedAttributes):
+    """Cycles that faiss's partitioning takes; nothing is counted here, and both are what they were set to.
+
+    Attributes
+    ----------
+    bisect_cycles : int
+    compress_cycles : int
+    """
+
+    bisect_cycles: Size
+    compress_cycles: Size
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Set both to 0."""
+        self.bisect_cycles = self.compress_cycles = 0
+
+
+#: The counts that ``cvar.partition_stats`` shows.
+partition_stats = PartitionStats()
 
 
 def CMax_float_partition_fuzzy(
