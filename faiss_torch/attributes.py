@@ -97,16 +97,23 @@ def annotated(cls: Any) -> dict[str, str]:
     return found
 
 
+def _object(wanted: type) -> Callable[[Any, str], Any]:
+    """What checks that a value is an object of a class, or None."""
+
+    def check(value: Any, name: str) -> Any:
+        if value is None or isinstance(value, wanted):
+            return value
+        hint = f"; copy_array_to_vector(array, x.{name}) puts an array there" if hasattr(wanted, "dtype") else ""
+        raise TypeError(f"{name}: expected {wanted.__name__}, got {type(value).__name__}{hint}")
+
+    return check
+
+
 @functools.cache
 def _checks(cls: Any) -> dict[str, Callable[[Any, str], Any]]:
-    return {name: _CHECKS[kind] for name, kind in annotated(cls).items() if kind in _CHECKS}
-
-
-@functools.cache
-def _object_classes(cls: Any) -> dict[str, type]:
-    found: dict[str, type] = {}
-    for base in reversed(cls.__mro__):
-        found.update(vars(base).get("_objects", {}))
+    found = {name: _CHECKS[kind] for name, kind in annotated(cls).items() if kind in _CHECKS}
+    for base in cls.__mro__:
+        found.update({name: _object(wanted) for name, wanted in vars(base).get("_objects", {}).items()})
     return found
 
 
@@ -123,14 +130,12 @@ class CheckedAttributes:
         If no metric has a number.
     """
 
+    __slots__ = ()
+
     #: The classes of attributes that are objects or None; those of a base stand in the base.
     _objects: ClassVar[dict[str, type]] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         cls: Any = type(self)
-        wanted = _object_classes(cls).get(name)
-        if wanted is not None and not (value is None or isinstance(value, wanted)):
-            hint = f"; copy_array_to_vector(array, x.{name}) puts an array there" if hasattr(wanted, "dtype") else ""
-            raise TypeError(f"{name}: expected {wanted.__name__}, got {type(value).__name__}{hint}")
         check = _checks(cls).get(name)
         object.__setattr__(self, name, value if check is None else check(value, name))

@@ -227,3 +227,19 @@ def test_a_reset_keeps_the_training_of_replicas(ours):
     assert (index.ntotal, replica.ntotal, index.is_trained) == (0, 0, True)
     index.add(x)
     assert index.ntotal == 200
+
+
+@pytest.mark.parametrize(
+    ("cls", "integer", "flag"),
+    [
+        ("GpuIndexFlatConfig", "device", "useFloat16"),
+        ("GpuMultipleClonerOptions", "shard_type", "shard"),
+        ("GpuDistanceParams", "k", "ignoreOutDistances"),
+    ],
+)
+def test_settings_of_gpus(gpus, cls, integer, flag):
+    settings = getattr(gpus, cls)()
+    for name, value in ((integer, 2.5), (integer, "1"), (flag, 1), (flag, "yes")):
+        refuses(settings, name, value, TypeError)
+    with pytest.raises(AttributeError):
+        settings.useFloat17 = True

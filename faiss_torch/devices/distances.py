@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..attributes import CheckedAttributes
 from ..border import Array, Kind, crossing, tensor_of
 from ..constants import METRIC_L2, metric_type_from_int
 from ..ops import distances, flat, workers
@@ -35,7 +36,7 @@ _VECTOR_TYPES = {
 _LABEL_TYPES = {IndicesDataType_I64: torch.int64, IndicesDataType_I32: torch.int32}
 
 
-class GpuDistanceParams:
+class GpuDistanceParams(CheckedAttributes):
     """What `bfKnn` is to do.
 
     Attributes
@@ -90,6 +91,21 @@ class GpuDistanceParams:
         "vectors",
         "vectorsRowMajor",
     )
+
+    metric: int
+    metricArg: float
+    k: int
+    dims: int
+    vectorType: int
+    queryType: int
+    vectorsRowMajor: bool
+    queriesRowMajor: bool
+    numVectors: int
+    numQueries: int
+    ignoreOutDistances: bool
+    outIndicesType: int
+    device: int
+    use_cuvs: bool
 
     def __init__(self) -> None:
         self.metric = METRIC_L2

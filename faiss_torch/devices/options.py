@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..attributes import CheckedAttributes
+
 #: How ids are kept beside inverted lists.
 INDICES_CPU = 0
 INDICES_IVF = 1
@@ -20,7 +22,7 @@ Unified = 2
 
 
 @dataclass(slots=True)
-class GpuIndexConfig:
+class GpuIndexConfig(CheckedAttributes):
     """Where an index lives.
 
     Attributes
@@ -87,7 +89,7 @@ class GpuIndexIVFFlatConfig(GpuIndexIVFConfig):
 
 
 @dataclass(slots=True)
-class GpuClonerOptions:
+class GpuClonerOptions(CheckedAttributes):
     """How an index is copied to a GPU.
 
     Attributes
