@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from . import children
 from .border import Tensors
 
 _OURS = __name__.rpartition(".")[0]
@@ -97,23 +98,31 @@ def install() -> None:
 
     It does not matter whether faiss is installed or was imported before: modules of the real faiss that are
     in ``sys.modules`` are put aside until `uninstall`. Names that a program bound before (``from faiss import
-    X``) keep what they were bound to. A second call does nothing. The alias holds in this process: a process
-    started by ``multiprocessing`` with the method "spawn" has to call it again.
+    X``) keep what they were bound to. A second call does nothing.
+
+    The processes that this one starts take the alias over: those of ``multiprocessing``, by whatever method, and
+    those of ``subprocess`` that run the same Python. They learn of it from PYTHONPATH and FAISS_TORCH_ALIAS in
+    ``os.environ``, so not where a program gives them another environment, or Python an option to ignore it (-E, -I)
+    or to start without site (-S); there, call it again.
     """
     if _State.finder is not None:
         return
+    children.stop_waiting()
     _State.aside = _take_modules()
     _State.finder = _AliasFinder()
     sys.meta_path.insert(0, _State.finder)
     Tensors.as_arrays = f"{_OURS}.contrib.torch_utils" not in sys.modules
     importlib.import_module(_THEIRS)
+    children.reach()
 
 
 def uninstall() -> None:
     """Undo `install`: ``import faiss`` means again what it meant before, an already imported faiss included.
 
-    Without `install` before, it does nothing.
+    ``os.environ`` is again what it was, and processes that start from now on have no alias. Without `install`
+    before, here or in the process that started this one, it does nothing.
     """
+    children.leave()
     if _State.finder is None:
         return
     sys.meta_path.remove(_State.finder)

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
-import subprocess
 import sys
 import textwrap
+import zipfile
 
 import pytest
 
 import faiss_torch
 from faiss_torch.__main__ import main
-
-PACKAGE_PARENT = pathlib.Path(faiss_torch.__file__).resolve().parents[1]
-
-# as sitecustomize, it makes the real faiss impossible to import
-WITHOUT_FAISS = """
-    import importlib.abc, sys
-
-    class NoFaiss(importlib.abc.MetaPathFinder):
-        def find_spec(self, fullname, path=None, target=None):
-            if fullname == "faiss":
-                raise ModuleNotFoundError("No module named 'faiss'", name=fullname)
-
-    sys.meta_path.insert(0, NoFaiss())
-"""
 
 FLAT_PROGRAM = """
     import numpy as np
@@ -64,33 +48,6 @@ IVF_PROGRAM = """
 """
 
 
-@pytest.fixture
-def python(tmp_path):
-    """Return a function that runs python in a folder of its own and gives back what it printed."""
-
-    def run(*arguments, without_faiss=False, status=0, **files):
-        for name, text in files.items():
-            (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
-        paths = [str(PACKAGE_PARENT)]
-        if without_faiss:
-            hook = tmp_path / "hook"
-            hook.mkdir(exist_ok=True)
-            (hook / "sitecustomize.py").write_text(textwrap.dedent(WITHOUT_FAISS))
-            paths.insert(0, str(hook))
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout if status == 0 else done.stderr
-
-    return run
-
-
 @pytest.mark.parametrize("program", [FLAT_PROGRAM, IVF_PROGRAM], ids=["flat", "ivf"])
 def test_unchanged_program_prints_what_it_prints_with_faiss(python, program):
     """The same file, run by plain python and by ``python -m faiss_torch``."""
@@ -115,7 +72,8 @@ def test_script_finds_what_python_gives_it(python, tmp_path, without_faiss):
     (tmp_path / "inner" / "beside.py").write_text("VALUE = 5")
     (tmp_path / "inner" / "program.py").write_text(textwrap.dedent(SELF_DESCRIPTION))
     printed = python("-m", "faiss_torch", "inner/program.py", "--x", "-m", "y", without_faiss=without_faiss)
-    assert printed == "faiss_torch ['inner/program.py', '--x', '-m', 'y'] 5 inner/program.py\n"
+    program = tmp_path / "inner" / "program.py"
+    assert printed == f"faiss_torch ['inner/program.py', '--x', '-m', 'y'] 5 {program}\n"
 
 
 def test_module_and_code(python, tmp_path):
@@ -261,3 +219,46 @@ def test_modules_of_the_wrapper_with_a_changed_import(python, name):
     print({name}.IndexFlatL2(3).d)
     """
     assert python("program.py", program=program) == "3\n"
+
+
+MAIN_MODULE = """
+    import __main__, atexit, pickle, sys
+
+    def function():
+        pass
+
+    def at_exit():
+        pickle.loads(pickle.dumps(function))
+        print(sys.modules["__main__"] is __main__)
+
+    atexit.register(at_exit)
+    spec = getattr(__spec__, "name", None), getattr(__spec__, "origin", None)
+    print(__name__, __package__, type(__loader__), __file__, spec, sys.argv, sys.path[0], function.__annotations__)
+    print(sorted(vars(__main__)), __main__.function is function)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["inner/program.py"], ["-m", "inner.program"], ["-m", "inner"], ["inner"], ["a.zip"]]
+)
+def test_the_main_module_is_as_python_makes_it(python, tmp_path, arguments):
+    """For a file, a module, a package, a folder and an archive; also when the program has ended."""
+    (tmp_path / "inner").mkdir()
+    for name in ("program", "__main__"):
+        (tmp_path / "inner" / f"{name}.py").write_text(textwrap.dedent(MAIN_MODULE))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "inner" / "program.py", "__main__.py")
+    assert python("-m", "faiss_torch", *arguments, "x", "-y") == python(*arguments, "x", "-y")
+
+
+def test_code_is_compiled_without_the_futures_of_this_library(python):
+    code = "def f(x: 1 + 1): pass\nprint(f.__annotations__, sorted(globals()))"
+    assert python("-m", "faiss_torch", "-c", code) == python("-c", code)
+    assert python("-m", "faiss_torch", "program.py", program=code) == python("program.py", program=code)
+
+
+@pytest.mark.parametrize("arguments", [["-m", "absent"], ["-m", "inner"], ["inner"]])
+def test_what_has_no_main_module(python, tmp_path, arguments):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "__init__.py").write_text("")
+    assert python("-m", "faiss_torch", *arguments, status=1) == python(*arguments, status=1)
