@@ -13,14 +13,14 @@ def test_nearest_of_parts(similarity, nq, parts, k):
     rng = np.random.RandomState(nq)
     sign = -1 if similarity else 1
     D = sign * np.sort(rng.randint(4, size=(parts, nq, k)), axis=2).astype("float32")
-    I = np.arange(D.size).reshape(D.shape)
+    I = rng.permutation(D.size).reshape(D.shape)
     I[rng.rand(*I.shape) < 0.2] = -1
     D[I < 0] = sign * np.finfo("float32").max
     found_D, found_I = merge.nearest_of_parts(list(torch.from_numpy(D)), list(torch.from_numpy(I)), k, similarity)
     assert found_D.shape == found_I.shape == (nq, k)
     for q in range(nq):
         pairs = [(sign * D[p, q, j], I[p, q, j]) for p in range(parts) for j in range(k)]
-        expected = sorted((pair for pair in pairs if pair[1] >= 0), key=lambda pair: pair[0])[:k]
+        expected = sorted(pair for pair in pairs if pair[1] >= 0)[:k]  # ties to the lowest label
         expected += [(float(np.finfo("float32").max), -1)] * (k - len(expected))
         assert found_I[q].tolist() == [label for _, label in expected]
         assert (sign * found_D[q]).tolist() == [distance for distance, _ in expected]

@@ -330,7 +330,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
             Distances, closest first (squared for L2); +FLT_MAX, or -FLT_MAX for a similarity, where there are
             fewer than k results.
         I : array of int64, shape (n, k)
-            Ids; -1 where there are fewer than k results.
+            Ids, the lowest first where distances are equal; -1 where there are fewer than k results.
 
         Raises
         ------

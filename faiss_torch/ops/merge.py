@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from . import topk
+
 
 def nearest_of_parts(
     distances: Sequence[Tensor], labels: Sequence[Tensor], k: int, similarity: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the k nearest of the results of all parts; equal distances stay in the order of the parts.
+    """Return the k nearest of the results of all parts, ties to the lowest label.
 
     Parameters
     ----------
@@ -29,8 +31,9 @@ def nearest_of_parts(
     labels : Tensor, int64, shape (n, k)
     """
     all_distances, all_labels = torch.cat(list(distances), dim=1), torch.cat(list(labels), dim=1)
-    keys = -all_distances if similarity else all_distances
-    order = keys.masked_fill(all_labels < 0, float("inf")).sort(dim=1, stable=True).indices[:, :k]
+    none = all_labels < 0
+    keys = (-all_distances if similarity else all_distances).masked_fill(none, float("inf"))
+    order = topk.sort_rows(keys, all_labels.masked_fill(none, torch.iinfo(torch.int64).max), k)[1]
     return all_distances.gather(1, order), all_labels.gather(1, order)
 
 
