@@ -244,10 +244,24 @@ def table(pointer: Pointer, shape: tuple[int, ...], dtype: str, function: str) -
     RuntimeError
         If the memory is known to end before.
     """
+    sizes = _sizes(shape, function)
+    return pointed(pointer, math.prod(sizes), dtype, function).reshape(sizes)
+
+
+def void_table(pointer: Pointer, shape: tuple[int, ...], dtype: str, function: str) -> np.ndarray:
+    """`table` behind a ``void*``: whatever the type is that the pointer points to, its memory holds the one given."""
+    if not isinstance(pointer, Pointer):
+        raise TypeError(f"{function}: expected a pointer (swig_ptr), not {type(pointer).__name__}")
+    sizes = _sizes(shape, function)
+    nbytes = math.prod(sizes) * np.dtype(dtype).itemsize
+    return _first_bytes(pointer, nbytes).view(dtype).reshape(sizes)
+
+
+def _sizes(shape: tuple[int, ...], function: str) -> tuple[int, ...]:
     sizes = tuple(integer(size, function) for size in shape)
     if min(sizes) < 0:
         raise RuntimeError(f"{function}: there are no arrays of shape {sizes}")
-    return pointed(pointer, math.prod(sizes), dtype, function).reshape(sizes)
+    return sizes
 
 
 def memcpy(dest: Pointer, src: Pointer, n: int) -> None:
@@ -293,4 +307,4 @@ def cast_integer_to_uint8_ptr(x: int) -> Pointer:
 
 def cast_integer_to_void_ptr(x: int) -> Pointer:
     """The pointer to unspecified bytes at an address."""
-    return AddressPointer(x, np.void)
+    return AddressPointer(x, "V1")

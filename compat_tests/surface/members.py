@@ -11,12 +11,6 @@ OF_THE_WRAPPER = {"original_init", "this", "thisown"}
 
 _GAPS_BY_REASON = (
     (
-        "the C signature of train, add and search with numeric_type= and xq_train=",
-        """
-        Index.add_ex Index.add_with_ids_ex Index.search_ex Index.train_ex Index.train_with_queries
-        """,
-    ),
-    (
         "an interface for C++ programs: its objects are gaps too",
         """
         Index.get_distance_computer Index.search1 Index.search_subset IndexFlatCodes.get_CodePacker

@@ -80,6 +80,6 @@ def test_what_is_beyond_faiss_is_written_down(reference):
 def test_a_missing_member_is_an_attribute_error(ours):
     index = ours.IndexFlatL2(4)
     with pytest.raises(AttributeError):
-        index.search_ex(1, None, 1, None, None)
+        index.search1(None, None)
     with pytest.raises(AttributeError, match="nprobe"):
         index.nprobe = 4

@@ -138,5 +138,8 @@ def test_no_neighbours(faiss):
         assert (D.dtype, I.dtype) == ("float32", "int64")
         with pytest.raises(ValueError, match="negative"):
             faiss.knn(XB[:3], XB, -1, metric=metric)
-    for found in (*faiss.kmin(XB, 0), *faiss.kmax(XB, 0)):
-        assert found.shape == (60, 0)
+    for best in (faiss.kmin, faiss.kmax):
+        for found in best(XB, 0):
+            assert found.shape == (60, 0)
+        with pytest.raises(ValueError, match="negative"):
+            best(XB, -1)

@@ -168,6 +168,36 @@ def test_maps_sets_and_criteria_behind_pointers(faiss):
     assert points.all_pts.size() > 1
 
 
+def test_vectors_of_a_type_behind_a_pointer_to_anything(faiss):
+    index, ptr = faiss.IndexFlatL2(D_IN), faiss.swig_ptr
+    index.train_ex(60, ptr(XB), faiss.Float32)
+    index.train_with_queries(60, ptr(XB), 5, ptr(XQ))
+    index.add_ex(60, faiss.cast_integer_to_void_ptr(XB.ctypes.data), faiss.Float32)
+    D, I = room(5, 2), room(5, 2, dtype="int64")
+    index.search_ex(5, ptr(XQ), faiss.Float32, 2, ptr(D), ptr(I))
+    np.testing.assert_array_equal(I, index.search(XQ, 2)[1])
+    with pytest.raises(RuntimeError, match="numeric type"):
+        index.add_ex(60, ptr(XB), 99)
+    lists = ivf(faiss)
+    lists.reset()
+    lists.add_with_ids_ex(60, ptr(XB), faiss.Float32, ptr(np.arange(60) + 7))
+    assert lists.search(XB[:1], 1)[1][0, 0] == 7
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_vectors_of_fewer_bits_behind_a_pointer(ours, dtype):
+    x = (XB * 9).astype(dtype)
+    index = ours.IndexFlatL2(D_IN)
+    index.add_ex(60, ours.swig_ptr(x), {"float16": ours.Float16, "int8": ours.Int8}[dtype])
+    np.testing.assert_array_equal(index.reconstruct_n(0, 60), x.astype("float32"))
+
+
+def test_memory_is_copied_through_a_pointer_to_anything(faiss):
+    source, target = np.arange(6, dtype="float32"), np.zeros(6, "float32")
+    faiss.memcpy(faiss.cast_integer_to_void_ptr(target.ctypes.data), faiss.swig_ptr(source), source.nbytes)
+    np.testing.assert_array_equal(target, source)
+
+
 def test_search_index_pytorch(faiss):
     """The function that many programs have copied: addresses of tensors, of a part of one too."""
 

@@ -76,3 +76,20 @@ def test_tensors_share_nothing(ours, build, verb, monkeypatch):
         found.zero_()
     assert torch.equal(x, given)
     np.testing.assert_array_equal(index.reconstruct_n(0, 300), XB)
+
+
+def test_results_of_functions_can_be_pointed_to(faiss):
+    codes = faiss.pack_bitstrings(np.ones((3, 4), "int32"), 3)
+    results = (
+        *faiss.knn(XQ, XB, 3),
+        faiss.pairwise_distances(XQ, XB),
+        *faiss.kmin(XB, 3),
+        codes,
+        faiss.unpack_bitstrings(codes, 4, 3),
+        *faiss.bucket_sort(np.array([1, 0, 2, 1])),
+        faiss.rand((3, 4)),
+        faiss.serialize_index(flat(faiss)),
+    )
+    for found in results:
+        assert found.flags.writeable
+        faiss.swig_ptr(found)

@@ -9,11 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from ..constants import Float16, Float32, Int8
 from ..parts.params import SearchParameters
 from ..parts.range_search_result import RangeSearchResult
 from ..parts.selectors import IDSelector
-from ..pointers import Pointer, table
+from ..pointers import Pointer, table, void_table
 from .ivf_stats import IndexIVFStats
+
+#: numpy's names of the numeric types.
+_DTYPES = {Float32: "float32", Float16: "float16", Int8: "int8"}
+
+
+def _vectors(x: Pointer, n: int, d: int, numeric_type: int, function: str) -> np.ndarray:
+    if numeric_type not in _DTYPES:
+        raise RuntimeError(f"{function}: numeric type must be Float32, Float16 or Int8, got {numeric_type}")
+    return void_table(x, (n, d), _DTYPES[numeric_type], function)
 
 
 def _check_k(k: int, function: str) -> None:
@@ -122,6 +132,44 @@ class IndexCVerbs:
         """`add_sa_codes` of codes, uint8 [n, sa_code_size()], with xids, int64 [n], or None."""
         ids = None if xids is None else table(xids, (n,), "int64", "add_sa_codes_c")
         self.add_sa_codes(table(codes, (n, self.sa_code_size()), "uint8", "add_sa_codes_c"), ids)
+
+    # with the number of a type, and vectors of that type behind a void*
+
+    def train_ex(self: Any, n: int, x: Pointer, numeric_type: int) -> None:
+        """`train` on x, [n, d] of a numeric type."""
+        self.train(_vectors(x, n, self.d, numeric_type, "train_ex"), numeric_type=numeric_type)
+
+    def train_with_queries(self: Any, n: int, x: Pointer, n_train_q: int, xq_train: Pointer) -> None:
+        """`train` on x, float32 [n, d], with training queries xq_train, float32 [n_train_q, d]."""
+        name = "train_with_queries"
+        self.train(
+            table(x, (n, self.d), "float32", name), xq_train=table(xq_train, (n_train_q, self.d), "float32", name)
+        )
+
+    def add_ex(self: Any, n: int, x: Pointer, numeric_type: int) -> None:
+        """`add` of x, [n, d] of a numeric type."""
+        self.add(_vectors(x, n, self.d, numeric_type, "add_ex"), numeric_type)
+
+    def add_with_ids_ex(self: Any, n: int, x: Pointer, numeric_type: int, xids: Pointer) -> None:
+        """`add_with_ids` of x, [n, d] of a numeric type, with xids, int64 [n]."""
+        vectors = _vectors(x, n, self.d, numeric_type, "add_with_ids_ex")
+        self.add_with_ids(vectors, table(xids, (n,), "int64", "add_with_ids_ex"), numeric_type)
+
+    def search_ex(
+        self: Any,
+        n: int,
+        x: Pointer,
+        numeric_type: int,
+        k: int,
+        distances: Pointer,
+        labels: Pointer,
+        params: SearchParameters | None = None,
+    ) -> None:
+        """`search` for x, [n, d] of a numeric type; results as in `search_c`."""
+        _check_k(k, "search_ex")
+        vectors = _vectors(x, n, self.d, numeric_type, "search_ex")
+        D, I = table(distances, (n, k), "float32", "search_ex"), table(labels, (n, k), "int64", "search_ex")
+        self.search(vectors, k, params=params, D=D, I=I, numeric_type=numeric_type)
 
 
 class IndexIVFCVerbs:

@@ -90,7 +90,8 @@ def pack_bitstrings(a: np.ndarray, nbit: int | Sequence[int]) -> np.ndarray:
     widths = _widths(M, nbit)
     values = np.ascontiguousarray(a, dtype=np.int32).view(np.uint32)
     column, bit = _places_of_bits(widths)
-    return np.packbits((values[:, column] >> bit) & 1, axis=1, bitorder="little").reshape(n, (len(bit) + 7) // 8)
+    packed = np.packbits((values[:, column] >> bit) & 1, axis=1, bitorder="little")
+    return np.ascontiguousarray(packed.reshape(n, (len(bit) + 7) // 8))
 
 
 def unpack_bitstrings(b: np.ndarray, M_or_nbits: int | Sequence[int], nbit: int | None = None) -> np.ndarray:

@@ -10,6 +10,7 @@ from ..ops import hamming, workers
 from ..parts.selectors import IDSelector
 from ..pointers import Pointer, pointed
 from .heaps import int_maxheap_array_t
+from .results import number_of_results
 
 #: faiss's ways to select, whose results are the same.
 VARIANTS = ("hc", "mc")
@@ -49,8 +50,7 @@ def knn_hamming(xq: Array, xb: Array, k: int, variant: str = "hc") -> tuple[Arra
     """
     if variant not in VARIANTS:
         raise NotImplementedError(f"variant is {variant!r}, expected one of {', '.join(VARIANTS)}")
-    if k < 0:
-        raise ValueError(f"k is {k}, expected 0 or more")
+    k = number_of_results(k)
     device = xb.device if isinstance(xb, Tensor) else torch.device("cpu")
     codes, of_codes = codes_in(xb, xb.shape[-1], device)
     of_codes.require(xq, "xq")

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..border import Array, Kind, crossing, floats_in, integers_in, tensor_of
+from ..border import Array, Kind, array_like, crossing, floats_in, integers_in, tensor_of
 from ..constants import FLT_MAX
 from ..ops import chunks
 from ..ownership import Owned
 from ..pointers import Pointer, pointed
+from .results import number_of_results
 
 
 def first_smallest(keys: Tensor, k: int) -> Tensor:
@@ -229,7 +230,7 @@ class int_minheap_array_t(HeapArray):
 
 def _best(array: Array, k: int, order: _Order) -> tuple[Array, Array]:
     """The k best of each row of a matrix, sorted, with their columns; padded like search results."""
-    array = array if isinstance(array, Tensor) else np.asarray(array)
+    array, k = array_like(array), number_of_results(k)
     kind = Kind(array)
     values = floats_in(array, kind.torch_device or torch.device("cpu"))
     m, n = values.shape

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attributes import integer
 from ..border import Array, Kind, crossing, default_device, floats_in, tensor_of
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
 from ..indexes.base import Index
@@ -18,6 +17,7 @@ from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
 from ..pointers import Pointer, pointed
 from .heaps import HeapArray
+from .results import number_of_results
 
 
 @crossing
@@ -57,9 +57,7 @@ def knn(xq: Array, xb: Array, k: int, metric: int = METRIC_L2, metric_arg: float
 
 def _knn(xq: Array, xb: Array, k: int, metric: int, metric_arg: float, sel: IDSelector | None) -> tuple[Array, Array]:
     xq, xb = _matrices(xq, xb)
-    if integer(k, "k") <= 0:
-        if k < 0:
-            raise ValueError(f"k cannot be negative, got {k}")
+    if number_of_results(k) == 0:
         metric_type_from_int(metric)
         kind, room = Kind(xq), torch.empty(len(xq), 0, dtype=torch.float32, device=torch.device("cpu"))
         return kind.out(room), kind.out(room.long())

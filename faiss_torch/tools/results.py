@@ -5,8 +5,22 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..attributes import integer
 from ..border import Array, integers_in
 from ..pointers import Pointer, pointed
+
+
+def number_of_results(k: int) -> int:
+    """Take a number of results in, which may be 0.
+
+    Raises
+    ------
+    ValueError
+        If it is negative.
+    """
+    if integer(k, "k") < 0:
+        raise ValueError(f"k cannot be negative, got {k}")
+    return integer(k, "k")
 
 
 def eval_intersection(I1: Array, I2: Array) -> int:
