@@ -5,6 +5,7 @@ device torch runs on. See README.md.
 """
 
 # running old code
+from . import class_wrappers  # noqa: F401
 from .alias import install, uninstall
 
 # vectors and arrays
