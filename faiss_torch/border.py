@@ -146,7 +146,7 @@ class Kind:
         if given is None:
             return self.out(tensor)
         if isinstance(given, Tensor):
-            given.copy_(tensor)
+            write(tensor, given)
         else:
             given[...] = tensor.cpu().numpy()
         return given
@@ -335,3 +335,11 @@ def codes_in(codes: Array, code_size: int, device: torch.device) -> tuple[Tensor
 def at_pointer(argument: Any, n: int) -> Array:
     """Return an argument of faiss's C signatures as an array: a pointer gives the `n` elements it points to."""
     return argument.view(n) if isinstance(argument, Pointer) else argument
+
+
+def write(values: Tensor, target: Any) -> None:
+    """Write values to an array of the caller's, or to where a pointer of his points, in whatever shape that has."""
+    given = at_pointer(target, values.numel())
+    tensor = given if isinstance(given, Tensor) else tensor_of(given)
+    with torch.inference_mode(tensor.is_inference()), torch.no_grad():  # what was made in it is changed in it alone
+        tensor.copy_(values.reshape(tensor.shape))

@@ -84,3 +84,30 @@ def test_what_flushed_denormals_would_change(ours: ModuleType) -> None:
         found = [index.search(np.zeros((nq, 8), dtype="float32"), 3)[0] for nq in (1, 200)]
     assert flushed == 0
     assert all((D > 0).all() for D in found)
+
+
+def test_tensors_of_inference_mode_are_written_in_it_and_outside(ours: ModuleType) -> None:
+    index = ours.index_factory(8, "IVF4,Flat")
+    x = torch.from_numpy(np.random.RandomState(0).rand(400, 8).astype("float32"))
+    index.train(x)
+    index.add(x)
+    index.make_direct_map()
+    expected = index.search(x, 3)
+    with torch.inference_mode():
+        D, I, one = torch.empty(400, 3), torch.empty(400, 3, dtype=torch.int64), torch.zeros(8)
+        index.search(x, 3, D=D, I=I)
+        index.reconstruct(5, one)
+    assert D.equal(expected[0])
+    assert I.equal(expected[1])
+    assert one.equal(x[5])
+    index.search(x[:200].repeat(2, 1), 3, D=D, I=I)
+    assert I[200:].equal(expected[1][:200])
+
+
+def test_what_is_read_in_inference_mode_is_not_copied(ours: ModuleType) -> None:
+    index = ours.IndexFlatL2(8)
+    index.add(np.random.RandomState(0).rand(32, 8).astype("float32"))
+    data = ours.serialize_index(index)
+    with torch.inference_mode():
+        read = ours.read_index(ours.ZeroCopyIOReader(ours.swig_ptr(data), data.size))
+    assert np.shares_memory(read.codes.array, data)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..attributes import CheckedAttributes
-from ..border import Array, Kind, crossing, tensor_of
+from ..border import Array, Kind, crossing, tensor_of, write
 from ..constants import METRIC_L2, metric_type_from_int
 from ..ops import distances, flat, workers
 from ..parts.row_facts import RowFacts
@@ -224,7 +224,7 @@ def bfKnn(resources: Provider, args: GpuDistanceParams) -> None:
         found, labels = _neighbours(queries, vectors, args.k, args.metric, args.metricArg)
     for target, values in ((D, found), (I, labels)):
         if target is not None and values is not None:
-            target.copy_(values.reshape(-1))
+            write(values, target)
 
 
 def bfKnn_tiling(

@@ -6,6 +6,7 @@ engine reads them) and ``_scorer(x, lists)``; training its encoder is ``_train_e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -407,7 +408,6 @@ class IndexIVF(_IVFVerbs):
 def _write(target: Array, found: Tensor) -> None:
     """Write to the array or the pointer that a caller gave."""
     given = border.at_pointer(target, found.numel())
-    given = given if isinstance(given, Tensor) else border.tensor_of(given)
-    if given.numel() != found.numel():
+    if math.prod(given.shape) != found.numel():
         raise AssertionError(f"room for {tuple(found.shape)} elements expected, {tuple(given.shape)} given")
-    given.view(found.shape).copy_(found)
+    border.write(found, given)

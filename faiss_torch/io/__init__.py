@@ -16,6 +16,7 @@ import numpy as np
 from ..array_conversions import copy_array_to_vector
 from ..constants import IO_FLAG_MMAP, IO_FLAG_MMAP_IFC
 from ..indexes.base import Index
+from ..ops import torch_state
 from ..parts.inverted_lists import InvertedLists
 from .files import FileIOReader, FileIOWriter, MappedFileIOReader, Path
 from .list_fields import read_lists, write_lists
@@ -122,6 +123,7 @@ def write_index(index: Index | None, target: Path | IOWriter, io_flags: int = 0)
     _write(lambda sink: sink.index(index, "index"), target, io_flags)
 
 
+@torch_state.lasting
 def read_index(origin: Path | IOReader, io_flags: int = 0) -> Index:
     """Read an index that was written by faiss or by `write_index`.
 
@@ -156,6 +158,7 @@ def serialize_index(index: Index | None, io_flags: int = 0) -> np.ndarray:
     return writer.data.array
 
 
+@torch_state.lasting
 def deserialize_index(data: np.ndarray, io_flags: int = 0) -> Index:
     """The index in an array [n] of uint8; see `read_index`.
 
@@ -183,6 +186,7 @@ def write_InvertedLists(invlists: InvertedLists | None, target: Path | IOWriter)
     _write(lambda sink: write_lists(sink, invlists), target, 0)
 
 
+@torch_state.lasting
 def read_InvertedLists(origin: Path | IOReader, io_flags: int = 0) -> InvertedLists | None:
     """Read what `write_InvertedLists` wrote; see `read_index` for flags and errors."""
     with _reading(origin, io_flags) as source:

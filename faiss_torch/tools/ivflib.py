@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..border import Array, Kind, at_pointer, crossing, tensor_of, vectors_in
+from ..border import Array, Kind, at_pointer, crossing, vectors_in, write
 from ..indexes.base import Index
 from ..indexes.id_map import IndexIDMap
 from ..indexes.ivf import IndexIVF
@@ -123,7 +123,7 @@ def search_centroid(index: Index, x: Array, n: int, centroid_ids: Array) -> None
     """
     ivf = _ivf(index)
     vectors, _ = vectors_in(at_pointer(x, n * ivf.d).reshape(n, ivf.d), ivf.d, ivf.device)
-    _put(centroid_ids, ivf._require_quantizer().assign(vectors, 1))
+    write(ivf._require_quantizer().assign(vectors, 1), centroid_ids)
 
 
 def search_and_return_centroids(
@@ -168,14 +168,7 @@ def search_and_return_centroids(
     targets = (distances, labels, query_centroid_ids, result_centroid_ids)
     for target, values in zip(targets, workers.conduct(search, ivf.device), strict=True):
         if target is not None:
-            _put(target, values)
-
-
-def _put(target: Array, values: Tensor) -> None:
-    """Write results to an array of the caller's, or to where a pointer of his points."""
-    given = at_pointer(target, values.numel())
-    view = given if isinstance(given, Tensor) else tensor_of(given)
-    view.copy_(values.reshape(view.shape))
+            write(values, target)
 
 
 @crossing
