@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -184,3 +186,28 @@ def test_an_index_may_be_written_over_the_file_it_is_mapped_from(index, tmp_path
     mapped = faiss_torch.read_index(path, faiss_torch.IO_FLAG_MMAP)
     faiss_torch.write_index(mapped, path)
     assert (tmp_path / "index").read_bytes() == written(index)
+
+
+AT_EXIT = """
+import sys
+import faiss_torch as faiss
+
+class Keeper:
+    def __init__(self, path):
+        self.index, self.path = faiss.IndexFlatL2(4), path
+
+    def __del__(self):
+        for path in (self.path, "/dev/null"):
+            faiss.write_index(self.index, path)
+
+keeper = Keeper(sys.argv[1])
+sys.modules["somewhere else"] = keeper  # so that it goes late
+"""
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_writing_when_the_interpreter_exits(tmp_path, late):
+    program = AT_EXIT if late else AT_EXIT.rsplit("sys.modules", 1)[0]
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "index")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir(tmp_path) == ["index"]

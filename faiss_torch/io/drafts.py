@@ -13,6 +13,8 @@ import os
 import zlib
 from typing import BinaryIO
 
+from .files import open_file
+
 try:
     import fcntl
 except ImportError:  # Windows: what was left behind stays
@@ -34,7 +36,7 @@ def create(target: str, mode: int) -> tuple[str, BinaryIO]:
         path = name_of(target, number)
         _remove_if_left_behind(path)
         try:
-            file = open(path, "x+b", opener=lambda path, flags: os.open(path, flags, mode))  # noqa: SIM115 - given away
+            file = open_file(path, "x+b", opener=lambda path, flags: os.open(path, flags, mode))
         except FileExistsError:
             continue  # another writer's
         with contextlib.suppress(OSError):  # a file system without locks: nobody else gets one either
@@ -65,7 +67,7 @@ def _remove_if_left_behind(path: str) -> None:
     if fcntl is None or not os.path.lexists(path):
         return
     access = os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY
-    with contextlib.suppress(OSError), open(os.open(path, access | os.O_NOFOLLOW), "rb") as file:
+    with contextlib.suppress(OSError), open_file(os.open(path, access | os.O_NOFOLLOW), "rb") as file:
         _lock(file.fileno(), wait=False)
         if stands_at(file, path):
             os.unlink(path)

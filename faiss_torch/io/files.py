@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
 import stat
@@ -12,6 +13,9 @@ from typing import BinaryIO
 import numpy as np
 
 from .streams import IOReader, IOWriter
+
+#: Python's `open`, which is a builtin no more when a ``__del__`` runs at the interpreter's exit.
+open_file = io.open
 
 #: What names a file.
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -26,7 +30,7 @@ def _private_pages(name: str) -> np.ndarray:
     if not hasattr(mmap, "MAP_PRIVATE"):
         return np.memmap(name, np.uint8, mode="c")
     flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
-    with open(name, "rb") as file:
+    with open_file(name, "rb") as file:
         pages = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     return np.frombuffer(pages, np.uint8)
 
@@ -100,7 +104,7 @@ class FileIOReader(IOReader):
     def __init__(self, fname: Path) -> None:
         self.name = os.fsdecode(fname)
         with naming_the_path(self.name, "reading"):
-            self._file: BinaryIO = open(self.name, "rb")  # noqa: SIM115 - closed with the reader
+            self._file: BinaryIO = open_file(self.name, "rb")
         status = os.fstat(self._file.fileno())
         self._size = status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -158,7 +162,7 @@ class FileIOWriter(IOWriter):
     def __init__(self, fname: Path) -> None:
         self.name = os.fsdecode(fname)
         with naming_the_path(self.name, "writing"):
-            self._file: BinaryIO = open(self.name, "wb")  # noqa: SIM115 - closed with the writer
+            self._file: BinaryIO = open_file(self.name, "wb")
 
     def write_bytes(self, data: bytes | memoryview) -> None:
         """Write to the file."""

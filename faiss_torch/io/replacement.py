@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from . import drafts
-from .files import FileIOWriter, Path, naming_the_path
+from .files import FileIOWriter, Path, naming_the_path, open_file
 from .streams import BLOCK_SIZE
 
 
@@ -171,7 +171,7 @@ class _Target:
         size = self.draft.seek(0, os.SEEK_END)
         self.draft.seek(0)
         flags = os.O_WRONLY | (os.O_CREAT if self.is_new else 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(self.name, flags, 0o666), "wb") as file:
+        with open_file(os.open(self.name, flags, 0o666), "wb") as file:
             _make_room(file.fileno(), size)
             shutil.copyfileobj(self.draft, file, BLOCK_SIZE)
             file.truncate()
