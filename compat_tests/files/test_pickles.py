@@ -264,8 +264,8 @@ def test_an_index_goes_to_a_process_and_comes_back(samples, method):
     index, queue = samples.ivf_with_array_map(faiss_torch), context.Queue()
     process = context.Process(target=add_and_put, args=(index, samples.vectors(3, seed=9), queue))
     process.start()
-    loaded = queue.get(timeout=120)
-    process.join()
+    process.join(120)
     assert process.exitcode == 0
+    loaded = queue.get(timeout=10)
     assert (loaded.ntotal, index.ntotal) == (23, 20)
     np.testing.assert_array_equal(loaded.reconstruct(21), samples.vectors(3, seed=9)[1])

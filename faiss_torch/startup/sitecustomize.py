@@ -47,7 +47,7 @@ class _Finder:
 
 
 sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != _FOLDER]
-del sys.modules[__name__]
+sys.modules.pop("sitecustomize", None)
 try:
     import sitecustomize  # noqa: F401  the user's own; where there is none, the error is what Python expects
 finally:
