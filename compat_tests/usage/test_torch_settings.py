@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -15,9 +16,12 @@ import numpy as np
 import operations
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 from torch_settings import SETTINGS
 
 import faiss_torch
+from faiss_torch.ops import workers
 
 #: Settings that leave traces in what is made once: a program has them from its start.
 FROM_THE_START = ("bfloat16", "meta", "inference mode")
@@ -27,6 +31,10 @@ SOME = (
     *("every verb of flat_ip", "every verb of flat_NaNEuclidean", "every verb of ivf_flat", "flat", "inverted_file"),
     *("lists_on_disk_and_stacked", "kmeans", "other_clusterings", "neighbours_of_arrays", "bits", "tensors"),
 )
+
+
+#: Operations in which a Python float counts as a number of the default dtype.
+_ARITHMETIC = {"add", "clamp", "div", "eq", "ge", "gt", "le", "lt", "mul", "ne", "pow", "sub", "where"}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +92,43 @@ def test_what_flushed_denormals_would_change(ours: ModuleType) -> None:
         found = [index.search(np.zeros((nq, 8), dtype="float32"), 3)[0] for nq in (1, 200)]
     assert flushed == 0
     assert all((D > 0).all() for D in found)
+
+
+class _Promotions(TorchDispatchMode):
+    """Notes where operations on integers alone give floats that nobody has named the dtype of, or meet a float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        given, _ = tree_flatten((args, kwargs or {}))
+        tensors = [each for each in given if isinstance(each, torch.Tensor)]
+        if not tensors or any(each.is_floating_point() for each in tensors) or "dtype" in (kwargs or {}):
+            return result
+        name = function.overloadpacket.__name__
+        gives_floats = isinstance(result, torch.Tensor) and result.is_floating_point() and name != "view"
+        if gives_floats or (name in _ARITHMETIC and any(isinstance(each, float) for each in given)):
+            lines = [each for each in traceback.extract_stack() if "faiss_torch" in pathlib.Path(each.filename).parts]
+            self.found.add(f"{name}: {lines[-1].filename}:{lines[-1].lineno}" if lines else name)
+        return result
+
+
+def test_integers_meet_no_float_of_the_default_dtype(ours: ModuleType) -> None:
+    def noted() -> tuple[set[str], set[str]]:
+        with _Promotions() as of_this:
+            assert len(torch.arange(3) / 2) == 3
+        with _Promotions() as of_operations:
+            operations.run(ours, SOME)
+        return {each.partition(":")[0] for each in of_this.found}, of_operations.found
+
+    before = ours.omp_get_max_threads()
+    ours.omp_set_num_threads(1)
+    try:  # what a call calls stays in its thread, to which the mode belongs
+        assert workers.conduct(noted, torch.device("cpu")) == ({"div"}, set())
+    finally:
+        ours.omp_set_num_threads(before)
 
 
 def test_tensors_of_inference_mode_are_written_in_it_and_outside(ours: ModuleType) -> None:

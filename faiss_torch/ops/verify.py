@@ -77,7 +77,7 @@ def verified_topk(
         if verified >= scores.shape[1]:
             break
         if largest_scores is None:
-            kth = some_scores.kthvalue(k, dim=1).values
+            kth = some_scores.sort(dim=1).values[:, k - 1]  # of kthvalue CUDA has no deterministic form
             uncertain = (some_scores.amax(1) <= kth + scorer.margin[queries[pending]]) & (kth < float("inf"))
         else:
             last = some_scores.amax(1)
