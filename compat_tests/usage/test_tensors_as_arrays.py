@@ -95,6 +95,19 @@ def test_verbs_of_an_inverted_file(as_arrays):
     assert isinstance(D, np.ndarray)
 
 
+def test_functions_that_ask_the_quantizer(as_arrays):
+    """What they do inside is not taken for the program's."""
+    faiss, index = as_arrays, ivf(as_arrays)
+    list_nos = np.zeros(4, "int64")
+    faiss.search_centroid(index, faiss.swig_ptr(XQ), 4, faiss.swig_ptr(list_nos))
+    np.testing.assert_array_equal(list_nos, index.quantizer.search(XQ, 1)[1][:, 0])
+    ptr, of_queries = faiss.swig_ptr, np.zeros(4, "int64")
+    D, I, of_results = (np.zeros((4, 2), dtype) for dtype in ("float32", "int64", "int64"))
+    faiss.search_and_return_centroids(index, 4, ptr(XQ), 2, ptr(D), ptr(I), ptr(of_queries), ptr(of_results))
+    np.testing.assert_array_equal(of_queries, list_nos)
+    np.testing.assert_array_equal(I, index.search(XQ, 2)[1])
+
+
 def test_clustering(as_arrays):
     faiss = as_arrays
     kmeans = faiss.Kmeans(D_IN, 3, niter=4)

@@ -111,6 +111,7 @@ def _ivf(index: Index) -> IndexIVF:
     return index
 
 
+@crossing
 def search_centroid(index: Index, x: Array, n: int, centroid_ids: Array) -> None:
     """Write the list nearest to each vector to `centroid_ids`.
 
@@ -126,6 +127,7 @@ def search_centroid(index: Index, x: Array, n: int, centroid_ids: Array) -> None
     write(ivf._require_quantizer().assign(vectors, 1), centroid_ids)
 
 
+@crossing
 def search_and_return_centroids(
     index: Index,
     n: int,
