@@ -72,6 +72,23 @@ def test_a_draft_that_somebody_removes_is_written_all_the_same(index, tmp_path, 
     assert (tmp_path / "index").read_bytes() == written(index)
 
 
+def test_a_writer_that_fails_removes_nothing_of_anothers(index, tmp_path, monkeypatch):
+    path, others = str(tmp_path / "index"), []
+
+    def failing(self, data):
+        for name in os.listdir(tmp_path):
+            os.unlink(tmp_path / name)
+        others.append(drafts.create(path, 0o600))  # under the same name
+        raise OSError("simulated")
+
+    monkeypatch.setattr(faiss_torch.FileIOWriter, "write_bytes", failing)
+    with pytest.raises(OSError, match="simulated"):
+        faiss_torch.write_index(index, path)
+    [(draft_path, draft)] = others
+    assert drafts.stands_at(draft, draft_path)
+    draft.close()
+
+
 def test_names_are_short(index, tmp_path):
     path = tmp_path / ("é" * 127)
     faiss_torch.write_index(index, str(path))

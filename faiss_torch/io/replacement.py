@@ -45,16 +45,17 @@ def replacing(path: Path) -> Iterator[FileIOWriter]:
         writer = FileIOWriter(name)
     try:
         yield writer
-        if target is not None:
+        if target is None:
+            writer.close()
+        else:
             writer.flush()
             with naming_the_path(name, "writing"):
                 target.take_the_draft()
-        writer.close()
     finally:
-        with contextlib.suppress(RuntimeError):
-            writer.close()
         if target is not None:
             target.remove_the_draft()
+        with contextlib.suppress(RuntimeError):
+            writer.close()
 
 
 class _DraftWriter(FileIOWriter):
@@ -128,10 +129,18 @@ class _Target:
             self._copy()
 
     def remove_the_draft(self) -> None:
-        """Remove the draft, if it still stands beside the file."""
-        if self._draft_path is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._draft_path)
+        """Remove the draft, if it still stands beside the file.
+
+        It stays open until then: once it is closed, and so without a lock, its name may be another writer's.
+        """
+        if self._draft_path is None:
+            return
+        with contextlib.suppress(OSError):
+            if os.name == "nt":
+                self.draft.close()  # an open file cannot be removed
+            elif not drafts.stands_at(self.draft, self._draft_path):
+                return
+            os.unlink(self._draft_path)
 
     def _replace(self, draft_path: str) -> bool:
         """Put the draft in the place of the file; whether that was possible with nothing else changed."""
