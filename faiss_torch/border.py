@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import interrupts
 from .constants import Float16, Float32, Int8
 from .pointers import Pointer
 from .threads import in_call, working_for_call
@@ -128,7 +129,8 @@ class Kind:
     def out(self, tensor: Tensor) -> Array:
         """Return a result as the caller's kind of array, in one piece and in memory of its own."""
         if self.torch_device is None:
-            return np.array(tensor.numpy(force=True), order="C")
+            array = tensor.numpy(force=True)
+            return _copied(array, array.dtype).reshape(array.shape)
         found = tensor.to(self.torch_device)
         # a view may show what the index holds, or what the caller gave
         return found.clone(memory_format=torch.contiguous_format) if found._is_view() else found.contiguous()
@@ -224,8 +226,27 @@ def vectors_in(x: Array, d: int, device: torch.device, numeric_type: int = Float
     if kind.torch_device is not None:
         tensor = x.detach().to(torch_type)
     else:
-        tensor = tensor_of(np.ascontiguousarray(x, dtype=numpy_type))
+        tensor = tensor_of(_contiguous(x, numpy_type))
     return _carried(tensor, device).to(torch.float32).contiguous(), kind
+
+
+def _contiguous(x: Any, dtype: Any) -> np.ndarray:
+    """Do what ``numpy.ascontiguousarray`` does, in pieces where much is to be copied."""
+    if not isinstance(x, np.ndarray) or (x.dtype == dtype and x.flags.c_contiguous):
+        return np.ascontiguousarray(x, dtype=dtype)
+    return _copied(x, dtype)
+
+
+def _copied(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """Copy and cast an array to memory of its own; a call can be stopped between two pieces."""
+    if x.nbytes <= PIECE_BYTES or x.ndim == 0:
+        return np.array(x, dtype=dtype, order="C", ndmin=1)
+    result = np.empty(x.shape, dtype)
+    step = max(1, PIECE_BYTES * len(x) // x.nbytes)
+    for begin in range(0, len(x), step):
+        interrupts.check()
+        result[begin : begin + step] = x[begin : begin + step]
+    return result
 
 
 def _carried(tensor: Tensor, device: torch.device) -> Tensor:
@@ -271,7 +292,7 @@ def training_vectors_in(x: Array, d: int) -> tuple[Tensor, Kind]:
     if kind.torch_device is not None:
         return x.detach(), kind
     kept = x.dtype if x.dtype in _TRAINED_ON else np.float32
-    return tensor_of(np.ascontiguousarray(x, dtype=kept)), kind
+    return tensor_of(_contiguous(x, kept)), kind
 
 
 def integers_in(ids: Array, device: torch.device) -> Tensor:
@@ -303,7 +324,7 @@ def floats_in(values: Array, device: torch.device) -> Tensor:
     """Take a caller's float values in as contiguous float32 on the engine's device, of whatever shape."""
     if isinstance(values, Tensor):
         return values.detach().to(device=device, dtype=torch.float32).contiguous()
-    return tensor_of(np.ascontiguousarray(values, dtype=np.float32)).to(device)
+    return tensor_of(_contiguous(values, np.float32)).to(device)
 
 
 def codes_in(codes: Array, code_size: int, device: torch.device) -> tuple[Tensor, Kind]:

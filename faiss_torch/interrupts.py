@@ -1,14 +1,106 @@
-"""Stopping a long computation from outside: faiss's interrupt callbacks.
+"""Stopping a long computation from outside: by Ctrl-C, and by faiss's interrupt callbacks.
 
-Python's own interrupt (Ctrl-C) arrives between two tensor operations without any help. What is here serves
-``TimeoutGuard`` and callbacks of one's own: each iteration of a clustering calls `check`.
+The threads that work for a call share its `Call`. Whoever waits for them is interrupted, or finds that the installed
+callback wants to stop, and says so there. All loops over tiles, lists, portions and iterations call `check`, which then
+raises `Stopped`: only between two steps, so that what is worked on stays whole.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+Result = TypeVar("Result")
+
+#: Seconds after which who waits for a call asks the callback again.
+ASKED_EVERY = 0.1
+
+_working = threading.local()
+
+
+class Stopped(BaseException):
+    """Ends the work of a thread for a call that is to stop; the caller is told what stopped it."""
+
+
+class Call:
+    """One call, for which several threads may work.
+
+    Parameters
+    ----------
+    outer : Call, optional
+        The call that this one is a part of: it stops when that does.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether it is to stop.
+    shields : int
+        How many parts of it that are to end first are running.
+    """
+
+    __slots__ = ("outer", "shields", "stopped")
+
+    def __init__(self, outer: Call | None = None) -> None:
+        self.outer = outer
+        self.stopped = False
+        self.shields = 0
+
+    def is_to_stop(self) -> bool:
+        """Whether its threads may stop now, and are to."""
+        if self.shields:
+            return False
+        return self.stopped or (self.outer is not None and self.outer.is_to_stop())
+
+
+def current_call() -> Call | None:
+    """Return the call that this thread works for."""
+    return getattr(_working, "call", None)
+
+
+def work_for(call: Call | None) -> None:
+    """Say which call this thread works for from now on."""
+    _working.call = call
+
+
+def check() -> None:
+    """Stop here if the call that this thread works for is to stop.
+
+    Raises
+    ------
+    Stopped
+        In a thread that works for a call.
+    RuntimeError
+        In any other, if the installed callback wants to stop.
+    """
+    call = current_call()
+    if call is None:
+        InterruptCallback.check()
+    elif call.is_to_stop():
+        raise Stopped
+
+
+def checked(task: Callable[[], Result]) -> Result:
+    """Run one step of a loop: `check` first."""
+    check()
+    return task()
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Let nothing stop what is in the block, which would be left half done: `check` does nothing there."""
+    call = current_call() or Call()
+    before = current_call()
+    work_for(call)
+    call.shields += 1
+    try:
+        yield
+    finally:
+        call.shields -= 1
+        work_for(before)
 
 
 class InterruptCallback:

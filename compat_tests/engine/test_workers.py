@@ -253,12 +253,15 @@ where_there_is_a_way = pytest.mark.skipif(
 @where_there_is_a_way
 def test_one_thread_in_the_calling_thread_alone():
     before, x = torch.get_num_threads(), torch.randn(64, 64)
-    with contextlib.suppress(ZeroDivisionError), one_thread.entered():
-        assert torch.get_num_threads() == 1
-        assert threads_of_a_new_thread() == before
-        x @ x
-        raise ZeroDivisionError
+    own = one_thread.threads_here()
+    one_thread.set_threads_here(one_thread.ONE)
+    assert torch.get_num_threads() == 1
+    assert one_thread.threads_here() == one_thread.ONE
+    assert threads_of_a_new_thread() == before
+    x @ x
+    one_thread.set_threads_here(own)
     assert torch.get_num_threads() == before
+    assert one_thread.threads_here() == own
 
 
 @where_there_is_a_way
@@ -288,5 +291,6 @@ def test_searches_where_there_is_no_way_to_set_one_thread(monkeypatch):
     index = faiss_torch.IndexFlatL2(8)
     index.add(x)
     assert index.search(x[:3], 1)[1].ravel().tolist() == [0, 1, 2]
-    with one_thread.entered():
-        assert torch.get_num_threads() >= 1
+    assert one_thread.threads_here() is None
+    one_thread.set_threads_here(one_thread.threads_here())
+    assert torch.get_num_threads() >= 1

@@ -127,6 +127,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} d={self.d} ntotal={self.ntotal} device={self.device}>"
 
+    @workers.conducted
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Index:
         """Move the index to a device, or store its vectors in another dtype, or both.
 
@@ -274,6 +275,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         raise RuntimeError(f"add is not implemented for {type(self).__name__}")
 
+    @workers.conducted
     def reset(self) -> None:
         """Remove all vectors; the training stays."""
         self._reset()
@@ -490,7 +492,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
             self._reconstruct(torch.tensor([integer(key, "key")], dtype=torch.int64, device=self.device))[0], x
         )
 
-    @border.crossing
+    @workers.conducted
     def reconstruct_batch(self, key: Array, x: Array | None = None) -> Array:
         """Return stored vectors of several ids: (n,) -> (n, d)."""
         keys = border.integers_in(key, self.device)
@@ -500,7 +502,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
         kind.check_output(x, (len(keys), self.d), "x")
         return kind.into(self._reconstruct(keys) if len(keys) else self._no_vectors(), x)
 
-    @border.crossing
+    @workers.conducted
     def reconstruct_n(self, n0: int = 0, ni: int = -1, x: Array | None = None) -> Array:
         """Return the stored vectors n0 ... n0 + ni - 1.
 
@@ -611,6 +613,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
         """Raise RuntimeError unless another index can be merged into this one."""
         raise RuntimeError(f"merge_from is not implemented for {type(self).__name__}")
 
+    @workers.conducted
     def merge_from(self, otherIndex: Index, add_id: int = 0) -> None:
         """Move all vectors of another index of the same kind to this one.
 

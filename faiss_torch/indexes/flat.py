@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attributes import integer
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops import flat, kernel_search, workers
+from ..ops import chunks, flat, kernel_search, workers
 from ..ops.code_blocks import BlocksFor
 from ..ops.filtering import narrowed
 from ..ops.flat_small import SmallSet, small_set
@@ -273,7 +273,9 @@ class IndexFlat(IndexFlatCodes):
         return x.view(torch.uint8).reshape(len(x), self.code_size)
 
     def _sa_decode(self, codes: Tensor) -> Tensor:
-        return codes.contiguous().view(torch.float32).clone()
+        x = codes.contiguous().view(torch.float32)
+        chunks.copy(result := torch.empty_like(x), x)
+        return result
 
 
 class IndexFlatIP(IndexFlat):

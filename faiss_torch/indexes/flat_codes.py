@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import border
 from ..attributes import Size
 from ..constants import METRIC_L2
+from ..ops import chunks, workers
 from ..parts.growing import GrowingTensor, copied
 from ..parts.selectors import IDSelector
 from ..pointers import Pointer, table
@@ -122,10 +123,12 @@ class IndexFlatCodes(Index):
 
     def _keep_rows(self, rows: Tensor) -> None:
         """Keep the chosen rows (a mask, or an order of rows)."""
-        self._codes.replace(self._codes.rows[rows])
+        order = rows.nonzero().view(-1) if rows.dtype == torch.bool else rows
+        self._codes.replace(chunks.taken(self._codes.rows, order))
         self.ntotal = self._codes.size
         self._codes_changed()
 
+    @workers.conducted
     def permute_entries(self, perm: border.Array) -> None:
         """Reorder the vectors: number i becomes the old number ``perm[i]``."""
         order = border.integers_in(border.at_pointer(perm, self.ntotal), self.device)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import border
+from .. import border, interrupts
 from ..ops import lists
 from ..parts.growing import GrowingTensor
 from ..parts.params import SearchParameters
@@ -196,8 +196,9 @@ class IndexIDMap(Index):
         self._take_ids(ids)
 
     def _take_ids(self, ids: Tensor) -> None:
-        self._ids.append(ids)
-        self.ntotal = self.index.ntotal
+        with interrupts.shielded():
+            self._ids.append(ids)
+            self.ntotal = self.index.ntotal
 
     def _reset(self) -> None:
         self._wrapped().reset()
@@ -212,9 +213,10 @@ class IndexIDMap(Index):
         keep = ~sel.mask(ids)
         kept = ids[keep]
         if len(kept) < len(ids):
-            index.remove_ids(IDSelectorTranslated(self, sel))
-            index._renumber(keep.cumsum(0) - 1, len(kept))
-            self._keep_ids(kept)
+            with interrupts.shielded():
+                index.remove_ids(IDSelectorTranslated(self, sel))
+                index._renumber(keep.cumsum(0) - 1, len(kept))
+                self._keep_ids(kept)
         return len(ids) - len(kept)
 
     def _keeps_ids(self) -> bool:
@@ -272,8 +274,9 @@ class IndexIDMap(Index):
         index = self._wrapped()
         # an index that keeps ids, such as an inverted file, goes on counting; one that only counts takes no number
         index.merge_from(other.index, index.ntotal if index._keeps_ids() else 0)
-        self._take_ids(other._ids.rows.to(self.device) + add_id)
-        other._keep_ids(other._ids.rows.new_empty(0))
+        with interrupts.shielded():
+            self._take_ids(other._ids.rows.to(self.device) + add_id)
+            other._keep_ids(other._ids.rows.new_empty(0))
 
 
 class IndexIDMap2(IndexIDMap):

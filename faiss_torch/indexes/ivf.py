@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .. import border
+from .. import border, interrupts
 from ..border import Array
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops import workers
@@ -202,9 +202,10 @@ class IndexIVF(_IVFVerbs):
             offsets = lists.add_to_lists(list_nos, given, codes)
         else:
             offsets[kept.cpu()] = lists.add_to_lists(list_nos[kept], given[kept], codes[kept])
-        if not self.direct_map.no():
-            self.direct_map.add(given.cpu(), list_nos.cpu(), offsets)
-        self.ntotal += len(codes)
+        with interrupts.shielded():
+            if not self.direct_map.no():
+                self.direct_map.add(given.cpu(), list_nos.cpu(), offsets)
+            self.ntotal += len(codes)
 
     def _add_sa_codes(self, codes: Tensor, ids: Tensor | None) -> None:
         self._require_trained()
@@ -221,7 +222,7 @@ class IndexIVF(_IVFVerbs):
         self.ntotal -= removed
         return removed
 
-    @border.crossing
+    @workers.conducted
     def update_vectors(self, keys: Array, x: Array) -> None:
         """Replace the vectors of ids.
 
@@ -253,10 +254,12 @@ class IndexIVF(_IVFVerbs):
         if self.direct_map.type == DirectMap.Hashtable:
             if len(ids.unique()) < len(ids):
                 raise RuntimeError("update_vectors: with a direct map of type Hashtable each id can be given once")
-            self._remove_ids(IDSelectorArray(ids))
-            self._add_to_lists(list_nos, ids.to(self.device), codes)
+            with interrupts.shielded():
+                self._remove_ids(IDSelectorArray(ids))
+                self._add_to_lists(list_nos, ids.to(self.device), codes)
             return
-        self.direct_map.update_codes(self._require_lists(), ids.numpy(), list_nos.tolist(), codes)
+        with interrupts.shielded():
+            self.direct_map.update_codes(self._require_lists(), ids.numpy(), list_nos.tolist(), codes)
 
     # reading back
 
@@ -340,6 +343,7 @@ class IndexIVF(_IVFVerbs):
         """Keep a direct map of type Array, or none."""
         self.set_direct_map_type(DirectMap.Array if new_maintain_direct_map else DirectMap.NoMap)
 
+    @workers.conducted
     def set_direct_map_type(self, type: int) -> None:
         """Keep a direct map of a type: see `DirectMap.set_type`."""
         self.direct_map.set_type(type, self._require_lists(), self.ntotal)
@@ -391,6 +395,7 @@ class IndexIVF(_IVFVerbs):
         self._require_lists().renumber_ids(numbers)
         self.ntotal = ntotal
 
+    @workers.conducted
     def copy_subset_to(self, other: IndexIVF, subset_type: int, a1: int, a2: int) -> None:
         """Copy a subset of the vectors to another index with the same lists.
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import interrupts
 from ..border import Array
 from ..constants import METRIC_L2
 from ..ops.lists import entries_at
@@ -187,11 +188,12 @@ class IndexIVFFlatDedup(IndexIVFFlat):
                 original, staying = staying[0], staying[1:]
             if staying:
                 instances[original] = staying
-        self.instances = instances
         lists = self._require_lists()
-        lists.rename_ids(successors)
-        removed = lists.remove_entries(sel) + before - self._count_instances()
-        self.ntotal -= removed
+        with interrupts.shielded():
+            self.instances = instances
+            lists.rename_ids(successors)
+            removed = lists.remove_entries(sel) + before - self._count_instances()
+            self.ntotal -= removed
         return removed
 
     def _merge_from(self, other: IndexIVFFlatDedup, add_id: int) -> None:  # type: ignore[override]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import torch
 from torch import Tensor
 
+from .. import forks
 from ..ownership import Owned
 
 
@@ -27,8 +26,9 @@ class IndexIVFStats(Owned):
         Milliseconds; on an accelerator of what the host does, which need not wait for it.
     """
 
+    _adding = forks.Lock()
+
     def __init__(self) -> None:
-        self._adding = threading.Lock()
         self.reset()
 
     def reset(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import interrupts
 from ..ops import chunks
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
@@ -56,14 +57,16 @@ class IndexReplicas(ThreadedIndexBase):
 
     def _add(self, x: Tensor, ids: Tensor | None) -> None:
         self._require_some()
-        if ids is None:
-            self._change_each(lambda no, index: index.add(x))
-        else:
-            self._change_each(lambda no, index: index.add_with_ids(x, ids))
+        with interrupts.shielded():  # all replicas, or none
+            if ids is None:
+                self._change_each(lambda no, index: index.add(x))
+            else:
+                self._change_each(lambda no, index: index.add_with_ids(x, ids))
 
     def _remove_ids(self, sel: IDSelector) -> int:
         self._require_some()
-        return self._change_each(lambda no, index: index.remove_ids(sel))[0]
+        with interrupts.shielded():
+            return self._change_each(lambda no, index: index.remove_ids(sel))[0]
 
     def _keeps_ids(self) -> bool:
         self._require_some()

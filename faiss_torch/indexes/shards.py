@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import interrupts
 from ..ops import merge, workers
 from ..ops.distances import METRICS
 from ..parts.params import SearchParameters, SearchParametersIVF
@@ -132,7 +133,8 @@ class IndexShards(ThreadedIndexBase):
             else:
                 index.add_with_ids(x[shares[no]], given[shares[no]])
 
-        self._change_each(add_share)
+        with interrupts.shielded():  # all shards, or none
+            self._change_each(add_share)
 
     def _remove_ids(self, sel: IDSelector) -> int:
         self._require_some()
@@ -145,7 +147,8 @@ class IndexShards(ThreadedIndexBase):
         def remove(no: int, index: Index) -> int:
             return index.remove_ids(IDSelectorShifted(sel, offsets[no]) if offsets[no] else sel)
 
-        return sum(self._change_each(remove))
+        with interrupts.shielded():
+            return sum(self._change_each(remove))
 
     def _keeps_ids(self) -> bool:
         return not self.successive_ids

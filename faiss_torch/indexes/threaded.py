@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from .. import threads
+from .. import interrupts, threads
+from ..interrupts import Call
 from ..ops import streams
 from .base import Index
 
@@ -252,9 +253,14 @@ def on_each(
     numbered = list(enumerate(indexes))
     if threaded and len(numbered) > 1:
         entries = streams.current({device, *(index.device for index in indexes)})
+        call = Call(interrupts.current_call())
         with ThreadPoolExecutor(len(numbered), thread_name_prefix="faiss_torch sub-index") as pool:
-            futures = [pool.submit(_in_streams, entries, f, no, index) for no, index in numbered]
-        outcomes = [_outcome(future.result) for future in futures]
+            try:
+                futures = [pool.submit(_in_thread, call, entries, f, no, index) for no, index in numbered]
+                outcomes = [_outcome(future.result) for future in futures]
+            except BaseException:
+                call.stopped = True
+                raise
     else:
         outcomes = [_outcome(functools.partial(f, no, index)) for no, index in numbered]
     failed = [(no, error) for no, (_, error) in enumerate(outcomes) if error is not None]
@@ -267,7 +273,10 @@ def on_each(
     return [result for result, _ in outcomes]
 
 
-def _in_streams(entries: list[streams.Entry], f: Callable[[int, Any], Result], no: int, index: Index) -> Result:
+def _in_thread(
+    call: Call, entries: list[streams.Entry], f: Callable[[int, Any], Result], no: int, index: Index
+) -> Result:
+    interrupts.work_for(call)
     with streams.entered(entries), threads.working_for_call():
         return f(no, index)
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..array_conversions import copy_array_to_vector
 from ..constants import IO_FLAG_MMAP, IO_FLAG_MMAP_IFC
 from ..indexes.base import Index
-from ..ops import torch_state
+from ..ops import pools, torch_state
 from ..parts.inverted_lists import InvertedLists
 from .files import FileIOReader, FileIOWriter, MappedFileIOReader, Path
 from .list_fields import read_lists, write_lists
@@ -83,6 +83,7 @@ def _write(write: Callable[[Sink], None], target: Path | IOWriter, io_flags: int
 @contextlib.contextmanager
 def _reading(origin: Path | IOReader, io_flags: int) -> Iterator[Source]:
     """What to read from, for a reader or a path; a file is mapped where the flags ask for it."""
+    pools.require_modules()
     wants_lists_mapped = io_flags & IO_FLAG_MMAP == IO_FLAG_MMAP
     if isinstance(origin, FileIOReader) and wants_lists_mapped:
         mapped = MappedFileIOReader(origin.name)

@@ -21,6 +21,9 @@ MAX_NESTING = 50
 #: Lists that an index may have beyond one for each byte of its file: an empty list takes no byte there.
 MAX_UNBACKED_LISTS = 1 << 20
 
+#: Bytes that are read or written at a time.
+_PIECE = 16 * BLOCK_SIZE
+
 
 class _Limits:
     """What a caller may set for files that come from strangers; the defaults are faiss's."""
@@ -170,7 +173,13 @@ class Source(_Place):
 
     def fill(self, target: np.ndarray, field: str) -> None:
         """Read into an array [n] of bytes that is there already."""
-        got = self.reader.read_into(target.data) if target.size else 0
+        got = 0
+        while got < target.size:  # in pieces, since nothing interrupts the reading of one
+            part = target[got : got + _PIECE]
+            n = self.reader.read_into(part.data)
+            got += n
+            if n < part.size:
+                break
         self._consumed += got
         if got < target.size:
             self.fail(field, f"the data end here: {target.size} bytes expected, {got} found")
@@ -242,4 +251,6 @@ class Sink(_Place):
     def array(self, values: np.ndarray) -> None:
         """The elements, without their number."""
         if values.size:
-            self.writer.write_bytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+            data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            for begin in range(0, data.size, _PIECE):  # since nothing interrupts the writing of one
+                self.writer.write_bytes(data[begin : begin + _PIECE].data)

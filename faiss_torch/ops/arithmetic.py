@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ WORTHWHILE = 1.5
 
 #: Queries, rows and components of the product that is measured.
 _QUERIES, _ROWS, _COMPONENTS = 256, 512, 128
+
+#: Bytes of address space that are to be free when something is measured.
+_ROOM = 64 << 20
 
 #: Sums of 8-bit lines that are measured, of how many lines each.
 _SUMS, _LINES = 64, 128
@@ -53,7 +57,7 @@ def chosen(device: torch.device) -> str:
     name = pinned_name()
     if name is not None:
         return name
-    return _fastest() if device.type == "cpu" else "float32"
+    return _fastest() if device.type == "cpu" and _has_room() else "float32"
 
 
 def pinned_name() -> str | None:
@@ -80,6 +84,21 @@ def pinned(name: str) -> Iterator[None]:
         yield
     finally:
         _Pin.name = before
+
+
+def _has_room() -> bool:
+    """Whether there is room to measure, and to make the copies that searches in the arithmetic take.
+
+    oneDNN ends the process, or computes no more products of a kind, where it finds none for what it compiles. Once
+    something has been measured the question is not asked again.
+    """
+    if _fastest.cache_info().currsize and _sums_lines.cache_info().currsize:
+        return True
+    try:
+        mmap.mmap(-1, _ROOM).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @functools.cache
@@ -112,7 +131,7 @@ def int8_is_exact() -> bool:
 def sums_lines(device: torch.device) -> bool:
     """Whether weighted sums of 8-bit lines (`code_blocks`) are to bound scores: right, and quick, or int8 is pinned."""
     name = pinned_name()
-    if device.type != "cpu" or name not in (None, "int8"):
+    if device.type != "cpu" or name not in (None, "int8") or not _has_room():
         return False
     return _sums_lines(name is None)
 

@@ -151,7 +151,7 @@ def pairwise(xq: Tensor, xb: Tensor, metric_type: int, metric_arg: float = 0.0, 
     if out is None:
         out = xq.new_empty(len(xq), len(xb))
     if metric_type in (constants.METRIC_INNER_PRODUCT, constants.METRIC_L2):
-        columns, rows = len(xb), len(xq)
+        columns, rows = len(xb), chunks.rows_within(4 * len(xb))
     else:
         columns = min(len(xb), chunks.rows_within(temporary_bytes(xq.shape[1], metric_type)))
         rows = chunks.rows_within(columns * temporary_bytes(xq.shape[1], metric_type))

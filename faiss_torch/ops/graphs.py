@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import kernels
+from .. import forks, kernels
 
 #: Up to so many queries, a search takes less time than it takes to start its kernels one by one.
 FEW_QUERIES = 32
@@ -78,10 +77,11 @@ class _Recording(NamedTuple):
 class Graphs:
     """Recorded searches of few queries, by their settings."""
 
+    _busy = forks.Lock()
+
     def __init__(self) -> None:
         self._recordings: dict[Hashable, _Recording] = {}
         self._searches: dict[Hashable, tuple[tuple[int, ...], int]] = {}
-        self._busy = threading.Lock()
 
     def clear(self) -> None:
         """Forget all recordings, and what they hold."""

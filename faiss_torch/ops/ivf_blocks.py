@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..threads import omp_get_max_threads
-from . import arithmetic, chunks, workers
+from . import arithmetic, chunks, torch_state, workers
 from .block_kernels import MOST_ROWS, Storage, probe_and_search_lists, search_lists
 from .code_blocks import BLOCK_ROWS, LARGEST_NORM, MOST_COMPONENTS, CodeBlocks
 from .flat_small import SmallSet
@@ -148,8 +148,7 @@ def _over_queries(task: Callable[[slice], Found], nq: int) -> list[Found]:
     """Call a function with slices of the queries, in workers where there are several."""
 
     def in_inference_mode(queries: slice) -> Found:
-        with torch.inference_mode():  # in which operations take a tenth less
-            return task(queries)
+        return torch_state.in_inference_mode(lambda: task(queries))  # where operations take a tenth less
 
     threads = omp_get_max_threads()
     step = min(max(QUERIES_A_WORKER, -(-nq // threads)), QUERIES_A_CALL)

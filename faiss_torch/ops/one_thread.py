@@ -19,6 +19,7 @@ class _Runtime(NamedTuple):
 
     omp_get_max_threads: Callable[[], int]
     omp_set_num_threads: Callable[[int], None]
+    mkl_get_max_threads: Callable[[], int]
     mkl_set_num_threads_local: Callable[[int], int]
 
 
@@ -27,8 +28,10 @@ def _find_runtime() -> _Runtime | None:
         return None
     try:
         library: Any = ctypes.CDLL(torch._C.__file__)  # a name is looked for in all that it is linked with
-        set_mkl = library.MKL_Set_Num_Threads_Local if torch.backends.mkl.is_available() else lambda _: 0
-        runtime = _Runtime(library.omp_get_max_threads, library.omp_set_num_threads, set_mkl)
+        get_mkl, set_mkl = lambda: 0, lambda _: 0
+        if torch.backends.mkl.is_available():
+            get_mkl, set_mkl = library.MKL_Get_Max_Threads, library.MKL_Set_Num_Threads_Local
+        runtime = _Runtime(library.omp_get_max_threads, library.omp_set_num_threads, get_mkl, set_mkl)
     except (AttributeError, OSError):
         return None
     return runtime if torch.get_num_threads() == runtime.omp_get_max_threads() else None
@@ -42,19 +45,26 @@ def available() -> bool:
     return _runtime is not None
 
 
-class entered:
-    """Let torch's operations in the calling thread use one thread. Without effect where that is not `available`."""
+class Threads(NamedTuple):
+    """How many threads OpenMP and MKL use for the operations of one thread."""
 
-    __slots__ = ("_mkl_threads", "_threads")
+    omp: int
+    mkl: int
 
-    def __enter__(self) -> None:
-        if _runtime is not None:
-            torch.get_num_threads()  # a thread takes the process-wide number over when it first asks: now, not later
-            self._threads = _runtime.omp_get_max_threads()
-            self._mkl_threads = _runtime.mkl_set_num_threads_local(1)
-            _runtime.omp_set_num_threads(1)
 
-    def __exit__(self, *error: object) -> None:
-        if _runtime is not None:
-            _runtime.omp_set_num_threads(self._threads)
-            _runtime.mkl_set_num_threads_local(self._mkl_threads)
+ONE = Threads(1, 1)
+
+
+def threads_here() -> Threads | None:
+    """Return what the calling thread uses, or None where there is no way to set it."""
+    if _runtime is None:
+        return None
+    torch.get_num_threads()  # a thread takes the process-wide number over when it first asks: now, not later
+    return Threads(_runtime.omp_get_max_threads(), _runtime.mkl_get_max_threads())
+
+
+def set_threads_here(threads: Threads | None) -> None:
+    """Set what the calling thread uses, if there is a way."""
+    if _runtime is not None and threads is not None:
+        _runtime.omp_set_num_threads(threads.omp)
+        _runtime.mkl_set_num_threads_local(threads.mkl)

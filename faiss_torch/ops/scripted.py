@@ -12,7 +12,6 @@ called as such where it cannot be scripted.
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
 from collections.abc import Callable
 from types import FunctionType
@@ -20,9 +19,18 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from .. import forks
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_scripting = threading.Lock()
+
+class _Scripting:
+    """Lets one thread script at a time."""
+
+    lock = forks.Lock()
+
+
+_scripting = _Scripting()
 
 
 def scripted(function: Function) -> Function:
@@ -50,7 +58,7 @@ class _Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         if self._compiled is None:
-            with _scripting:
+            with _scripting.lock:
                 if self._compiled is None:
                     self._compiled = _script(self._function)
         return self._compiled(*arguments)

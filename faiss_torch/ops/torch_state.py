@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Devices of which every torch says whether autocast is on there.
@@ -84,6 +85,24 @@ def lasting(function: Function) -> Function:
 def kept(tensor: Tensor) -> Tensor:
     """Return a tensor that can be kept: itself, or a copy of one that was made in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
+
+
+def in_inference_mode(task: Callable[[], Result]) -> Result:
+    """Run a function in inference mode, which an interrupt ends too.
+
+    Of ``with torch.inference_mode()`` an interrupt may leave the inner half: it would end whenever the error is
+    forgotten, and then put back what the thread's settings were in the middle of the call.
+    """
+    mode = torch._C._InferenceMode(True)
+    try:
+        mode.__enter__()
+        return task()
+    finally:
+        try:
+            mode.__exit__(None, None, None)
+        except BaseException:
+            mode.__exit__(None, None, None)
+            raise
 
 
 def settle_thread() -> None:

@@ -17,18 +17,18 @@ from __future__ import annotations
 
 import functools
 import os
-import queue
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from .. import border
+from .. import border, forks, interrupts
 from .. import threads as call_threads
-from . import one_thread, streams, torch_state
+from ..interrupts import Call
+from . import one_thread, pools, streams, torch_state
+from .pools import Ending, Loop, Pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,126 +41,45 @@ SERIAL_ELEMENTS = 32768
 LARGEST_WORKSPACE = 13 << 20
 
 _inside = call_threads.inside
-_lock = threading.Lock()
-_pools: dict[int, _Pool] = {}
-_idle_conductors: list[_Pool] = []
-_busy_conductors: list[object] = []
+_worker_pools: dict[int, Pool] = {}
+_idle_conductors: list[Pool] = []
+_running: dict[int, Call] = {}
 
 
-class _Loop:
-    """Functions that several threads run, each taking the next one when it is free; an error ends the loop.
+class _Starting:
+    """Lets one thread start workers at a time."""
 
-    Attributes
-    ----------
-    results : list
-        What each function returned, in the order of the functions.
-    """
-
-    def __init__(self, tasks: Sequence[Callable[[], Any]]) -> None:
-        self.results: list[Any] = [None] * len(tasks)
-        self._tasks = tasks
-        self._next, self._running = 0, 0
-        self._error: BaseException | None = None
-        self._counting = threading.Lock()
-        self._ended = threading.Lock()  # held until no task runs and none is left
-        self._ended.acquire()
-
-    def work(self) -> None:
-        """Run tasks as long as there are some. A thread that comes too late finds none, and nobody waits for it."""
-        while True:
-            with self._counting:
-                i = self._next
-                if i == len(self._tasks):
-                    return
-                self._next += 1
-                self._running += 1
-            try:
-                self.results[i] = self._tasks[i]()
-            except BaseException as error:
-                self._error = self._error or error
-                self._stop()
-            with self._counting:
-                self._running -= 1
-                if self._running == 0 and self._next == len(self._tasks):
-                    self._ended.release()
-
-    def _stop(self) -> None:
-        """Have no other task started."""
-        with self._counting:
-            self._next = len(self._tasks)
-
-    def run_on(self, pool: _Pool, threads: int, take_part: bool = False) -> list[Any]:
-        """Run the loop on threads of a pool, and on the calling one too where it is to take part.
-
-        When the caller is interrupted no new task starts; those that run end first, so that what they work on is
-        whole.
-        """
-        try:
-            for _ in range(threads):
-                pool.jobs.put(self.work)
-            if take_part:
-                self.work()
-            self._ended.acquire()
-        except BaseException:
-            self._stop()
-            while self._running:
-                with suppress(BaseException):  # of several interrupts the first one is raised
-                    self._ended.acquire()
-            raise
-        if self._error is not None:
-            raise self._error
-        return self.results
+    lock = forks.Lock()
 
 
-class _Pool:
-    """A fixed number of threads that run jobs from one queue, each with torch set to a single thread."""
-
-    def __init__(self, threads: int, role: str) -> None:
-        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.role = role
-        starter = threading.Thread(target=self._start, args=(threads,), name="faiss_torch starter")
-        starter.start()
-        starter.join()
-
-    def _start(self, threads: int) -> None:
-        # A fresh thread takes torch's process-wide number over when it first asks for it, and setting the number
-        # from here changes no other thread's own OpenMP and MKL values.
-        process_wide = torch.get_num_threads()
-        ready = threading.Barrier(threads + 1)
-        for i in range(threads):
-            name = f"faiss_torch {self.role} {i}"
-            threading.Thread(target=self._work, args=(ready,), name=name, daemon=True).start()
-        ready.wait()
-        torch.set_num_threads(process_wide)
-
-    def _work(self, ready: threading.Barrier) -> None:
-        torch.get_num_threads()  # the thread takes the process-wide number over now, and not after the next line
-        torch.set_num_threads(1)
-        torch_state.settle_thread()
-        _inside.role = self.role
-        ready.wait()
-        while True:
-            self.jobs.get()()
+_starting = _Starting()
 
 
-def _pool(threads: int) -> _Pool:
-    with _lock:
-        if threads not in _pools:
-            _pools[threads] = _Pool(threads, "worker")
-        return _pools[threads]
+def _new_pool(threads: int, role: str) -> Pool:
+    def prepare() -> None:
+        _inside.role = role
+
+    return Pool(threads, prepare, f"faiss_torch {role}")
 
 
-def _forget_pools() -> None:
+def _pool(threads: int) -> Pool:
+    with _starting.lock:
+        if threads not in _worker_pools:
+            _worker_pools[threads] = _new_pool(threads, "worker")
+        return _worker_pools[threads]
+
+
+def _forget_threads() -> None:
     # The child of a fork has none of its parent's threads.
-    global _lock
-    _lock = threading.Lock()
-    _pools.clear()
+    pools.forget()
+    _worker_pools.clear()
     _idle_conductors.clear()
-    _busy_conductors.clear()
+    _running.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)
+    os.register_at_fork(after_in_child=_forget_threads)
+pools.at_exit(lambda: list(_running.values()))
 
 
 def _in_normal_mode(task: Callable[[], Result], device: torch.device) -> Result:
@@ -211,17 +130,18 @@ def conduct(
     """
     if hasattr(_inside, "role") and not (to_its_end and getattr(_inside, "brief", False)):
         return task()
+    if Ending.is_elsewhere():
+        Ending.park()
+    pools.require_modules()
     threads = call_threads.omp_get_max_threads()
-    if threads <= 1 and torch.get_num_threads() == 1:
-        return _in_normal_mode(task, device)
-    if brief and device.type == "cpu":
-        return _in_calling_thread(task, threads)
     if device.type != "cpu":
         _inside.role = "worker"  # its loops stay in this thread too
         try:
             return _in_normal_mode(task, device)
         finally:
             del _inside.role
+    if brief or Ending.thread is not None:
+        return _in_calling_thread(task, threads)
     entries = streams.current({each.device for each in given if isinstance(each, Tensor) and not each.is_cpu})
 
     def on_conductor() -> Result:
@@ -229,34 +149,68 @@ def conduct(
         with streams.entered(entries) if entries else nullcontext():
             return _in_normal_mode(task, device)
 
+    return _on_conductor(on_conductor)
+
+
+def _on_conductor(task: Callable[[], Result]) -> Result:
+    """Run a function on a conductor that is idle, or on a new one."""
+    call = Call(interrupts.current_call())
     try:
         conductor = _idle_conductors.pop()
     except IndexError:
-        conductor = _Pool(1, "conductor")
+        conductor = _new_pool(1, "conductor")
+
+    def leave() -> None:
+        _running.pop(id(call), None)
+        if conductor not in _idle_conductors:
+            _idle_conductors.append(conductor)
+
     try:
-        _busy_conductors.append(conductor)
-        return _Loop([on_conductor]).run_on(conductor, 1)[0]
+        _running[id(call)] = call
+        return Loop([task], call).run_on(conductor, 1)[0]
     finally:
-        with suppress(ValueError):  # an interrupt may have come before it was there
-            _busy_conductors.remove(conductor)
-        _idle_conductors.append(conductor)
+        try:
+            leave()
+        except BaseException:
+            leave()
+            raise
+        if Ending.is_elsewhere():
+            Ending.park()
 
 
 def _in_calling_thread(task: Callable[[], Result], threads: int) -> Result:
     """Run a function in the calling thread as if that were a conductor."""
-    this: object = object()
-    try:
-        _busy_conductors.append(this)
-        _inside.role, _inside.brief = "conductor", True
-        call_threads.inside_call(threads)
-        with one_thread.entered(), torch.no_grad():
-            return _in_normal_mode(task, torch.device("cpu"))
-    finally:
+    outside = interrupts.current_call()
+    call = Call(outside)
+    own_threads, grad = one_thread.threads_here(), torch.is_grad_enabled()
+
+    def leave() -> None:
+        one_thread.set_threads_here(own_threads)
+        torch.set_grad_enabled(grad)
         call_threads.inside_call(None)
+        interrupts.work_for(outside)
         _inside.brief = False
         _inside.__dict__.pop("role", None)
-        with suppress(ValueError):
-            _busy_conductors.remove(this)
+        _running.pop(id(call), None)
+
+    try:
+        _running[id(call)] = call
+        _inside.role, _inside.brief = "conductor", True
+        interrupts.work_for(call)
+        call_threads.inside_call(threads)
+        torch.set_grad_enabled(False)
+        one_thread.set_threads_here(one_thread.ONE)
+        return _in_normal_mode(task, torch.device("cpu"))
+    finally:
+        # An interrupt may come into `leave`, which is then done once more. None comes between the work and here: Python
+        # looks for one where a function is entered or has returned, and in loops.
+        try:
+            leave()
+        except BaseException:
+            leave()
+            raise
+        if Ending.is_elsewhere():
+            Ending.park()
 
 
 def conducted(verb: Verb) -> Verb:
@@ -312,15 +266,16 @@ def run(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
     """
     role = getattr(_inside, "role", None)
     if role == "conductor":  # the calls that run at the same time share the cores
-        threads = threads + 1 - len(_busy_conductors)
+        threads = threads + 1 - len(_running)
     threads = min(threads, len(tasks))
-    if threads <= 1 or role == "worker":
-        return [task() for task in tasks]
+    if threads <= 1 or role == "worker" or Ending.thread is not None:
+        return [interrupts.checked(task) for task in tasks]
+    loop = Loop(tasks, interrupts.current_call() or Call())
     if role is None:
-        return _Loop(tasks).run_on(_pool(threads), threads)
+        return loop.run_on(_pool(threads), threads)
     _inside.role = "worker"
     try:
-        return _Loop(tasks).run_on(_pool(threads - 1), threads - 1, take_part=True)
+        return loop.run_on(_pool(threads - 1), threads - 1, take_part=True)
     finally:
         _inside.role = role
 

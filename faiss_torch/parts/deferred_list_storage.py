@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .. import forks
 from ..ops import chunks, workers
 from .growing import zeros
 from .list_storage import STORAGE_ATTRIBUTES, ListStorage
@@ -63,9 +64,10 @@ class _Waiting:
 class DeferredListStorage(ListStorage):
     """The codes and ids of lists; small additions may wait. Parameters and attributes as in `ListStorage`."""
 
+    _placing = forks.Lock(threading.RLock)
+
     def _nothing_waits(self) -> None:
         self._waiting: _Waiting | None = None
-        self._placing = threading.RLock()
 
     def _make_empty(self) -> None:
         self._nothing_waits()
@@ -161,7 +163,7 @@ class DeferredListStorage(ListStorage):
 
     def __getstate__(self) -> dict[str, object]:
         state = super().__getstate__()  # which has everything placed
-        return {name: value for name, value in state.items() if name not in ("_waiting", "_placing")}
+        return forks.without_locks({name: value for name, value in state.items() if name != "_waiting"})
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self._nothing_waits()

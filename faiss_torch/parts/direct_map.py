@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import interrupts
 from ..attributes import CheckedAttributes
 from ..border import tensor_of
 from ..ownership import Owned
 from ..vectors import Int64Vector
 from .inverted_lists import ArrayInvertedLists
+from .list_storage import ListStorage
+from .lists_by_place import ListsByPlace
 from .selectors import IDSelector, IDSelectorArray
 
 
@@ -180,15 +183,12 @@ class DirectMap(Owned, CheckedAttributes):
             raise RuntimeError(
                 f"remove_ids with a direct map of type Hashtable takes an IDSelectorArray, got {type(sel).__name__}"
             )
-        removed = 0
+        removal = _Removal(self.hashtable, invlists.written_to())
         for id in sel.ids.view(sel.n).tolist():
-            place = self.hashtable.pop(id, None)
-            if place is not None:
-                moved = invlists.remove_entry(lo_listno(place), lo_offset(place))
-                if moved is not None:
-                    self.hashtable[moved] = place
-                removed += 1
-        return removed
+            removal.take_out(id)
+        with interrupts.shielded():
+            removal.carry_out()
+        return len(removal.removed)
 
     def update_codes(self, invlists: ArrayInvertedLists, ids: np.ndarray, list_nos: list[int], codes: Tensor) -> None:
         """Replace the vectors of ids, for a map of type Array.
@@ -208,3 +208,57 @@ class DirectMap(Owned, CheckedAttributes):
                 places[moved] = old
             offset = invlists.add_entry(list_nos[i], id, codes[i])
             places[id] = lo_build(list_nos[i], offset)
+
+
+class _Removal:
+    """Removes entries one after the other, as faiss does, but writes nothing before all of them are known.
+
+    The last entry of a list takes the place of one that is removed. No entry that stays in the part of a list that is
+    left is moved, so the places that are filled and those that they are filled from are not the same.
+
+    Parameters
+    ----------
+    hashtable : dict of int to int
+        The place of each id.
+    invlists : ListStorage or ListsByPlace
+
+    Attributes
+    ----------
+    removed : set of int
+        The ids that are taken out.
+    """
+
+    def __init__(self, hashtable: dict[int, int], invlists: ListStorage | ListsByPlace) -> None:
+        self.removed: set[int] = set()
+        self._hashtable, self._invlists = hashtable, invlists
+        self._sizes: dict[int, int] = {}
+        self._places: dict[int, int] = {}  # where moved entries are now
+        self._fillings: dict[int, tuple[int, int]] = {}  # of places: the id that is there now, and where it was stored
+
+    def take_out(self, id: int) -> None:
+        """Take the entry of an id out, if there is one."""
+        interrupts.check()
+        place = self._places.get(id, self._hashtable.get(id))
+        if place is None or id in self.removed:
+            return
+        list_no = lo_listno(place)
+        size = self._sizes.get(list_no)
+        last = lo_build(list_no, (int(self._invlists.sizes[list_no]) if size is None else size) - 1)
+        self._sizes[list_no] = lo_offset(last)
+        filling = self._fillings.pop(last, None)
+        if place != last:
+            filling = filling or (int(self._invlists.list_ids(list_no)[lo_offset(last)]), last)
+            self._fillings[place] = filling
+            self._places[filling[0]] = place
+        self.removed.add(id)
+
+    def carry_out(self) -> None:
+        """Change the lists and the map."""
+        targets = torch.tensor(list(self._fillings), dtype=torch.int64, device="cpu")
+        sources = torch.tensor([stored for _, stored in self._fillings.values()], dtype=torch.int64, device="cpu")
+        self._invlists.move_entries(sources, targets, self._sizes)
+        for id in self.removed:
+            del self._hashtable[id]
+        for id, place in self._places.items():
+            if id not in self.removed:
+                self._hashtable[id] = place

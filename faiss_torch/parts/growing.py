@@ -83,34 +83,42 @@ class GrowingTensor:
         A first call takes just what is needed, later ones `CPU_GROWTH` times as much as before, so that a thousand
         small calls cost about as much as a large one.
         """
+        self._make_room(size)
+        self.size = size
+
+    def _make_room(self, size: int) -> None:
         if size > len(self.room):
             growth = CPU_GROWTH if self.room.device.type == "cpu" else ACCELERATOR_GROWTH
             first = len(self.room) == 0
             wanted = size if first else max(size, int(len(self.room) * growth))
             capacity = -(-wanted // BLOCK) * BLOCK
             room = zeros((capacity, *self.room.shape[1:]), self.room.dtype, self.room.device, all_used=first)
-            room[: self.size] = self.rows
+            chunks.copy(room[: self.size], self.rows)
             self.room = room
-        self.size = size
 
     def append(self, values: Tensor) -> None:
-        """Add rows at the end."""
+        """Add rows at the end. Where that is stopped, some of them are there, for `cut` to take back."""
         begin = self.size
-        self.resize(begin + len(values))
-        self.room[begin : self.size] = values
+        self._make_room(begin + len(values))
+        for part in chunks.slices(len(values), chunks.rows_within(self.room[:1].nbytes)):
+            self.size = begin + part.stop
+            self.room[begin + part.start : self.size] = values[part]
 
     def cut(self, size: int) -> None:
         """Take back the rows from number `size` on."""
+        if size == 0:
+            self.room = self.room[:0]
         self.room[size : self.size] = 0
         self.size = size
 
     def replace(self, values: Tensor) -> None:
         """Hold these rows and no others. They are not copied where their number is a multiple of `BLOCK`."""
-        if len(values) % BLOCK == 0:
-            self.room, self.size = torch_state.kept(values), len(values)
-        else:
-            self.room, self.size = values[:0], 0
-            self.append(values)
+        room = torch_state.kept(values)
+        if len(values) % BLOCK:
+            capacity = -(-len(values) // BLOCK) * BLOCK
+            room = zeros((capacity, *values.shape[1:]), values.dtype, values.device, all_used=True)
+            chunks.copy(room[: len(values)], values)
+        self.room, self.size = room, len(values)
 
     def to(self, device: torch.device) -> None:
         """Move to a device, without the room that is not in use."""
@@ -122,7 +130,9 @@ class GrowingTensor:
 
     def __getstate__(self) -> dict[str, object]:
         # a pickle or a copy holds what is in use
-        return {"room": self.rows.clone(), "size": self.size}
+        room = torch.empty_like(self.rows)
+        chunks.copy(room, self.rows)
+        return {"room": room, "size": self.size}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -151,7 +161,7 @@ def copied(
     result = GrowingTensor((rows.shape[1] if width is None else width,), rows.dtype, device)
     result.resize(len(rows))
     if convert is None:
-        result.rows.copy_(rows)
+        chunks.copy(result.rows, rows)
         return result
     for part in chunks.slices(len(rows), chunks.rows_within(rows.shape[1] * rows.dtype.itemsize)):
         result.room[part] = convert(rows[part])

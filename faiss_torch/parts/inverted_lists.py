@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import interrupts
 from ..attributes import integer, size
 from ..border import Array, at_pointer, integers_in, tensor_of
 from ..ops import chunks
@@ -187,10 +188,17 @@ class InvertedLists(Owned, ListsByPlace):
     def _append(self, other: InvertedLists, places: Tensor, add_id: int = 0) -> None:
         """Append copies of other lists' entries, given by their places, to the lists of the same numbers."""
         self.make_room_for(torch.bincount(places >> 32, minlength=self.nlist))
-        for part in chunks.slices(len(places), chunks.rows_within(self.code_size + 8)):
-            rows = other.positions_of(places[part]).to(other.device)
-            ids = other.ids_at(rows).to(self.device) + add_id
-            self.add_to_lists(places[part] >> 32, ids, other.codes_at(rows).to(self.device))
+        sizes = self.sizes.clone()
+        try:
+            for part in chunks.slices(len(places), chunks.rows_within(self.code_size + 8)):
+                rows = other.positions_of(places[part]).to(other.device)
+                ids = other.ids_at(rows).to(self.device) + add_id
+                self.add_to_lists(places[part] >> 32, ids, other.codes_at(rows).to(self.device))
+        except BaseException:  # all or nothing, also where it is interrupted
+            with interrupts.shielded():
+                for list_no in (self.sizes > sizes).nonzero().view(-1).tolist():
+                    self.resize(list_no, int(sizes[list_no]))
+            raise
 
     def _check_same_shape(self, other: InvertedLists) -> None:
         if (self.nlist, self.code_size) != (other.nlist, other.code_size):

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import interrupts
 from ..border import default_device
 from ..ops import chunks, ivf_scan, torch_state, workers
 from ..ops.lists import entries_at, moves_of_removal, ranges, rank_in_run
@@ -206,7 +207,11 @@ class ListStorage:
         jumps = self._begins + self.sizes - (counts.cumsum(0) - counts)
         rows = torch.empty_like(list_nos)
         rows[order] = jumps[sorted_nos.int()].add_(torch.arange(len(list_nos), dtype=torch.int64, device="cpu"))
-        self._write(rows.to(self.device), ids, codes)
+        try:
+            self._write(rows.to(self.device), ids, codes)
+        except BaseException:
+            self._facts = None  # they know rows that nobody is to find
+            raise
         offsets = rows.sub_(self._begins[list_nos])
         self.sizes += counts
         if self._facts is not None:
@@ -279,13 +284,18 @@ class ListStorage:
     def _move_all(self, wanted: Tensor, growth: float) -> None:
         """Move all lists to a new storage with room for at least this many entries."""
         old_ids, old_codes, sizes, old_rows = self._ids, self._codes, self.sizes, self._rows_in_use()
-        if len(old_rows):
-            rooms = _room_for(_enlarged(wanted, growth))
-            free_end = CPU_FREE_END if self.device.type == "cpu" else ACCELERATOR_FREE_END
-            self.reserve(sizes, rooms, int(float(rooms.sum()) * free_end))
-        else:
-            self.reserve(sizes, _room_for(wanted), all_used=True)
-        self._write_stored(self._rows_in_use(), old_ids, old_codes, old_rows)
+        before = {name: self.__dict__[name] for name in STORAGE_ATTRIBUTES}
+        try:
+            if len(old_rows):
+                rooms = _room_for(_enlarged(wanted, growth))
+                free_end = CPU_FREE_END if self.device.type == "cpu" else ACCELERATOR_FREE_END
+                self.reserve(sizes, rooms, int(float(rooms.sum()) * free_end))
+            else:
+                self.reserve(sizes, _room_for(wanted), all_used=True)
+            self._write_stored(self._rows_in_use(), old_ids, old_codes, old_rows)
+        except BaseException:  # all or nothing, also where it is interrupted
+            self.__dict__.update(before)
+            raise
 
     def reserve(
         self, sizes: Tensor, rooms: Tensor | None = None, capacity: int = 0, all_used: bool | None = None
@@ -328,6 +338,10 @@ class ListStorage:
 
     # removing
 
+    def written_to(self) -> ListStorage:
+        """The lists that changes of these go to: they themselves."""
+        return self
+
     def remove_entries(self, sel: IDSelector) -> int:
         """Remove the selected ids from all lists; the last entries of a list take their places, as in faiss.
 
@@ -340,11 +354,28 @@ class ListStorage:
         gaps, movers, left = moves_of_removal(sel.mask(self._ids[rows]).cpu(), self.sizes)
         removed = self.sizes - left
         target, source = rows[gaps.to(self.device)], rows[movers.to(self.device)]
-        self._write_stored(target, self._ids, self._codes, source)
-        if self._facts is not None:
-            self._facts.remove(ranges(self._begins + left, removed).to(self.device))
-        self.sizes -= removed
+        with interrupts.shielded():
+            self._write_stored(target, self._ids, self._codes, source)
+            if self._facts is not None:
+                self._facts.remove(ranges(self._begins + left, removed).to(self.device))
+            self.sizes -= removed
         return int(removed.sum())
+
+    def move_entries(self, sources: Tensor, targets: Tensor, sizes: dict[int, int]) -> None:
+        """Let entries take the places of others, and cut lists.
+
+        Parameters
+        ----------
+        sources, targets : Tensor, int64, CPU, shape (n,)
+            Places ``list_no << 32 | offset``; none stands in both.
+        sizes : dict of int to int
+            What is left of each list that is cut.
+        """
+        rows, origins = (self.positions_of(places).to(self.device) for places in (targets, sources))
+        with interrupts.shielded():
+            self._write_stored(rows, self._ids, self._codes, origins)
+            for list_no, size in sizes.items():
+                self._shrink(list_no, size)
 
     def _shrink(self, list_no: int, size: int) -> None:
         begin, old = int(self._begins[list_no]), int(self.sizes[list_no])
@@ -415,8 +446,8 @@ class ListStorage:
         same.storage_dtype = dtype
         same.reserve(self.sizes)
         if dtype == self.storage_dtype and self._is_compact():
-            same._codes.copy_(self._codes[: self._end])
-            same._ids.copy_(self._ids[: self._end])
+            chunks.copy(same._codes, self._codes[: self._end])
+            chunks.copy(same._ids, self._ids[: self._end])
             return {name: same.__dict__[name] for name in STORAGE_ATTRIBUTES}
         rows, old_rows = same._rows_in_use(), self._rows_in_use()
         for part in chunks.slices(len(rows), chunks.rows_within(self.code_size + 8)):

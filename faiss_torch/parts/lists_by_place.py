@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .. import interrupts
 from ..ops import workers
 from ..ops.lists import entries_at, order_after_removal, rank_in_run
 from ..threads import omp_get_max_threads
@@ -146,6 +147,10 @@ class ListsByPlace:
 
     # what an index changes
 
+    def written_to(self) -> ListStorage | ListsByPlace:
+        """The lists that changes of these go to: they themselves, unless they show others."""
+        return self
+
     def make_room_for(self, counts: Tensor) -> None:
         """Prepare for so many more entries in each list; lists that are not in memory grow as they come."""
 
@@ -195,6 +200,15 @@ class ListsByPlace:
             self.write_entries(list_no, offset, ids, codes)
         self.resize(list_no, last)
         return moved
+
+    def move_entries(self, sources: Tensor, targets: Tensor, sizes: dict[int, int]) -> None:
+        """Let entries take the places of others, and cut lists: see `ListStorage.move_entries`."""
+        ids, codes = self.ids_at(sources), self.codes_at(sources)
+        with interrupts.shielded():
+            for i, place in enumerate(targets.tolist()):
+                self.write_entries(place >> 32, place & _OFFSET, ids[i, None], codes[i, None])
+            for list_no, size in sizes.items():
+                self.resize(list_no, size)
 
     def moved(self, device: torch.device, dtype: torch.dtype | None = None) -> Callable[[], None]:
         """Return a function that does nothing: the entries stay, and a search loads them to where it computes.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import kernels
+from .. import forks, kernels
 from ..constants import FLT_MAX
 from ..ops import chunks
 from ..ops.code_blocks import BlocksFor, CodeBlocks
@@ -47,13 +46,13 @@ class RowFacts:
     """
 
     copies: dict[str, ScreenCopies[Any]]
+    _bounding = forks.Lock()
 
     def __init__(self, metric_type: int, device: torch.device) -> None:
         self.metric_type, self.device = metric_type, device
         self.bias = GrowingTensor((), torch.float32, device)
         self.largest_norm = 0.0
         self.finite = True
-        self._bounding = threading.Lock()
         self.copies = {}
         self.graphs = Graphs()
         self.small: SmallSet | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from .. import forks
 from ..ops import workers
 from ..ops.lists import ranges
 from ..ops.screen import BLOCK, Stored
@@ -49,6 +49,8 @@ class ScreenCopies(ABC, Generic[Copies]):
     metric_type : int
     """
 
+    _making = forks.Lock()
+
     def __init__(self, metric_type: int) -> None:
         self.metric_type = metric_type
         self._frame: Frame | None = None
@@ -61,7 +63,6 @@ class ScreenCopies(ABC, Generic[Copies]):
         self._collected: Copies | None = None
         self._complete = False
         self._changed: list[Tensor] = []
-        self._making = threading.Lock()
 
     @abstractmethod
     def _follow(self, nlist: int) -> None:

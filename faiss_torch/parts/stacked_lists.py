@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ..border import Array, at_pointer, integers_in
 from .inverted_lists import InvertedLists
+from .list_storage import ListStorage
+from .lists_by_place import ListsByPlace
 from .selectors import IDSelector
 
 _CPU = torch.device("cpu")
@@ -302,6 +304,9 @@ class CappedInvertedLists(InvertedLists):
 
     def remove_entry(self, list_no: int, offset: int) -> int | None:
         return self.il0.remove_entry(list_no, offset)
+
+    def written_to(self) -> ListStorage | ListsByPlace:
+        return self.il0.written_to()
 
     def rename_ids(self, new_ids: dict[int, int]) -> None:
         self.il0.rename_ids(new_ids)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..border import Array, tensor_of
+from ..ops import chunks
 from ..pointers import Pointer, pointed
 
 
@@ -43,8 +44,9 @@ def normalize_L2(x: Array) -> None:
 
 def _renorm(x: Array) -> None:
     rows = x.detach() if isinstance(x, Tensor) else tensor_of(x)
-    norms = rows.square().sum(1, keepdim=True).sqrt_()
-    rows.mul_(torch.where(norms > 0, 1.0 / norms, 1.0))
+    for some in chunks.slices(len(rows), chunks.rows_within(4 * max(1, rows.shape[1]))):
+        norms = rows[some].square().sum(1, keepdim=True).sqrt_()
+        rows[some].mul_(torch.where(norms > 0, 1.0 / norms, 1.0))
 
 
 def fvec_renorm_L2(d: int, nx: int, x: Pointer) -> None:
