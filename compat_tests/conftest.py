@@ -55,6 +55,13 @@ def faiss(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     return faiss_torch
 
 
+def pytest_collection_finish() -> None:
+    """Undo what the import of contrib.torch_utils changes, which modules of tests import."""
+    from faiss_torch import border
+
+    border.Tensors.without_input = False
+
+
 @pytest.fixture(autouse=True)
 def numpy_without_input(monkeypatch: pytest.MonkeyPatch):
     """Keep what the import of contrib.torch_utils changes to the test that imports it."""

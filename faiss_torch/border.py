@@ -130,7 +130,7 @@ class Kind:
         """Return a result as the caller's kind of array, in one piece and in memory of its own."""
         if self.torch_device is None:
             array = tensor.numpy(force=True)
-            return _copied(array, array.dtype).reshape(array.shape)
+            return _copied(array, array.dtype)
         found = tensor.to(self.torch_device)
         # a view may show what the index holds, or what the caller gave
         return found.clone(memory_format=torch.contiguous_format) if found._is_view() else found.contiguous()
@@ -232,7 +232,7 @@ def vectors_in(x: Array, d: int, device: torch.device, numeric_type: int = Float
 
 def _contiguous(x: Any, dtype: Any) -> np.ndarray:
     """Do what ``numpy.ascontiguousarray`` does, in pieces where much is to be copied."""
-    if not isinstance(x, np.ndarray) or (x.dtype == dtype and x.flags.c_contiguous):
+    if not isinstance(x, np.ndarray) or x.ndim == 0 or (x.dtype == dtype and x.flags.c_contiguous):
         return np.ascontiguousarray(x, dtype=dtype)
     return _copied(x, dtype)
 
@@ -240,7 +240,7 @@ def _contiguous(x: Any, dtype: Any) -> np.ndarray:
 def _copied(x: np.ndarray, dtype: Any) -> np.ndarray:
     """Copy and cast an array to memory of its own; a call can be stopped between two pieces."""
     if x.nbytes <= PIECE_BYTES or x.ndim == 0:
-        return np.array(x, dtype=dtype, order="C", ndmin=1)
+        return np.array(x, dtype=dtype, order="C")
     result = np.empty(x.shape, dtype)
     step = max(1, PIECE_BYTES * len(x) // x.nbytes)
     for begin in range(0, len(x), step):

@@ -61,9 +61,9 @@ def current_call() -> Call | None:
     return getattr(_working, "call", None)
 
 
-def work_for(call: Call | None) -> None:
-    """Say which call this thread works for from now on."""
-    _working.call = call
+def work_for(call: Call | None, asks: bool = False) -> None:
+    """Say which call this thread works for from now on, and whether it asks the callback, as nobody waits for it."""
+    _working.call, _working.asks = call, asks
 
 
 def check() -> None:
@@ -74,13 +74,15 @@ def check() -> None:
     Stopped
         In a thread that works for a call.
     RuntimeError
-        In any other, if the installed callback wants to stop.
+        In one that nobody waits for, if the installed callback wants to stop.
     """
     call = current_call()
     if call is None:
         InterruptCallback.check()
     elif call.is_to_stop():
         raise Stopped
+    elif _working.asks and not call.shields:
+        InterruptCallback.check()
 
 
 def checked(task: Callable[[], Result]) -> Result:
@@ -92,15 +94,15 @@ def checked(task: Callable[[], Result]) -> Result:
 @contextmanager
 def shielded() -> Iterator[None]:
     """Let nothing stop what is in the block, which would be left half done: `check` does nothing there."""
-    call = current_call() or Call()
-    before = current_call()
-    work_for(call)
+    before, asks = current_call(), getattr(_working, "asks", False)
+    call = before or Call()
+    work_for(call, asks)
     call.shields += 1
     try:
         yield
     finally:
         call.shields -= 1
-        work_for(before)
+        work_for(before, asks)
 
 
 class InterruptCallback:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from faiss_torch.ops import torch_state, workers
+from faiss_torch.ops import pools, torch_state, workers
 
 CPU = torch.device("cpu")
 
@@ -99,7 +99,7 @@ def test_a_call_sees_none_of_the_settings_and_leaves_them(setting: str, threads:
 
 def test_a_thread_that_starts_while_denormal_numbers_are_flushed_does_not_flush_them() -> None:
     with flushing_denormal():
-        pool = workers._Pool(1, "worker of a test")
+        pool = pools.Pool(1, lambda: None, "worker of a test")
     found: list[object] = []
     ended = threading.Event()
     pool.jobs.put(lambda: (found.append(seen_settings()), ended.set()))

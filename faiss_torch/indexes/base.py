@@ -344,7 +344,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
             lambda: self._search_vectors(x, k, params, D, I, numeric_type),
             self.device,
             (x, D, I),
-            brief=n <= BRIEF_SEARCH and one_thread.available(),
+            brief=(n <= BRIEF_SEARCH and one_thread.available()) or workers.have_one_thread(),
         )
 
     def _search_vectors(

@@ -56,7 +56,8 @@ class Loop:
         """Run tasks as long as there are some. A thread that comes too late finds none, and nobody waits for it."""
         before, thread = interrupts.current_call(), threading.get_ident()
         try:
-            interrupts.work_for(self._call)
+            if before is not self._call:
+                interrupts.work_for(self._call)
             while (i := self._take(thread)) is not None:
                 interrupts.check()
                 self.results[i] = self._tasks[i]()
@@ -65,7 +66,8 @@ class Loop:
             self._error = self._error or error
             self._stop(thread)
         finally:
-            interrupts.work_for(before)
+            if before is not self._call:
+                interrupts.work_for(before)
 
     def _take(self, thread: int) -> int | None:
         with self._counting:

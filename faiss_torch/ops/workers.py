@@ -152,6 +152,11 @@ def conduct(
     return _on_conductor(on_conductor)
 
 
+def have_one_thread() -> bool:
+    """Whether a call may use one thread only, and torch has one: the caller's is as good as a conductor then."""
+    return call_threads.omp_get_max_threads() <= 1 and torch.get_num_threads() == 1
+
+
 def _on_conductor(task: Callable[[], Result]) -> Result:
     """Run a function on a conductor that is idle, or on a new one."""
     call = Call(interrupts.current_call())
@@ -196,7 +201,7 @@ def _in_calling_thread(task: Callable[[], Result], threads: int) -> Result:
     try:
         _running[id(call)] = call
         _inside.role, _inside.brief = "conductor", True
-        interrupts.work_for(call)
+        interrupts.work_for(call, asks=True)
         call_threads.inside_call(threads)
         torch.set_grad_enabled(False)
         one_thread.set_threads_here(one_thread.ONE)
