@@ -34,7 +34,19 @@ def stored_rows(xb, metric_type, removed=()):
     return facts.stored(table.room)
 
 
-ways = pytest.mark.parametrize("search", [by_definition, by_screen])
+def by_all_scores(xq, stored, n, k, metric_type):
+    """As `flat.knn` does it for few queries; those that are left by the definition."""
+    found = flat._by_all_scores(xq, stored, n, k, metric_type)
+    if found is None:
+        assert k >= n or metric_type == METRIC_L1
+        return by_definition(xq, stored, n, k, metric_type)
+    distances, ids, left = found
+    if left is not None:
+        distances[left], ids[left] = by_definition(xq[left], stored, n, k, metric_type)
+    return distances, ids
+
+
+ways = pytest.mark.parametrize("search", [by_definition, by_screen, by_all_scores])
 metrics = pytest.mark.parametrize("metric_type", [METRIC_L2, METRIC_INNER_PRODUCT, METRIC_L1])
 
 

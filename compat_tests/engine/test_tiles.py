@@ -14,7 +14,7 @@ import faiss_torch
 from faiss_torch.constants import METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
 from faiss_torch.indexes import ivf_search
-from faiss_torch.ops import arithmetic, flat_tiles, ivf_tiles, tile_scan, tile_screen
+from faiss_torch.ops import arithmetic, flat, flat_tiles, ivf_tiles, tile_scan, tile_screen
 from faiss_torch.ops.flat import knn_reference
 from faiss_torch.ops.scan_kernels import ROUNDED_QUERIES, look_at
 from faiss_torch.ops.screen import Stored, make_scorer
@@ -126,6 +126,7 @@ class ManyTiles:
         monkeypatch.setattr(ivf_tiles, "FEWEST_ROWS_OF_A_LIST", 0)
         monkeypatch.setattr(tile_screen, "FEWEST_COMPONENTS", 1)
         monkeypatch.setattr(ivf_tiles, "GROUP_OF_A_SHORT_LIST", 0)
+        monkeypatch.setattr(flat, "FEW_SCORED", 0)
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS", 1)
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS_A_NEIGHBOUR", 0)
         monkeypatch.setattr(flat_tiles, "RUN", 96)

@@ -177,7 +177,7 @@ class IndexFlat(IndexFlatCodes):
         return narrowed(self._stored(), params.sel.mask_of_range(0, self.ntotal, self.device))
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
-        if k == 1 and self._is_assignment(x, params):
+        if k == 1 and len(x) > flat.FEW_SCORED and self._is_assignment(x, params):
             distances, labels = nearest(x, *self._centroids())
             return distances[:, None], labels[:, None]
         stored, n = self._narrowed(params)

@@ -14,7 +14,15 @@ from . import block_minima, chunks, flat_blocks, flat_tiles, kernel_search, work
 from .code_blocks import BlocksFor
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
-from .flat_small import FEW_FACTORS, closest_by_score, closest_of_few, search_all, search_by_definition, small_set
+from .flat_small import (
+    FEW_FACTORS,
+    closest_by_score,
+    closest_of_few,
+    nearest_by_score,
+    search_all,
+    search_by_definition,
+    small_set,
+)
 from .kernel_search import Found, RoundedFor
 from .screen import (
     BLOCK,
@@ -35,6 +43,13 @@ QUERIES_A_WORKER, CLOSEST_A_WORKER = 8, 32
 
 #: Up to this many rows, `closest` scores all of them at once.
 FEW_ROWS = 8192
+
+#: Up to so many queries, fewer where there are enough rows for tiles, the search goes by the scores of all rows at once,
+#: if these have so many components at most, and those that are verified too.
+MANY_SCORED, FEW_SCORED, SCORED_COMPONENTS = 64, 16, 1 << 22
+
+#: Factors in all pairs of a query and a row for which waking a worker is worth while.
+FACTORS_A_WORKER = 1 << 24
 
 #: Queries of one task, by device type.
 TASK_QUERIES = {"cpu": 256}
@@ -124,6 +139,8 @@ def knn(
     if found is None:
         found = flat_blocks.search(xq, stored, n, k, metric_type, blocks_for)
     if found is None:
+        found = _by_all_scores(xq, stored, n, k, metric_type)
+    if found is None:
         scorer = make_scorer(xq, stored, metric_type, metric_arg)
         tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
         if tiles is None:
@@ -135,6 +152,27 @@ def knn(
         scorer = make_scorer(xq[again], stored, metric_type, metric_arg)
         distances[again], ids[again] = _knn(scorer, n, k, similarity)
     return distances, ids
+
+
+def _by_all_scores(
+    xq: Tensor, stored: Stored, n: int, k: int, metric_type: int
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """Search few rows for few queries by the scores of all of them, as `flat_blocks.search`; None where there are many
+    of either."""
+    nq, d = xq.shape
+    most = MANY_SCORED if n < flat_tiles.FEWEST_ROWS else FEW_SCORED
+    if xq.device.type != "cpu" or nq > most or not k < n or max(n, nq * k) * d > SCORED_COMPONENTS:
+        return None
+    small = small_set(stored, n, metric_type)
+    if small is None:
+        return None
+    factor = margin_factor(d, xq.device)
+    if nq * n * d < FACTORS_A_WORKER:
+        distances, ids, certain, all_certain = nearest_by_score(xq, small, k, factor)
+        return distances, ids, None if all_certain else ~certain
+    parts = _over_queries(lambda some: nearest_by_score(xq[some], small, k, factor)[:3], nq, xq.device, n)
+    distances, ids, certain = (torch.cat(each) for each in zip(*parts, strict=True))
+    return distances, ids, None if bool(certain.all()) else ~certain
 
 
 def _by_kernels(

@@ -16,8 +16,11 @@ from .code_blocks import BlocksFor
 from .flat_tiles import RUN
 from .screen import Stored
 
-#: Up to so many queries are searched so, among so many rows or more, of which k are this part at most.
-FEW_QUERIES, FEWEST_ROWS, LARGEST_SHARE = 2, 1 << 15, 1 / 16
+#: Up to so many queries are searched so, of which k are this part of the rows at most.
+FEW_QUERIES, LARGEST_SHARE = 2, 1 / 16
+
+#: Rows, and components of all rows, from which on they are searched so: fewer are read as fast as they are.
+FEWEST_ROWS, FEWEST_COMPONENTS = 1 << 12, 3 << 19
 
 
 def search(
@@ -43,6 +46,8 @@ def search(
     None comes back where the search is not to be screened so.
     """
     if len(xq) > FEW_QUERIES or blocks_for is None or not FEWEST_ROWS <= n <= MOST_ROWS or k > LARGEST_SHARE * n:
+        return None
+    if n * xq.shape[1] < FEWEST_COMPONENTS:
         return None
     if not (ivf_blocks.suits_rows(stored, metric_type) and arithmetic.sums_lines(xq.device)):
         return None

@@ -19,7 +19,7 @@ from .verify import SLACK, verified_topk
 from .verify_kernels import margins
 
 #: Up to this many factors in all pairs of a query and a row, they are compared by the metric's definition.
-FEW_FACTORS = 1 << 17
+FEW_FACTORS = 1 << 16
 
 #: Up to this many components of rows are compared by true distances where scores do not tell which are closer.
 MOST_COMPARED = 1 << 21
@@ -130,6 +130,55 @@ def closest_by_score(
 def closest_of_few(xq: Tensor, small: SmallSet, k: int, factor: float) -> tuple[Tensor, Tensor]:
     """As `closest_by_score`, for few queries, (n, d)."""
     return closest_by_score(xq, torch.addmm(small.bias, xq, small.vectors.t(), alpha=-1.0), small, k, factor)
+
+
+@scripted
+def scores_of_few(xq: Tensor, small: SmallSet) -> Tensor:
+    """``bias - xq @ vectors.T``: float32, (n, capacity)."""
+    if xq.size(0) == 1:
+        return torch.addmv(small.bias, small.vectors, xq[0], alpha=-1.0).unsqueeze(0)
+    return torch.addmm(small.bias, xq, small.vectors.t(), alpha=-1.0)
+
+
+@scripted
+def nearest_by_score(
+    xq: Tensor, small: SmallSet, k: int, factor: float, slack: int = SLACK, largest: float = FLT_MAX
+) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Find the k closest rows and their distances, for few queries.
+
+    Parameters
+    ----------
+    xq : Tensor, float32, shape (nq, d)
+    small : SmallSet
+        Of more rows than k.
+    k : int
+    factor : float
+        `screen.margin_factor`.
+    slack, largest
+        The constants, which TorchScript sees as defaults.
+
+    Returns
+    -------
+    distances : Tensor, float32, shape (nq, k)
+    ids : Tensor, int64, shape (nq, k)
+        The rows; ties go to the lowest one.
+    certain : Tensor, bool, shape (nq,)
+        Whether no other row is as close; of queries that are not finite none is.
+    all_certain : bool
+    """
+    margin = margins(xq, small.largest_norm, small.largest_bias, factor)
+    width = min(k + slack, small.n)
+    best, columns = scores_of_few(xq, small).topk(width, dim=1, largest=False)
+    some = columns.clamp_(max=small.n - 1).sort(1)[0]  # of a NaN, unused rows may be the best
+    x = small.vectors.index_select(0, some.view(-1)).view(xq.size(0), width, -1)
+    q = xq.unsqueeze(1)
+    keys = x.mul_(q).sum(2).neg_() if small.similarity else x.sub_(q).square_().sum(2)
+    keys, order = keys.sort(dim=1, stable=True)
+    keys = keys[:, :k].contiguous()
+    gap = torch.full_like(margin, largest) if width == small.n else best.select(1, width - 1) - best.select(1, k - 1)
+    certain = (gap > margin).logical_and_(keys.select(1, k - 1) < largest)
+    ids = some.gather(1, order)[:, :k].contiguous()
+    return keys.neg_() if small.similarity else keys, ids, certain, bool(certain.all())
 
 
 def search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
