@@ -30,7 +30,11 @@ def stored_rows(xb, metric_type):
 def check(xq, xb, k, metric_type, metric_arg=0.0, atol=1e-6):
     expected = flat.knn_reference(xq.double(), xb.double(), k, metric_type, metric_arg)
     # very few pairs are compared in another way, and few rows are all scored
-    for ways in ({}, {"FEW_FACTORS": 0}, {"FEW_FACTORS": 0, "FEW_SCORED": 0, "MANY_SCORED": 0}):
+    for ways in (
+        {"FEW_ROWS": flat.FEW_ROWS},
+        {"FEW_FACTORS": 0},
+        {"FEW_FACTORS": 0, "FEW_SCORED": 0, "MANY_SCORED": 0},
+    ):
         with unittest.mock.patch.multiple(flat, **ways):
             D, I = flat.knn(xq, stored_rows(xb, metric_type), len(xb), k, metric_type, metric_arg)
         assert_same_neighbours(D, I, *expected, rtol=2e-5, atol=atol)

@@ -44,8 +44,8 @@ QUERIES_A_WORKER, CLOSEST_A_WORKER = 8, 32
 #: Up to this many rows, `closest` scores all of them at once.
 FEW_ROWS = 8192
 
-#: Up to so many queries, fewer where there are enough rows for tiles, the search goes by the scores of all rows at once,
-#: if these have so many components at most, and those that are verified too.
+#: Up to so many queries, fewer where there are enough rows for tiles, the search goes by the scores of all rows at
+#: once, if these have so many components at most, and those that are verified too.
 MANY_SCORED, FEW_SCORED, SCORED_COMPONENTS = 64, 16, 1 << 22
 
 #: Factors in all pairs of a query and a row for which waking a worker is worth while.
