@@ -8,6 +8,7 @@ from screening import METRICS, NAMES, adversarial, few_queries_by_blocks
 import faiss_torch
 from faiss_torch.constants import METRIC_L1, METRIC_L2
 from faiss_torch.ops import arithmetic, flat, flat_blocks
+from faiss_torch.parts import equal_rows
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,7 @@ def searched(monkeypatch):
     monkeypatch.setattr(flat_blocks, "FEWEST_COMPONENTS", 1)
     monkeypatch.setattr(flat_blocks, "LARGEST_SHARE", 1)
     monkeypatch.setattr(flat, "FEW_FACTORS", 0)
+    monkeypatch.setattr(equal_rows, "FEWEST_ROWS", 1 << 20)  # of equal rows most are not searched otherwise
     calls = []
     search = flat_blocks.search
 

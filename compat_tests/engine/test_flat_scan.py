@@ -31,7 +31,7 @@ def check(xq, xb, k, metric_type, metric_arg=0.0, atol=1e-6):
     expected = flat.knn_reference(xq.double(), xb.double(), k, metric_type, metric_arg)
     # very few pairs are compared in another way, and few rows are all scored
     for ways in (
-        {"FEW_ROWS": flat.FEW_ROWS},
+        {"FEW_FACTORS": flat.FEW_FACTORS},
         {"FEW_FACTORS": 0},
         {"FEW_FACTORS": 0, "FEW_SCORED": 0, "MANY_SCORED": 0},
     ):

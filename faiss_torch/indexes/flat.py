@@ -170,18 +170,22 @@ class IndexFlat(IndexFlatCodes):
             self._facts = facts  # only now, for another thread may search meanwhile
         return facts.stored(self._vectors_stored)
 
-    def _narrowed(self, params: SearchParameters | None) -> tuple[Stored, int]:
-        """Return what a search is to read, and how many rows these are."""
-        if params is None or params.sel is None:
-            return self._stored(), self.ntotal
-        return narrowed(self._stored(), params.sel.mask_of_range(0, self.ntotal, self.device))
+    def _narrowed(self, params: SearchParameters | None, k: int | None = None) -> tuple[Stored, int]:
+        """Return what a search is to read, for k neighbours or for all within a radius, and how many rows these are."""
+        stored = self._stored()
+        if params is not None and params.sel is not None:
+            return narrowed(stored, params.sel.mask_of_range(0, self.ntotal, self.device))
+        if k is None:
+            return stored, self.ntotal
+        assert self._facts is not None
+        return self._facts.equal.narrowed(stored, self.ntotal, k)
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         if k == 1 and len(x) > flat.FEW_SCORED and self._is_assignment(x, params):
             distances, labels = nearest(x, *self._centroids())
             return distances[:, None], labels[:, None]
-        stored, n = self._narrowed(params)
-        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, *self._screens_for(params))
+        stored, n = self._narrowed(params, k)
+        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, *self._screens_for(stored))
 
     def _closest(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
@@ -200,12 +204,10 @@ class IndexFlat(IndexFlatCodes):
         self._facts.small = small
         return small
 
-    def _screens_for(
-        self, params: SearchParameters | None
-    ) -> tuple[TilesFor | None, BlocksFor | None, RoundedFor | None]:
+    def _screens_for(self, stored: Stored) -> tuple[TilesFor | None, BlocksFor | None, RoundedFor | None]:
         """What gives a search tiles and blocks, where it is one of all vectors, and rows in 16 bits."""
         facts, vectors = self._facts, self._vectors_stored
-        if facts is None or (params is not None and params.sel is not None):
+        if facts is None or stored.bias is not facts.bias.room:
             return None, None, self._rounded_for()
         return facts.tiles_for(vectors), facts.blocks_for(vectors), self._rounded_for()
 
@@ -266,7 +268,7 @@ class IndexFlat(IndexFlatCodes):
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         stored, n = self._narrowed(params)
-        tiles_for, _, rounded_for = self._screens_for(params)
+        tiles_for, _, rounded_for = self._screens_for(stored)
         return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, tiles_for, rounded_for)
 
     def _sa_encode(self, x: Tensor) -> Tensor:

@@ -40,6 +40,9 @@ ACCELERATOR_PAIRS_A_SEARCH = 1 << 22
 #: pause, when lists come from memory, 2,048 queries on 512 lists took 93 ms so, and 137 with queries of their own.
 GROUP_OF_A_WORKER = 256
 
+#: Fewer queries take as long among equal entries as among others.
+QUERIES_WORTH_A_LOOK = 16
+
 #: Scans of few queries, but of a single one, count so many times in the decision to make blocks.
 SCANS_THAT_COUNT = 4
 
@@ -153,11 +156,23 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     ) -> tuple[Tensor, Tensor, ListStorage | InvertedLists]:
         """Search, and return where in the storage of the lists the results stand instead of their ids."""
         self._require_trained()
-        settings = self._settings(params)
+        settings = self._less_equal_ones(self._settings(params), x.shape[0], k)
         found = self._search_by_kernels(x, k, settings)
         if found is None and x.shape[0] <= ivf_blocks.FEW_QUERIES and self._takes_few_queries(x.shape[0], settings):
             found = self._search_few(x, k, settings)
         return self._search_probed(x, k, settings) if found is None else found
+
+    def _less_equal_ones(self, settings: _Settings, nq: int, k: int) -> _Settings:
+        """Settings that leave out, of many equal entries, those that are no results."""
+        if settings.sel is not None or settings.max_codes or nq < QUERIES_WORTH_A_LOOK:
+            return settings
+        storage = self._require_lists()
+        if storage.elsewhere() is not None:
+            return settings
+        lists = self._lists(storage)
+        if lists.needed_for is None or not lists.stored.finite:
+            return settings
+        return settings._replace(sel=lists.needed_for(k))
 
     def _search_probed(
         self, x: Tensor, k: int, settings: _Settings

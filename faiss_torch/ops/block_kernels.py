@@ -240,6 +240,19 @@ def _width(k: int, slack_share: float = SLACK_SHARE, slack: int = SLACK) -> int:
 
 
 @scripted
+def _limits_of_found(xq: Tensor, keys: Tensor, rows: Tensor, blocks: CodeBlocks, storage: Storage) -> Tensor:
+    """What the scores of the rows that queries have found are at most, of inner products: float32, (n,).
+
+    Their rounding grows with the norm. Here it is by the norms of these rows, (n, k), and not by that of the largest of
+    all, which may be much larger than the others.
+    """
+    norms = torch.linalg.vector_norm(storage.vectors.index_select(0, rows.clamp(min=0).view(-1)), dim=1)
+    reach = norms.view_as(keys) * torch.linalg.vector_norm(xq, dim=1, keepdim=True)
+    bases, _ = score_bases(xq, blocks.shift, 0.0, blocks.rounding, True)
+    return reach.mul_(blocks.rounding).add_(keys).amax(1).add_(bases)
+
+
+@scripted
 def _of_group(
     xq: Tensor, bases: Tensor, look: Look, blocks: CodeBlocks, storage: Storage, k: int, no_row: float = NO_ROW
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -257,6 +270,9 @@ def _of_group(
     factor = score_factor(blocks.rounding, storage.similarity)
     limits = torch.add(bases, kth.neg() if storage.similarity else kth, alpha=factor)
     certain = limits < last
+    if storage.similarity and not bool(certain.all()):
+        limits = torch.minimum(limits, _limits_of_found(xq, keys, rows, blocks, storage))
+        certain = limits < last
     if there is not None:
         certain = certain | (last > no_row)
     if bool(certain.all()):

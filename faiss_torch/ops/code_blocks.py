@@ -8,12 +8,16 @@ offset of its own, as fbgemm stores the rows of an 8-bit embedding table::
     d, d + 1      of |x|^2 / 2, coarse and fine   at most |x|^2 / 2     1 (0 for the inner product)
     d + 2         of the residual, rounded up     |x - x~| and more     -|q|
     d + 3         1 where no row is, or else 0    0, or a huge number   1
+    d + 4         1 for a row left out, or 0      0, or minus that      1
 
 The weighted sum of the lines is ``|x|^2 / 2 - <q, x~> - |q| |x - x~|``, which by Cauchy and Schwarz is a lower bound
 of the score ``|x|^2 / 2 - <q, x>``: one operation, the sum of an embedding bag, gives those of all rows of whatever
 blocks a query looks at. The query is not rounded, and each component of each block has a scale of its own, so that for
 standard normal vectors of 128 components the bound is a twentieth of the scores' deviation below them. What float32
 makes of the sums is part of the lines for the squares and for the residual.
+
+A row that is much larger than the others of its block would spoil the scales of all. It is left out of them, and its
+bound is below all others.
 """
 
 from collections.abc import Callable
@@ -31,13 +35,16 @@ BLOCK_ROWS = 128
 BLOCK_BITS = BLOCK_ROWS.bit_length() - 1
 
 #: Lines of a block beside those of the components.
-MORE_LINES = 4
+MORE_LINES = 5
 
 #: Bytes of a line: the codes, and scale and offset in float32.
 LINE_BYTES = BLOCK_ROWS + 8
 
 #: The largest code.
 LARGEST = 255
+
+#: A row is left out whose largest component is so many times the median of those of its block, if these are few.
+OUTLYING, MOST_OUTLYING = 8.0, 4
 
 #: The bound of what is no row exceeds this; that of a row does not, where no distance overflows.
 NO_ROW = FLT_MAX / 4
@@ -95,7 +102,9 @@ def make_blocks(frame: Frame, vectors: Tensor, used: Tensor) -> Tensor:
     -------
     Tensor, uint8, shape (n, d + MORE_LINES, LINE_BYTES)
     """
-    x = (vectors - frame.shift).transpose(1, 2)
+    x = vectors - frame.shift
+    left_out = _outlying(x)
+    x = x.masked_fill_(left_out[:, :, None], 0.0).transpose(1, 2)
     codes, line_facts = _coded(x)
     rounded = codes * line_facts[..., :1] + line_facts[..., 1:]
     residuals = (x - rounded).square_().sum(1)
@@ -115,10 +124,18 @@ def make_blocks(frame: Frame, vectors: Tensor, used: Tensor) -> Tensor:
     fine_facts[..., 1] -= fine_facts[..., 0] * 0.51 + slack * sizes
     error_facts[..., 1] += error_facts[..., 0] * 0.51 + slack * (LARGEST * error_facts[..., 0] + error_facts[..., 1])
     missing = torch.arange(BLOCK_ROWS, dtype=torch.int64, device="cpu") >= used[:, None, None]
-    missing_facts = torch.tensor([2 * NO_ROW, 0.0], dtype=torch.float32, device="cpu").expand_as(error_facts)
-    facts = torch.cat([line_facts, coarse_facts, fine_facts, error_facts, missing_facts], 1)
-    lines = torch.cat([each.to(torch.uint8) for each in (codes, coarse, fine, errors, missing)], 1)
+    huge = torch.tensor([2 * NO_ROW, 0.0], dtype=torch.float32, device="cpu").expand_as(error_facts)
+    facts = torch.cat([line_facts, coarse_facts, fine_facts, error_facts, huge, -huge], 1)
+    below_all = left_out[:, None].logical_and(~missing)
+    lines = torch.cat([each.to(torch.uint8) for each in (codes, coarse, fine, errors, missing, below_all)], 1)
     return torch.cat([lines, facts.contiguous().view(torch.uint8)], 2)
+
+
+def _outlying(x: Tensor) -> Tensor:
+    """Which rows of blocks, (n, BLOCK_ROWS, d), are to be left out: bool, (n, BLOCK_ROWS)."""
+    largest = x.abs().amax(2)
+    outlying = largest > OUTLYING * largest.median(1, keepdim=True).values
+    return outlying.logical_and_(outlying.sum(1, keepdim=True) <= MOST_OUTLYING)
 
 
 def _coded(lines: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,7 +159,7 @@ def weights_of(x: Tensor, blocks: CodeBlocks, similarity: bool) -> Tensor:
     n = x.size(0)
     of_squares = x.new_full([n, 2], 0.0 if similarity else 1.0)
     norms = torch.linalg.vector_norm(x, dim=1, keepdim=True).mul_(-1 - blocks.rounding)
-    return torch.cat([x.neg(), of_squares, norms, x.new_ones([n, 1])], 1)
+    return torch.cat([x.neg(), of_squares, norms, x.new_ones([n, 2])], 1)
 
 
 @scripted

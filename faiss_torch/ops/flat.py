@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..constants import FLT_MAX
 from ..threads import omp_get_max_threads
-from . import block_minima, chunks, flat_blocks, flat_tiles, kernel_search, workers
+from . import block_minima, chunks, flat_blocks, flat_tiles, kernel_search, topk, workers
 from .code_blocks import BlocksFor
 from .collect import Candidates, in_range
 from .distances import METRICS, distance
@@ -24,6 +25,7 @@ from .flat_small import (
     small_set,
 )
 from .kernel_search import Found, RoundedFor
+from .outlying import without_outlying
 from .screen import (
     BLOCK,
     ProductScorer,
@@ -144,13 +146,13 @@ def knn(
         scorer = make_scorer(xq, stored, metric_type, metric_arg)
         tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
         if tiles is None:
-            return _knn(scorer, n, k, similarity)
+            return _by_scores(scorer, n, k, metric_type, metric_arg)
         found = flat_tiles.search(scorer, tiles, k, metric_type)
     distances, ids, left = found
     if left is not None and bool(left.any()):
         again = left.nonzero().view(-1)
         scorer = make_scorer(xq[again], stored, metric_type, metric_arg)
-        distances[again], ids[again] = _knn(scorer, n, k, similarity)
+        distances[again], ids[again] = _by_scores(scorer, n, k, metric_type, metric_arg)
     return distances, ids
 
 
@@ -238,6 +240,24 @@ def closest(
         again = (~certain).nonzero().view(-1)
         ids[again] = knn(xq[again], stored, n, k, metric_type, metric_arg)[1]
     return ids
+
+
+def _by_scores(scorer: Scorer, n: int, k: int, metric_type: int, metric_arg: float) -> tuple[Tensor, Tensor]:
+    """Search with scores of the vectors themselves, but for those that are much larger than the others."""
+    similarity = METRICS[metric_type].similarity
+    parted = without_outlying(scorer.stored, n) if isinstance(scorer, ProductScorer) else None
+    if parted is None:
+        return _knn(scorer, n, k, similarity)
+    rest, rows = parted
+    distances, ids = knn(scorer.xq, rest, n, k, metric_type, metric_arg)
+    everyone = torch.arange(scorer.nq, dtype=torch.int64, device=rows.device)
+    apart = scorer.distances(everyone, rows.expand(scorer.nq, -1))
+    keys = torch.cat([distances, apart], 1)
+    ids = torch.cat([ids, rows.expand(scorer.nq, -1)], 1)
+    keys, columns = topk.sort_rows(keys.neg_() if similarity else keys, ids, k)
+    none = keys >= FLT_MAX
+    keys, ids = keys.masked_fill_(none, FLT_MAX), ids.gather(1, columns).masked_fill_(none, -1)
+    return keys.neg_() if similarity else keys, ids
 
 
 def _knn(scorer: Scorer, n: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:

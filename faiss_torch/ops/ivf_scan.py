@@ -7,7 +7,7 @@ Three texts of one concept: ``scan_reference`` here (the oracle), ``ivf_matrix``
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,8 @@ class Lists(NamedTuple):
         Give tiles and blocks of the lists, where whole lists are scanned.
     rounded_for : RoundedFor or None
         Gives the rows in 16 bits: see `list_minima`.
+    needed_for : callable or None
+        Gives the selector of the entries that a search for k neighbours needs, where many are equal; else None.
     there : tuple of two Tensors, or None
         `begins` and `sizes` on the device of the rows, where these are known there.
     """
@@ -61,6 +63,7 @@ class Lists(NamedTuple):
     tiles_for: TilesFor | None = None
     blocks_for: BlocksFor | None = None
     rounded_for: RoundedFor | None = None
+    needed_for: Callable[[int], Any] | None = None
     there: tuple[Tensor, Tensor] | None = None
 
     @property

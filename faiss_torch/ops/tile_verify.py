@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from ..constants import FLT_MAX
+from ..constants import FLT_MAX, METRIC_INNER_PRODUCT
+from . import chunks
 from .collect import Candidates, top_k_of
 from .screen import Scorer
 from .tile_scan import Scan, Visits
@@ -29,6 +31,27 @@ def at_most(tile_set: TileSet, scorer: Scorer, distances: Tensor, queries: Tenso
     return largest_scores(tile_set.frame, xq, scorer.stored.largest_norm, distances)
 
 
+def at_most_of_rows(tile_set: TileSet, scorer: Scorer, queries: Tensor, distances: Tensor, rows: Tensor) -> Tensor:
+    """Return what the scores of the rows that queries have found are at most, by the norms of these rows.
+
+    Of inner products the rounding grows with the norm: by that of the largest row of all, a row that is much larger
+    than the others would take every query its certificate.
+
+    Parameters
+    ----------
+    tile_set : TileSet
+    scorer : Scorer
+    queries : Tensor, int64, shape (n,)
+    distances : Tensor, float32, shape (n, k)
+    rows : Tensor, int64, shape (n, k)
+    """
+    frame, xq = tile_set.frame, scorer.xq.index_select(0, queries)
+    norms = torch.linalg.vector_norm(scorer.stored.at(rows), dim=-1)
+    reach = torch.linalg.vector_norm(xq, dim=1, keepdim=True) * norms
+    rest = largest_scores(frame, xq, 0.0, torch.zeros_like(distances[:, 0]))
+    return (rest[:, None] + frame.rounding * reach - distances).amax(1)
+
+
 def verified(
     scan: Scan,
     scorer: Scorer,
@@ -36,7 +59,7 @@ def verified(
     ids: Tensor | None,
     k: int,
     metric_type: int,
-    again: Again,
+    search_again: Again,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the k closest of what a scan found.
 
@@ -53,7 +76,7 @@ def verified(
     ids : Tensor, int64, or None
         The id of each stored row; None where the row is the id.
     k, metric_type : int
-    again : callable
+    search_again : callable
         Takes queries, int64, (n,), and bounds, and returns what this function does.
 
     Returns
@@ -73,10 +96,16 @@ def verified(
     kth = distances[:, -1]
     bounds = at_most(tile_set, scorer, kth)
     left = ~(bounds <= scan.guesses)
+    if metric_type == METRIC_INNER_PRODUCT and bool(left.any()):
+        full = (left & (positions[:, -1] >= 0)).nonzero().view(-1)
+        for some in chunks.slices(len(full), chunks.rows_within(4 * k * scorer.xq.shape[1])):
+            again = full[some]
+            bounds[again] = at_most_of_rows(tile_set, scorer, again, distances[again], positions[again])
+        left = ~(bounds <= scan.guesses)
     if bool(left.any()):
         retried = (left & (scan.guesses > float("-inf")) & (kth.abs() < FLT_MAX)).nonzero().view(-1)
         if len(retried):
-            distances[retried], positions[retried], left[retried] = again(retried, bounds[retried])
+            distances[retried], positions[retried], left[retried] = search_again(retried, bounds[retried])
     return distances, positions, left
 
 

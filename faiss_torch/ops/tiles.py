@@ -29,6 +29,9 @@ MULTIPLE = 64
 #: A row is left out of its tile when its largest component exceeds this many times the median of the rows' largest.
 OUTLYING = 2.0
 
+#: Vectors count for the shift whose largest component is up to so many times the median of those of all.
+USUAL = 8.0
+
 
 class Frame(NamedTuple):
     """What all tiles of one storage, and the queries, have in common.
@@ -119,7 +122,9 @@ class Centred(NamedTuple):
 
 def make_frame(sample: Tensor, metric_type: int) -> Frame:
     """Choose a frame for vectors like a sample: float32, (n, d), finite, n at least 1."""
-    shift = sample.mean(0)
+    largest = sample.abs().amax(1)
+    usual = largest <= USUAL * largest.median()  # a row that is much larger would be most of the mean
+    shift = sample[usual].mean(0)
     return Frame(metric_type, shift, float((sample - shift).abs().amax(1).median()))
 
 

@@ -17,6 +17,7 @@ float32 all the same; only what moves within the storage, and what a scan reads,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -128,6 +129,7 @@ class ListStorage:
             tiles_for=facts.tiles_for(vectors),
             blocks_for=facts.blocks_for(vectors),
             rounded_for=facts.rounded_for(vectors),
+            needed_for=functools.partial(facts.equal.selector_for, vectors, self._begins, self.sizes, self._ids),
             there=facts.tables_there(self._begins, self.sizes),
         )
 

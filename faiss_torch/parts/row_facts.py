@@ -17,6 +17,7 @@ from ..ops.graphs import Graphs
 from ..ops.kernel_search import RoundedFor
 from ..ops.screen import BLOCK, Stored, bias_of, rows_to_gather
 from ..ops.tile_screen import ListTiles, TilesFor
+from .equal_rows import EqualRows
 from .growing import GrowingTensor
 from .kernel_rows import KernelRows
 from .screen_blocks import ScreenBlocks
@@ -39,6 +40,7 @@ class RowFacts:
         What searches have made of the rows: tiles, by arithmetic, and "blocks".
     graphs : Graphs
         Recorded searches of the rows, since they last changed.
+    equal : EqualRows
     small : SmallSet or None
         All rows, where a search has asked for them so since they last changed.
     tables : tuple or None
@@ -56,6 +58,7 @@ class RowFacts:
         self.copies = {}
         self.graphs = Graphs()
         self.small: SmallSet | None = None
+        self.equal = EqualRows()
         self._kernel_rows = KernelRows(metric_type)
         self.tables: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
@@ -112,6 +115,7 @@ class RowFacts:
     def _forget(self, rows: Tensor | slice) -> None:
         """Forget what is of all rows at once, where some change."""
         self.small = self.tables = None
+        self.equal.changed()
         self.graphs.clear()
         self._kernel_rows.changed(rows)
 
