@@ -11,6 +11,7 @@ import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
 from faiss_torch.ops import arithmetic, block_kernels, flat, verify
 from faiss_torch.ops.equal_rows import Rows, are_repeated, ranks_among_equals
+from faiss_torch.parts import assignment
 
 D = 24
 
@@ -175,3 +176,15 @@ def test_a_row_that_is_much_larger_costs_the_others_no_certificate(metric_type, 
     assert max(widths, default=0) <= 4 * (2 * 10 + verify.BOUNDED_SLACK)
     assert not again
     assert flat.without_outlying(index._stored(), n)[1].tolist() == [n // 3, n // 2]
+
+
+@pytest.mark.parametrize("name", ["equal", "zeros", "20 different", "half zero"])
+def test_clusters_of_equal_vectors(name, monkeypatch):
+    x = DATA[name](6000)
+    found = [faiss_torch.Kmeans(D, 200, niter=4, seed=3) for _ in range(2)]
+    found[0].train(x)
+    monkeypatch.setattr(assignment, "LARGEST_SHARE", 0)
+    monkeypatch.setattr(assignment, "FEWEST_CENTROIDS", 1 << 20)
+    found[1].train(x)
+    np.testing.assert_allclose(found[0].obj, found[1].obj, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(found[0].centroids, found[1].centroids, rtol=1e-4, atol=1e-5)

@@ -56,8 +56,8 @@ def _sums(rows: Rows) -> Tensor:
     return sums
 
 
-def ranks_among_equals(rows: Rows) -> Tensor:
-    """Return how many rows that are equal to a row come before it, in the order of the rows: int64, (n,)."""
+def _runs(rows: Rows) -> tuple[Tensor, Tensor]:
+    """Return an order in which equal rows stand side by side, first ones first, and where the run of each begins."""
     sums = _sums(rows)
     by_sum = sums.argsort(stable=True)
     equal = torch.zeros_like(by_sum, dtype=torch.bool)
@@ -69,7 +69,37 @@ def ranks_among_equals(rows: Rows) -> Tensor:
             same &= rows.groups[first] == rows.groups[second]
         equal[pairs[part] + 1] = same
     places = torch.arange(len(by_sum), dtype=torch.int64, device=by_sum.device)
-    firsts = places.masked_fill(equal, 0).cummax(0).values
-    ranks = torch.empty_like(by_sum)
-    ranks[by_sum] = places - firsts
+    return by_sum, places.masked_fill(equal, 0).cummax(0).values
+
+
+def ranks_among_equals(rows: Rows) -> Tensor:
+    """Return how many rows that are equal to a row come before it, in the order of the rows: int64, (n,)."""
+    side_by_side, begins = _runs(rows)
+    ranks = torch.empty_like(begins)
+    ranks[side_by_side] = torch.arange(len(begins), dtype=torch.int64, device=begins.device) - begins
     return ranks
+
+
+class Different(NamedTuple):
+    """The different ones among rows.
+
+    Attributes
+    ----------
+    firsts : Tensor, int64, shape (m,)
+        The first row of each kind.
+    kinds : Tensor, int64, shape (n,)
+        Which kind each row is of.
+    """
+
+    firsts: Tensor
+    kinds: Tensor
+
+
+def different_ones(x: Tensor) -> Different | None:
+    """Return the different ones among rows, (n, d), or None where few are equal."""
+    rows = Rows(x, torch.arange(len(x), dtype=torch.int64, device=x.device))
+    if not len(x) or not are_repeated(rows):
+        return None
+    side_by_side, begins = _runs(rows)
+    firsts, numbers = begins.unique(return_inverse=True)
+    return Different(side_by_side[firsts], torch.empty_like(numbers).index_copy_(0, side_by_side, numbers))

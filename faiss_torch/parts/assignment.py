@@ -17,6 +17,7 @@ from .. import threads
 from ..border import Array
 from ..ops import kmeans, memory, streams
 from ..ops.centroid_update import ClusterSums, centroid_update
+from ..ops.equal_rows import Different, different_ones
 from ..ops.nearest import Carried
 from .training_set import TrainingSet
 
@@ -60,6 +61,13 @@ class Flat(Protocol):
 
     def labels(self, x: Tensor, centroids: Tensor) -> Tensor:
         """Find the nearest centroids, without waiting where a device does not need that: labels."""
+
+
+#: What vectors have to be for equal ones to be assigned together, and how many different ones there may be of all.
+FLOATS, LARGEST_SHARE = (torch.float32, torch.float16, torch.bfloat16), 0.5
+
+#: Fewer centroids are compared as fast as equal ones among them are found.
+FEWEST_CENTROIDS = 128
 
 
 class Clock:
@@ -140,7 +148,16 @@ class Assignment:
         devices = [flat.device for flat in self._flats] or [index.device]
         if devices != self._devices:
             self.shares, self._devices = self.data.shared_out(devices, self._budget), devices
+            self._different = [self._different_ones(share) for share in self.shares]
         self._carried = [Carried() for _ in self.shares]
+
+    def _different_ones(self, share: TrainingSet) -> Different | None:
+        """The different vectors of a share, if many are equal: these alone are assigned."""
+        x = share.whole
+        if x is None or x.device.type != "cpu" or not self._flats or x.dtype not in FLOATS:
+            return None
+        found = different_ones(x)
+        return found if found is not None and len(found.firsts) <= LARGEST_SHARE * len(x) else None
 
     @property
     def whole(self) -> Tensor | None:
@@ -193,8 +210,9 @@ class Assignment:
                 part: slice, vectors: Tensor = vectors, weights: Tensor | None = weights
             ) -> tuple[ClusterSums, Tensor | None]:
                 own = None if weights is None else weights[part]
-                kept = carried if part.stop - part.start == len(vectors) else None
-                return self._of_rows(flat, vectors[part], own, centroids, kept, clock)
+                whole = part.stop - part.start == len(vectors)
+                different = self._different[number] if whole else None
+                return self._of_rows(flat, vectors[part], own, centroids, carried if whole else None, different, clock)
 
             for found, distances in memory.halved_if_short(work, len(vectors), "training vectors"):
                 clusters = clusters.plus(found)
@@ -210,6 +228,7 @@ class Assignment:
         weights: Tensor | None,
         centroids: Tensor,
         carried: Carried | None,
+        different: Different | None,
         clock: Clock,
     ) -> tuple[ClusterSums, Tensor | None]:
         """Assign vectors and sum them up; their distances, unless the costs of the clusters are what they sum up to."""
@@ -222,7 +241,10 @@ class Assignment:
             if flat is None:
                 distances, labels = (found.reshape(-1) for found in self.index.search(x, 1))
             else:
-                distances, labels = flat.nearest(x, centroids, carried)
+                some = x if different is None else x.index_select(0, different.firsts)
+                distances, labels = _nearest(flat, some, centroids, carried)
+                if different is not None:
+                    distances, labels = distances[different.kinds], labels[different.kinds]
         return centroid_update(x, labels, k, weights), distances
 
     def move(self, centroids: Tensor) -> None:
@@ -240,3 +262,13 @@ class Assignment:
             self.index.train(self._centroids)
         self.index.add(self._centroids)
         self._is_stored = True
+
+
+def _nearest(flat: Flat, x: Tensor, centroids: Tensor, carried: Carried | None) -> tuple[Tensor, Tensor]:
+    """Find the nearest centroids; of equal ones, a tie for every vector, the first one alone is looked at."""
+    different = different_ones(centroids) if len(centroids) >= FEWEST_CENTROIDS else None
+    if different is None:
+        return flat.nearest(x, centroids, carried)
+    firsts = different.firsts.sort().values
+    distances, labels = flat.nearest(x, centroids[firsts], None)
+    return distances, torch.where(labels >= 0, firsts[labels], labels)
