@@ -170,6 +170,8 @@ CPU = (
     Case("flat_search_nq2048", "flat_search", FLAT, Goal(4, 2), repeats=7),
     Case("flat_search_nq32", "flat_search", FLAT.with_(nq=32), Goal(4, 2), repeats=11),
     Case("flat_search_nq1", "flat_search", FLAT.with_(nq=1), Goal(1.2, 0.9), repeats=11),
+    Case("flat_20000_search_nq1", "flat_search", FLAT.with_(nb=20_000, nq=1), repeats=11),
+    Case("flat_2000_search_nq1", "flat_search", FLAT.with_(nb=2_000, nq=1), repeats=11),
     Case("flat_debian_minilm_k10", "flat_search", MINILM, Goal(4, 2), repeats=7),
     Case("flat_debian_minilm_k100", "flat_search", MINILM.with_(k=100), Goal(4, 2), repeats=7),
     Case("flat_range_search_nq2048", "flat_range_search", S, Goal(4, 2), "range"),

@@ -169,11 +169,13 @@ def nearest_by_score(
     margin = margins(xq, small.largest_norm, small.largest_bias, factor)
     width = min(k + slack, small.n)
     best, columns = scores_of_few(xq, small).topk(width, dim=1, largest=False)
-    some = columns.clamp_(max=small.n - 1).sort(1)[0]  # of a NaN, unused rows may be the best
+    some, by_row = columns.sort(1)
+    hidden = best.gather(1, by_row).isinf()  # unused rows, and those that are not to be found
+    some = some.clamp_(max=small.n - 1)  # of a NaN, unused rows may be the best
     x = small.vectors.index_select(0, some.view(-1)).view(xq.size(0), width, -1)
     q = xq.unsqueeze(1)
     keys = x.mul_(q).sum(2).neg_() if small.similarity else x.sub_(q).square_().sum(2)
-    keys, order = keys.sort(dim=1, stable=True)
+    keys, order = keys.masked_fill_(hidden, largest).sort(dim=1, stable=True)
     keys = keys[:, :k].contiguous()
     gap = torch.full_like(margin, largest) if width == small.n else best.select(1, width - 1) - best.select(1, k - 1)
     certain = (gap > margin).logical_and_(keys.select(1, k - 1) < largest)
