@@ -15,13 +15,19 @@ from .constants import metric_type_from_int
 #: The annotation of a number of things, which cannot be negative.
 Size: TypeAlias = int
 
+#: The annotation of an integer of 64 bits, such as an id; that of a C int, of 32, is int.
+Int64: TypeAlias = int
+
+#: The annotation of a C char.
+Char: TypeAlias = int
+
 #: The annotation of one of the ``METRIC_*`` numbers.
 MetricType: TypeAlias = int
 
-_INT64, _UINT64 = range(-(1 << 63), 1 << 63), range(1 << 64)
+_UINT64 = range(1 << 64)
 
 
-def integer(value: Any, name: str) -> int:
+def integer(value: Any, name: str, bits: int = 64) -> int:
     """Take an integer in: of Python, of numpy, or a tensor of one.
 
     Parameters
@@ -29,17 +35,19 @@ def integer(value: Any, name: str) -> int:
     value : int
     name : str
         What it is called, for the message.
+    bits : int
+        Those of the type that faiss has for it.
 
     Raises
     ------
     TypeError
         If it is none; a float without a fraction is none either.
     OverflowError
-        If it takes more than 64 bits.
+        If it takes more than these bits.
     """
     number = _index(value, name)
-    if number not in _INT64:
-        raise OverflowError(f"{name}: expected an integer of 64 bits, got {number}")
+    if not -(1 << (bits - 1)) <= number < 1 << (bits - 1):
+        raise OverflowError(f"{name}: expected an integer of {bits} bits, got {number}")
     return number
 
 
@@ -75,12 +83,14 @@ def _flag(value: Any, name: str) -> bool:
 
 
 def _metric(value: Any, name: str) -> int:
-    return metric_type_from_int(integer(value, name))
+    return metric_type_from_int(integer(value, name, 32))
 
 
 #: What checks the values of attributes, by their annotations.
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
-    "int": integer,
+    "int": functools.partial(integer, bits=32),
+    "Int64": integer,
+    "Char": functools.partial(integer, bits=8),
     "Size": size,
     "MetricType": _metric,
     "float": _real,
@@ -125,7 +135,7 @@ class CheckedAttributes:
     TypeError
         If a value is of another type, as in faiss; also where an attribute is set later.
     OverflowError
-        If a number of things is negative.
+        If a number of things is negative, or an integer takes more bits than faiss has for it.
     RuntimeError
         If no metric has a number.
     """

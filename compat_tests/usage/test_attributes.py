@@ -53,6 +53,16 @@ SIZES = [
     ("space", "batchsize"),
 ]
 
+#: Those that are C's int, and those that have room for more.
+OF_32_BITS = [
+    ("ivf", "d parallel_mode metric_type"),
+    ("of_clustering", "niter nredo seed min_points_per_centroid max_points_per_centroid init_method"),
+    ("of_progressive_clustering", "progressive_dim_steps"),
+    ("space", "verbose n_experiments"),
+    ("direct_map", "type"),
+]
+OF_64_BITS = [("flat", "ntotal"), ("random", "seed"), ("range", "imin imax"), ("criterion", "nq nnn gt_nnn")]
+
 FLOATS = [("ivf", "metric_arg"), ("of_clustering", "early_stop_threshold"), ("space", "min_test_duration")]
 
 FLAGS = [
@@ -88,6 +98,25 @@ def test_an_integer_is_an_integer(faiss, owner, name):
 @pytest.mark.parametrize(("owner", "name"), each(SIZES))
 def test_a_number_of_things_is_not_negative(faiss, owner, name):
     refuses(OWNERS[owner](faiss), name, -1, OverflowError)
+
+
+@pytest.mark.parametrize(("owner", "name"), each(OF_32_BITS))
+def test_an_int_has_32_bits(faiss, owner, name):
+    owner = OWNERS[owner](faiss)
+    for value in (1 << 31, -(1 << 31) - 1):
+        refuses(owner, name, value, OverflowError)
+
+
+@pytest.mark.parametrize(("owner", "name"), each(OF_64_BITS))
+def test_ids_and_some_seeds_have_64_bits(faiss, owner, name):
+    owner = OWNERS[owner](faiss)
+    setattr(owner, name, 1 << 40)
+    assert getattr(owner, name) == 1 << 40
+    refuses(owner, name, 1 << 63, OverflowError)
+
+
+def test_how_a_quantizer_trains_has_8_bits(faiss):
+    refuses(ivf(faiss), "quantizer_trains_alone", 300, OverflowError)
 
 
 @pytest.mark.parametrize(("owner", "name"), each(FLOATS))

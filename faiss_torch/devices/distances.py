@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attributes import CheckedAttributes
+from ..attributes import CheckedAttributes, Int64
 from ..border import Array, Kind, crossing, tensor_of, write
 from ..constants import METRIC_L2, metric_type_from_int
 from ..ops import distances, flat, workers
@@ -100,8 +100,8 @@ class GpuDistanceParams(CheckedAttributes):
     queryType: int
     vectorsRowMajor: bool
     queriesRowMajor: bool
-    numVectors: int
-    numQueries: int
+    numVectors: Int64
+    numQueries: Int64
     ignoreOutDistances: bool
     outIndicesType: int
     device: int

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..attributes import Int64
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..indexes.base import Index
 from ..indexes.flat import IndexFlat, IndexFlatIP, IndexFlatL2
@@ -51,7 +52,7 @@ class GpuIndex(Index):
 
     _config: GpuIndexConfig
     _resources: GpuResources
-    _min_paging_size: int
+    _min_paging_size: Int64
 
     def __init__(self) -> None:
         raise AttributeError(

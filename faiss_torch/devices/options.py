@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..attributes import CheckedAttributes
+from ..attributes import CheckedAttributes, Int64
 
 #: How ids are kept beside inverted lists.
 INDICES_CPU = 0
@@ -114,7 +114,7 @@ class GpuClonerOptions(CheckedAttributes):
     useFloat16CoarseQuantizer: bool = False
     useFloat16: bool = False
     usePrecomputed: bool = False
-    reserveVecs: int = 0
+    reserveVecs: Int64 = 0
     storeTransposed: bool = False
     verbose: bool = False
     use_cuvs: bool = False

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .. import border
-from ..attributes import CheckedAttributes, MetricType, annotated, integer
+from ..attributes import CheckedAttributes, Int64, MetricType, annotated, integer
 from ..border import Array, Kind
 from ..constants import METRIC_L2, Float32
 from ..ops import one_thread, workers
@@ -66,7 +66,7 @@ class Index(Owned, IndexCVerbs, CheckedAttributes):
     """
 
     d: int
-    ntotal: int
+    ntotal: Int64
     is_trained: bool
     metric_type: MetricType
     metric_arg: float

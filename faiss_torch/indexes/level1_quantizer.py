@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..attributes import Size
+from ..attributes import Char, Size
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops.flat_small import SmallSet
 from ..ops.kernel_search import Rows
@@ -39,7 +39,7 @@ class Level1Quantizer:
 
     quantizer: Any
     nlist: Size
-    quantizer_trains_alone: int
+    quantizer_trains_alone: Char
     own_fields: bool
     cp: ClusteringParameters
     clustering_index: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..attributes import Int64
 from ..constants import METRIC_L2
 from ..ops import random_rows
 from ..ops.distances import METRICS
@@ -32,7 +33,7 @@ class IndexRandom(Index):
     seed : int
     """
 
-    seed: int
+    seed: Int64
 
     def __init__(self, d: int = 0, ntotal: int = 0, seed: int = 1234, mt: int = METRIC_L2) -> None:
         super().__init__(d, mt)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..attributes import Int64
 from ..parts.params import SearchParameters
 from ..vectors import ObjectVector
 from .base import Index
@@ -39,7 +40,7 @@ class IndexSplitVectors(Index):
     threaded: bool
     own_fields: bool
     sub_indexes: ObjectVector
-    sum_d: int
+    sum_d: Int64
 
     def __init__(self, d: int = 0, threaded: bool = False) -> None:
         super().__init__(d)

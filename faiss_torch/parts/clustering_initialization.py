@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import border
-from ..attributes import CheckedAttributes, Size
+from ..attributes import CheckedAttributes, Int64, Size
 from ..constants import (
     ClusteringInitMethod_AFK_MC2,
     ClusteringInitMethod_KMEANS_PLUS_PLUS,
@@ -38,7 +38,7 @@ class ClusteringInitialization(CheckedAttributes):
     d: Size
     k: Size
     method: int
-    seed: int
+    seed: Int64
     afkmc2_chain_length: Size
 
     def __init__(self, d: int, k: int) -> None:

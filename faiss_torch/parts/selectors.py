@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attributes import CheckedAttributes, integer
+from ..attributes import CheckedAttributes, Int64, integer
 from ..border import Array, integers_in, tensor_of
 from ..ownership import Owned
 from ..pointers import Pointer, pointed
@@ -115,8 +115,8 @@ class IDSelectorRange(_IDSelectorOfAny, CheckedAttributes):
         Whether the ids of lists are known to be in order; taken and kept, the result is the same.
     """
 
-    imin: int
-    imax: int
+    imin: Int64
+    imax: Int64
     assume_sorted: bool
 
     def __init__(self, imin: int, imax: int, assume_sorted: bool = False) -> None:

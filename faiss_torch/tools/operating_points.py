@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..array_conversions import copy_array_to_vector
-from ..attributes import CheckedAttributes
+from ..attributes import CheckedAttributes, Int64
 from ..border import Array, floats_in, integers_in
 from ..ownership import Owned
 from ..pointers import Pointer, pointed, table
@@ -37,9 +37,9 @@ class AutoTuneCriterion(Owned, CheckedAttributes):
         The ground truth, flat.
     """
 
-    nq: int
-    nnn: int
-    gt_nnn: int
+    nq: Int64
+    nnn: Int64
+    gt_nnn: Int64
 
     _objects: ClassVar[dict[str, type]] = {"gt_D": Float32Vector, "gt_I": Int64Vector}
 
