@@ -35,7 +35,9 @@ def machines_of(found: Iterable[Record]) -> list[str]:
 def amount(record: Record, side: str) -> str:
     """Return the median of one side with its unit."""
     median = statistics.median(runs_of(record)[side])
-    return f"{median / (1 << 20):,.1f} MiB" if "bytes" in record else f"{1e3 * median:,.1f} ms"
+    if "bytes" in record:
+        return f"{median / (1 << 20):,.1f} MiB"
+    return f"{1e3 * median:,.1f} ms" if median >= 1e-3 else f"{1e3 * median:.3f} ms"
 
 
 def table(found: dict[str, Record]) -> str:

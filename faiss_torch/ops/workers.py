@@ -140,16 +140,20 @@ def conduct(
             return _in_normal_mode(task, device)
         finally:
             del _inside.role
-    if brief or Ending.thread is not None:
-        return _in_calling_thread(task, threads)
-    entries = streams.current({each.device for each in given if isinstance(each, Tensor) and not each.is_cpu})
+    try:
+        if brief or Ending.thread is not None:
+            return _in_calling_thread(task, threads)
+        entries = streams.current({each.device for each in given if isinstance(each, Tensor) and not each.is_cpu})
 
-    def on_conductor() -> Result:
-        call_threads.inside_call(threads)
-        with streams.entered(entries) if entries else nullcontext():
-            return _in_normal_mode(task, device)
+        def on_conductor() -> Result:
+            call_threads.inside_call(threads)
+            with streams.entered(entries) if entries else nullcontext():
+                return _in_normal_mode(task, device)
 
-    return _on_conductor(on_conductor)
+        return _on_conductor(on_conductor)
+    finally:
+        if Ending.is_elsewhere():
+            Ending.park()
 
 
 def have_one_thread() -> bool:
@@ -179,8 +183,6 @@ def _on_conductor(task: Callable[[], Result]) -> Result:
         except BaseException:
             leave()
             raise
-        if Ending.is_elsewhere():
-            Ending.park()
 
 
 def _in_calling_thread(task: Callable[[], Result], threads: int) -> Result:
@@ -214,8 +216,6 @@ def _in_calling_thread(task: Callable[[], Result], threads: int) -> Result:
         except BaseException:
             leave()
             raise
-        if Ending.is_elsewhere():
-            Ending.park()
 
 
 def conducted(verb: Verb) -> Verb:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import threads
+from .. import interrupts, threads
 from ..border import Array
+from ..interrupts import Call
 from ..ops import kmeans, memory, streams
 from ..ops.centroid_update import ClusterSums, centroid_update
 from ..ops.equal_rows import Different, different_ones
@@ -178,13 +179,19 @@ class Assignment:
             found = [self._of_share(number, clock) for number in range(len(self.shares))]
         else:
             entries = streams.current({share.device for share in self.shares})
+            call = Call(interrupts.current_call())
 
             def in_streams(number: int) -> Found:
+                interrupts.work_for(call)
                 with streams.entered(entries), threads.working_for_call():
                     return self._of_share(number, Clock())
 
             with clock.searching(), ThreadPoolExecutor(len(self.shares)) as pool:
-                found = list(pool.map(in_streams, range(len(self.shares))))
+                try:
+                    found = list(pool.map(in_streams, range(len(self.shares))))
+                except BaseException:
+                    call.stopped = True
+                    raise
         clusters = functools.reduce(ClusterSums.plus, (each.clusters for each in found))
         obj = float(np.sum([each.obj for each in found], dtype=np.float32))
         clusters, obj = self.data.combined(clusters, obj)
