@@ -32,12 +32,17 @@ def machines_of(found: Iterable[Record]) -> list[str]:
     return list(machines)
 
 
+def time(seconds: float) -> str:
+    """Return a time in milliseconds, to the microsecond where it is less than one of them."""
+    return f"{1e3 * seconds:,.1f} ms" if seconds >= 1e-3 else f"{1e3 * seconds:.3f} ms"
+
+
 def amount(record: Record, side: str) -> str:
     """Return the median of one side with its unit."""
     median = statistics.median(runs_of(record)[side])
     if "bytes" in record:
         return f"{median / (1 << 20):,.1f} MiB"
-    return f"{1e3 * median:,.1f} ms" if median >= 1e-3 else f"{1e3 * median:.3f} ms"
+    return time(median)
 
 
 def table(found: dict[str, Record]) -> str:
@@ -51,7 +56,7 @@ def table(found: dict[str, Record]) -> str:
     ]
     for name, record in found.items():
         reached, goal, where = figure(record), goals[name], record["environment"]
-        alone = f"{1e3 * record['faiss_alone']:,.1f} ms" if "faiss_alone" in record else ""
+        alone = time(record["faiss_alone"]) if "faiss_alone" in record else ""
         words = "" if record.get("quantity", "speed") == "speed" else f", {reached.quantity.text}"
         cells = [
             f"`{name}`",

@@ -12,6 +12,7 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import pytest
 import torch
+from in_processes import add_and_put
 
 import faiss_torch
 
@@ -250,11 +251,6 @@ def test_a_copy_owns_what_it_is_made_of(faiss_cpu, samples):
 
 
 # from process to process
-
-
-def add_and_put(index, x, queue):
-    index.add(x)
-    queue.put(index)
 
 
 @pytest.mark.parametrize("method", sorted({"spawn", "forkserver"} & set(multiprocessing.get_all_start_methods())))
