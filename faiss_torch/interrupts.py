@@ -173,8 +173,17 @@ class TimeoutCallback(InterruptCallback):
         self.start = time.monotonic()
 
     def set_timeout(self, timeout_in_seconds: float) -> None:
-        """Let the time run from now."""
-        self.timeout = timeout_in_seconds
+        """Let the time run from now.
+
+        Raises
+        ------
+        TypeError
+            If it is no number.
+        """
+        if isinstance(timeout_in_seconds, str) or not hasattr(timeout_in_seconds, "__float__"):
+            given = f"{timeout_in_seconds!r} ({type(timeout_in_seconds).__name__})"
+            raise TypeError(f"TimeoutCallback: expected a number of seconds, got {given}")
+        self.timeout = float(timeout_in_seconds)
         self.start = time.monotonic()
 
     def want_interrupt(self) -> bool:

@@ -66,6 +66,16 @@ def test_vectors_of_the_wrong_shape(faiss, case, call):
         call(index, [[0.0] * case.d])
 
 
+def test_more_neighbours_than_memory(faiss):
+    x = np.zeros((100, 8), "float32")
+    index = faiss.IndexFlatL2(8)
+    index.add(x)
+    for search in (index.search, lambda xq, k: faiss.knn(xq, x, k)):
+        with pytest.raises(MemoryError):
+            search(x, 2**42)
+    assert index.search(x, 1)[1].shape == (100, 1)
+
+
 @BOTH
 @pytest.mark.parametrize("k", [0, -1, -(2**40)])
 def test_k_that_is_not_positive(faiss, case, k):

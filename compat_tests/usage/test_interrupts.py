@@ -34,6 +34,14 @@ def test_timeout(faiss, clustering):
     assert faiss.Kmeans(16, 4, niter=3).train(vectors()) > 0
 
 
+def test_a_time_that_is_no_number(faiss):
+    with pytest.raises(TypeError):
+        faiss.TimeoutCallback.reset("a")
+    with pytest.raises(TypeError), faiss.TimeoutGuard("a"):
+        pass
+    faiss.PythonInterruptCallback.reset()
+
+
 def test_training_an_inverted_file(faiss):
     index = faiss.index_factory(16, "IVF200,Flat")
     index.cp.niter = 3000

@@ -32,6 +32,11 @@ def _check_k(k: int, function: str) -> None:
         raise RuntimeError(f"{function}: k must be positive, got {k}")
 
 
+def _results(n: int, k: int, distances: Pointer, labels: Pointer, function: str) -> dict[str, np.ndarray]:
+    """The tables behind two pointers that the results of a search go into: float32 and int64, [n, k]."""
+    return {"D": table(distances, (n, k), "float32", function), "I": table(labels, (n, k), "int64", function)}
+
+
 class IndexCVerbs:
     """The verbs of `Index` with C signatures; `n` is the number of rows behind each pointer."""
 
@@ -66,8 +71,7 @@ class IndexCVerbs:
         """`search` for x, float32 [n, d], into distances, float32 [n, k], and labels, int64 [n, k]."""
         _check_k(k, "search_c")
         vectors = table(x, (n, self.d), "float32", "search_c")
-        D, I = table(distances, (n, k), "float32", "search_c"), table(labels, (n, k), "int64", "search_c")
-        self.search(vectors, k, params=params, D=D, I=I)
+        self.search(vectors, k, params=params, **_results(n, k, distances, labels, "search_c"))
 
     def range_search_c(
         self: Any,
@@ -101,9 +105,9 @@ class IndexCVerbs:
         name = "search_and_reconstruct_c"
         _check_k(k, name)
         vectors = table(x, (n, self.d), "float32", name)
-        D, I = table(distances, (n, k), "float32", name), table(labels, (n, k), "int64", name)
+        results = _results(n, k, distances, labels, name)
         R = table(recons, (n, k, self.d), "float32", name)
-        self.search_and_reconstruct(vectors, k, params=params, D=D, I=I, R=R)
+        self.search_and_reconstruct(vectors, k, params=params, R=R, **results)
 
     def reconstruct_c(self: Any, key: int, recons: Pointer) -> None:
         """`reconstruct` into recons, float32 [d]."""
@@ -168,8 +172,8 @@ class IndexCVerbs:
         """`search` for x, [n, d] of a numeric type; results as in `search_c`."""
         _check_k(k, "search_ex")
         vectors = _vectors(x, n, self.d, numeric_type, "search_ex")
-        D, I = table(distances, (n, k), "float32", "search_ex"), table(labels, (n, k), "int64", "search_ex")
-        self.search(vectors, k, params=params, D=D, I=I, numeric_type=numeric_type)
+        results = _results(n, k, distances, labels, "search_ex")
+        self.search(vectors, k, params=params, numeric_type=numeric_type, **results)
 
 
 class IndexIVFCVerbs:
@@ -197,8 +201,7 @@ class IndexIVFCVerbs:
         _check_not_asked(store_pairs, stats, name)
         vectors = table(x, (n, self.d), "float32", name)
         Iq, Dq = self._probes_behind(n, assign, centroid_dis, name)
-        D, I = table(distances, (n, k), "float32", name), table(labels, (n, k), "int64", name)
-        self.search_preassigned(vectors, k, Iq, Dq, params=params, D=D, I=I)
+        self.search_preassigned(vectors, k, Iq, Dq, params=params, **_results(n, k, distances, labels, name))
 
     def range_search_preassigned_c(
         self: Any,
@@ -250,9 +253,8 @@ class IndexIVFCVerbs:
             k,
             include_listnos=include_listno,
             params=params,
-            D=table(distances, (n, k), "float32", name),
-            I=table(labels, (n, k), "int64", name),
             codes=table(recons, (n, k, width), "uint8", name),
+            **_results(n, k, distances, labels, name),
         )
 
     def update_vectors_c(self: Any, nv: int, idx: Pointer, v: Pointer) -> None:

@@ -40,6 +40,9 @@ SERIAL_ELEMENTS = 32768
 #: Elements of a workspace that a thread keeps.
 LARGEST_WORKSPACE = 13 << 20
 
+#: What torch's error says where the system has no more memory, which Python and faiss call a MemoryError.
+NO_MEMORY = "can't allocate memory"
+
 _inside = call_threads.inside
 _worker_pools: dict[int, Pool] = {}
 _idle_conductors: list[Pool] = []
@@ -84,10 +87,15 @@ pools.at_exit(lambda: list(_running.values()))
 
 def _in_normal_mode(task: Callable[[], Result], device: torch.device) -> Result:
     """Run a function in the calling thread as if the program had left torch's settings alone."""
-    if torch_state.is_ordinary(device):
-        return task()
-    with torch_state.ordinary(device):
-        return task()
+    try:
+        if torch_state.is_ordinary(device):
+            return task()
+        with torch_state.ordinary(device):
+            return task()
+    except RuntimeError as error:
+        if NO_MEMORY not in str(error):
+            raise
+        raise MemoryError(str(error).rpartition("] ")[2]) from error
 
 
 def conduct(
@@ -124,6 +132,8 @@ def conduct(
 
     Raises
     ------
+    MemoryError
+        If the system has not as much memory as a tensor of the function takes.
     BaseException
         What the function raised. An interrupt of the waiting caller is raised once the function has ended, so that
         what it works on is whole.
