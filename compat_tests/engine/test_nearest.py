@@ -77,6 +77,31 @@ def test_ties_go_to_the_lowest_id(metric: int, k: int) -> None:
     assert int(I.max()) < 10
 
 
+@pytest.mark.parametrize("far", ["one", "some", "not so far", "not finite"])
+@pytest.mark.parametrize(("n", "k", "d"), [(300, 200, 30), (1000, 600, 64), (50, 7, 8)])
+def test_outlying_centroids_are_compared_apart(
+    monkeypatch: pytest.MonkeyPatch, far: str, n: int, k: int, d: int
+) -> None:
+    """Beside vectors that are as far out, half as far, and not finite."""
+    monkeypatch.setattr(module, "OUTLYING_PRODUCTS", 0)
+    left = []
+    compared = nearest_double.nearest_in_double
+    monkeypatch.setattr(
+        module, "nearest_in_double", lambda x, *rest: left.append(len(x)) or compared(x, *rest), raising=True
+    )
+    rng = torch.Generator().manual_seed(n + k)
+    x, centroids = torch.randn(n, d, generator=rng), torch.randn(k, d, generator=rng)
+    scales = {"one": [1e6], "some": [1e6, -2e6, 1e3], "not so far": [14.0, 16.0, -15.0], "not finite": [1e6, 1e30]}[far]
+    some = torch.arange(len(scales)) * (k // len(scales))
+    centroids[some] *= torch.tensor(scales)[:, None]
+    x[:3] = centroids[some[0]] * torch.tensor([1.0, 0.5, 0.499])[:, None]
+    x[3] *= 6.0
+    if far == "not finite":
+        x[4], x[5, 0], centroids[1, 0] = float("nan"), float("inf"), float("inf")
+    check(x, centroids, METRIC_L2)
+    assert 0 < sum(left) < n // 4
+
+
 def test_vectors_that_are_centroids() -> None:
     centroids = torch.randn(700, 33, generator=torch.Generator().manual_seed(2))
     D, I = nearest(centroids, centroids, METRIC_L2)

@@ -48,6 +48,13 @@ DEVICE_TILE_VECTORS = 65536
 #: Blocks that the centroids of a tile form; block j holds the centroids j, j + BLOCKS, j + 2 BLOCKS ...
 BLOCKS = 32
 
+#: A centroid is outlying whose norm is so many times the median, if there are no more of them than this, and enough
+#: products that leaving them out pays.
+OUTLYING, MOST_OUTLYING, OUTLYING_PRODUCTS = 8.0, 64, 1 << 25
+
+#: More than the share by which rounding changes a norm.
+ROUNDED = 1e-4
+
 #: Up to this score the distance is finite as well.
 LARGEST_SCORE = 1e37
 
@@ -205,6 +212,22 @@ def _screened(
     carried: Carried | None,
 ) -> tuple[Tensor, Tensor]:
     """Find the closest centroids by plain torch: their `keys_of`, and their labels."""
+    ordinary = _without_outlying(x, centroids, metric_type)
+    if ordinary is not None:
+        return _beside_outlying(x, centroids, ordinary, carried)
+    return _by_products(x, centroids, metric_type, bias, largest_norm, with_keys, carried)
+
+
+def _by_products(
+    x: Tensor,
+    centroids: Tensor,
+    metric_type: int,
+    bias: Tensor | None,
+    largest_norm: float | None,
+    with_keys: bool,
+    carried: Carried | None,
+) -> tuple[Tensor, Tensor]:
+    """As `_screened`: by products in int8 or float32, and in float64 where these leave several."""
     n = len(x)
     labels = torch.empty(n, dtype=torch.int64, device=x.device)
     keys = torch.empty(n, dtype=torch.float32, device=x.device)
@@ -217,15 +240,51 @@ def _screened(
             part_keys = keys[rows] if with_keys else None
             uncertain = _by_floats(x[rows], centroids, metric_type, bias, largest_norm, labels[rows], part_keys)
             again = torch.cat([again, uncertain.add_(rows.start)])
-    if len(again):
-        part = x[again]
-        settled = nearest_in_double(part, centroids, metric_type)
-        part_keys = keys_of(part, centroids, settled.clamp(min=0), metric_type)
-        keys[again] = part_keys
-        labels[again] = settled.masked_fill_(~(part_keys < FLT_MAX), -1)
+    _settle_in_double(x, centroids, metric_type, again, keys, labels)
     if carried is not None and screen is not None:
         carried.take(labels)
     return keys, labels
+
+
+def _without_outlying(x: Tensor, centroids: Tensor, metric_type: int) -> Tensor | None:
+    """Return which centroids are not much larger than the others, bool, (k,), or None where none is, or many are.
+
+    The rounding of a product grows with the largest norm: one centroid far from all others, of a vector that is a
+    million times as large, would leave every vector to float64.
+    """
+    if metric_type != METRIC_L2 or len(x) * centroids.numel() < OUTLYING_PRODUCTS:
+        return None
+    norms = torch.linalg.vector_norm(centroids.to(torch.float32), dim=1)
+    ordinary = (norms > OUTLYING * norms.median()).logical_not_()
+    outlying = len(norms) - int(torch.count_nonzero(ordinary))
+    return ordinary if 0 < outlying <= min(MOST_OUTLYING, len(norms) // 2) else None
+
+
+def _beside_outlying(x: Tensor, centroids: Tensor, ordinary: Tensor, carried: Carried | None) -> tuple[Tensor, Tensor]:
+    """As `_screened` for L2: only vectors that are far out themselves are compared with outlying centroids."""
+    numbers = ordinary.nonzero().view(-1)
+    keys, labels = _by_products(x, centroids[numbers], METRIC_L2, None, None, True, carried)
+    labels = torch.where(labels >= 0, numbers[labels], labels)
+    least = torch.linalg.vector_norm(centroids[~ordinary].to(torch.float32), dim=1).min()
+    # |x - c| >= |c| - |x|, with room for rounding
+    between = torch.linalg.vector_norm(x, dim=1).mul_(-1 - ROUNDED).add_(least * (1 - ROUNDED)).clamp_(min=0.0)
+    farther = between.square_() * (1 - ROUNDED) > keys
+    again = (farther & (labels >= 0)).logical_not_().nonzero().view(-1)
+    _settle_in_double(x, centroids, METRIC_L2, again, keys, labels)
+    return keys, labels
+
+
+def _settle_in_double(
+    x: Tensor, centroids: Tensor, metric_type: int, again: Tensor, keys: Tensor, labels: Tensor
+) -> None:
+    """Write the keys and labels of some vectors, int64, (n,), for which float32 is not enough."""
+    if not len(again):
+        return
+    part = x[again]
+    settled = nearest_in_double(part, centroids, metric_type)
+    part_keys = keys_of(part, centroids, settled.clamp(min=0), metric_type)
+    keys[again] = part_keys
+    labels[again] = settled.masked_fill_(~(part_keys < FLT_MAX), -1)
 
 
 def _by_floats(

@@ -64,8 +64,8 @@ class Flat(Protocol):
         """Find the nearest centroids, without waiting where a device does not need that: labels."""
 
 
-#: What vectors have to be for equal ones to be assigned together, and how many different ones there may be of all.
-FLOATS, LARGEST_SHARE = (torch.float32, torch.float16, torch.bfloat16), 0.5
+#: What vectors have to be for equal ones to be assigned together.
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 #: Fewer centroids are compared as fast as equal ones among them are found.
 FEWEST_CENTROIDS = 128
@@ -157,8 +157,7 @@ class Assignment:
         x = share.whole
         if x is None or x.device.type != "cpu" or not self._flats or x.dtype not in FLOATS:
             return None
-        found = different_ones(x)
-        return found if found is not None and len(found.firsts) <= LARGEST_SHARE * len(x) else None
+        return different_ones(x)
 
     @property
     def whole(self) -> Tensor | None:
