@@ -71,10 +71,19 @@ def tensor_of(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.empty(array.shape, array.dtype)).clone(memory_format=torch.contiguous_format)
     if not array.flags.writeable:
         array = np.asarray(_Shared(array))
-    if 1 in array.shape and array.flags.c_contiguous:
+    if 1 in array.shape and array.flags.c_contiguous and array.strides != (usual := _usual_strides(array)):
         # numpy lets the stride of an axis with one entry be anything, torch does not
-        array = np.lib.stride_tricks.as_strided(array, strides=np.empty(array.shape, array.dtype).strides)
+        array = np.lib.stride_tricks.as_strided(array, strides=usual)
     return torch.from_numpy(array)
+
+
+def _usual_strides(array: np.ndarray) -> tuple[int, ...]:
+    """The strides of a new array of this shape."""
+    strides, step = [], array.itemsize
+    for entries in reversed(array.shape):
+        strides.append(step)
+        step *= entries
+    return tuple(reversed(strides))
 
 
 class Tensors:
