@@ -34,12 +34,14 @@ import statistics
 import subprocess
 from typing import Any
 
-from . import green, own_data, records, rivals
-from .cases import CASES, SUITES, Case
-from .data import read_dataset, source_of
+from . import records
 from .env import environment
-from .goals import OURS, figure, quartiles
-from .measure import Measurement, measure
+from .measuring import green, own_data
+from .measuring.measure import Measurement, measure
+from .workloads import rivals
+from .workloads.cases import CASES, SUITES, Case
+from .workloads.data import read_dataset, source_of
+from .workloads.goals import OURS, figure, quartiles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 IMPLEMENTATIONS = ("faiss", OURS)

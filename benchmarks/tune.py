@@ -19,8 +19,8 @@ import torch
 from faiss_torch.kernels import tuning
 
 from . import records
-from .device_work import gpu_seconds
 from .env import environment
+from .workloads.device_work import gpu_seconds
 
 WIDTHS = (16, 32, 64, 128, 256, 512)
 REPEATS = 7

@@ -28,7 +28,9 @@ def bench(benchmarks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.P
     for variable in ("OMP_WAIT_POLICY", "FAISS_TORCH_SCREEN"):
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
-    from benchmarks import cases, green, measure, records, run
+    from benchmarks import records, run
+    from benchmarks.measuring import green, measure
+    from benchmarks.workloads import cases
 
     small = tuple(dataclasses.replace(case, workload=case.workload.scaled(0.005), repeats=2) for case in cases.CASES)
     monkeypatch.setattr(run, "CASES", small)

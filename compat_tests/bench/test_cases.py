@@ -40,8 +40,8 @@ GOALS = {
 
 def test_goals():
     """Each goal has its case, and the floor is on the other side of it."""
-    from benchmarks.cases import CPU
-    from benchmarks.goals import QUANTITIES
+    from benchmarks.workloads.cases import CPU
+    from benchmarks.workloads.goals import QUANTITIES
 
     cases = {case.name: case for case in CPU if case.goal}
     assert {name: (case.goal.goal, case.goal.floor) for name, case in cases.items()} == GOALS
@@ -52,7 +52,7 @@ def test_goals():
 
 def test_workloads():
     """The workloads that the goals name."""
-    from benchmarks.cases import CPU, Workload
+    from benchmarks.workloads.cases import CPU, Workload
 
     cases = {case.name: case.workload for case in CPU}
     normal = {"nb": 262_144, "d": 128, "nlist": 512, "nprobe": 32, "k": 20}
@@ -68,11 +68,11 @@ def test_workloads():
 
 def test_every_row_names_what_there_is():
     """Names are unique; work, comparison, measure and quantity are names of their tables."""
-    from benchmarks.cases import CASES, SUITES
-    from benchmarks.compare import COMPARISONS
-    from benchmarks.goals import QUANTITIES
-    from benchmarks.measure import MEASURES
-    from benchmarks.work import ON_DEVICE, WORK
+    from benchmarks.measuring.measure import MEASURES
+    from benchmarks.workloads.cases import CASES, SUITES
+    from benchmarks.workloads.compare import COMPARISONS
+    from benchmarks.workloads.goals import QUANTITIES
+    from benchmarks.workloads.work import ON_DEVICE, WORK
 
     assert len({case.name for case in CASES}) == len(CASES)
     for case in CASES:
@@ -88,7 +88,7 @@ def test_every_row_names_what_there_is():
 
 def test_sweeps():
     """nq runs from 1 to 19,600 on every path that takes it; the other sweeps have several values each."""
-    from benchmarks.cases import SWEEPS
+    from benchmarks.workloads.cases import SWEEPS
 
     lines: dict[tuple[str, str], list[float]] = {}
     for case in SWEEPS:
@@ -104,8 +104,8 @@ def test_radius():
     """Within the radius a query has about a hundred results on average."""
     import faiss
 
-    from benchmarks.cases import Workload
-    from benchmarks.work import ivf_range_search, radius
+    from benchmarks.workloads.cases import Workload
+    from benchmarks.workloads.work import ivf_range_search, radius
 
     small = Workload(nb=20_000, d=16, nlist=16, nprobe=8, nq=500)
     lims, *_ = ivf_range_search(faiss, small, "cpu")()
@@ -141,8 +141,8 @@ GPU_SEARCH_GOALS = {
 
 def test_goals_on_a_gpu():
     """Each has its case, which says beside whom, and what is done there has a name."""
-    from benchmarks import device_work, rivals, work
-    from benchmarks.cases import ON_DEVICE, SEARCH_ON_DEVICE
+    from benchmarks.workloads import device_work, rivals, work
+    from benchmarks.workloads.cases import ON_DEVICE, SEARCH_ON_DEVICE
 
     assert {case.name: case.goal.goal for case in SEARCH_ON_DEVICE} == GPU_SEARCH_GOALS
     for case in SEARCH_ON_DEVICE:

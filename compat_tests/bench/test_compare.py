@@ -10,8 +10,8 @@ pytestmark = pytest.mark.usefixtures("benchmarks")
 
 def test_neighbours():
     """Ties and rounding are the same; other ids or distances are not."""
-    from benchmarks.cases import S
-    from benchmarks.compare import same_neighbours
+    from benchmarks.workloads.cases import S
+    from benchmarks.workloads.compare import same_neighbours
 
     D, I = np.array([[1.0, 2.0, 3.0]], dtype=np.float32), np.array([[5, 6, 7]])
     assert same_neighbours((D, I), (D * np.float32(1 + 1e-6), I), S) is None
@@ -25,8 +25,8 @@ def test_neighbours():
 
 def test_in_range():
     """The order inside a query does not matter; what lies at the radius may be on one side only."""
-    from benchmarks.cases import S
-    from benchmarks.compare import same_in_range
+    from benchmarks.workloads.cases import S
+    from benchmarks.workloads.compare import same_in_range
 
     def results(*rows):
         lims = np.cumsum([0, *(len(row) for row in rows)]).astype(np.uint64)
@@ -45,8 +45,8 @@ def test_in_range():
 
 def test_centroids_and_sizes():
     """A few centroids may differ, list sizes and objectives hardly."""
-    from benchmarks.cases import S
-    from benchmarks.compare import same_centroids, same_sizes
+    from benchmarks.workloads.cases import S
+    from benchmarks.workloads.compare import same_centroids, same_sizes
 
     centroids, sizes = np.ones((100, 4)), np.full(100, 10)
     moved = centroids.copy()
@@ -66,9 +66,9 @@ def test_centroids_and_sizes():
 
 def test_objectives():
     """Other centroids are as good if the vectors are as near to them."""
-    from benchmarks.cases import Workload
-    from benchmarks.compare import as_good_an_objective
-    from benchmarks.data import database
+    from benchmarks.workloads.cases import Workload
+    from benchmarks.workloads.compare import as_good_an_objective
+    from benchmarks.workloads.data import database
 
     small = Workload(nb=2000, d=4)
     good = database(small)[:50]
@@ -80,7 +80,7 @@ def test_objectives():
 
 def test_share_found():
     """Recall is the share of the exact ids that stand in the same row."""
-    from benchmarks.work import share_found
+    from benchmarks.workloads.work import share_found
 
     exact = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
     assert share_found(exact, np.array([[4, 3, 9, 9], [1, 2, 3, 4]])) == 0.25
@@ -88,7 +88,7 @@ def test_share_found():
 
 def test_figures():
     """Every quantity, by hand; the range is that of the quartiles."""
-    from benchmarks.goals import figure
+    from benchmarks.workloads.goals import figure
 
     def of(quantity, runs, **more):
         return figure({"quantity": quantity, "seconds": runs, **more})

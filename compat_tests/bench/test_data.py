@@ -38,7 +38,7 @@ def folder(vectors, tmp_path):
 @pytest.mark.parametrize("d", [1, 3, 97])
 def test_read_vecs(tmp_path, suffix, dtype, d):
     """Rows come back as they were written; so many of them as are asked for."""
-    from benchmarks.data import read_vecs
+    from benchmarks.workloads.data import read_vecs
 
     x = np.random.default_rng(d).integers(0, 256, size=(5, d)).astype(dtype)
     write_vecs(tmp_path / f"x{suffix}", x)
@@ -51,7 +51,7 @@ def test_read_vecs(tmp_path, suffix, dtype, d):
 @pytest.mark.parametrize("content", [b"", b"\x01\0", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x02\0\0\0" + bytes(7)])
 def test_files_that_are_no_rows(tmp_path, content):
     """A file that is cut off, empty or something else is named in the error."""
-    from benchmarks.data import read_vecs
+    from benchmarks.workloads.data import read_vecs
 
     (tmp_path / "x.fvecs").write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.fvecs"):
@@ -60,7 +60,7 @@ def test_files_that_are_no_rows(tmp_path, content):
 
 def test_rows_of_different_lengths(tmp_path):
     """Rows that only together have the right size are refused."""
-    from benchmarks.data import read_vecs
+    from benchmarks.workloads.data import read_vecs
 
     row = np.array([2, 0, 0], dtype="<i4").tobytes()
     (tmp_path / "x.ivecs").write_bytes(row + np.array([1, 0, 0], dtype="<i4").tobytes())
@@ -70,7 +70,7 @@ def test_rows_of_different_lengths(tmp_path):
 
 def test_a_folder(folder, vectors):
     """Base, queries and ground truth; the latter does not hold for a part of the base."""
-    from benchmarks.data import read_dataset
+    from benchmarks.workloads.data import read_dataset
 
     found = read_dataset(folder)
     assert (found.name, found.metric) == (folder.name, "L2")
@@ -86,7 +86,7 @@ def test_a_folder(folder, vectors):
 
 def test_bytes_as_vectors(tmp_path, vectors):
     """Vectors of bytes are searched as floats."""
-    from benchmarks.data import read_dataset
+    from benchmarks.workloads.data import read_dataset
 
     write_vecs(tmp_path / "b_base.bvecs", np.arange(40, dtype=np.uint8).reshape(10, 4))
     write_vecs(tmp_path / "b_query.bvecs", np.arange(4, dtype=np.uint8).reshape(1, 4))
@@ -98,7 +98,7 @@ def test_bytes_as_vectors(tmp_path, vectors):
 
 def test_what_is_no_dataset(tmp_path):
     """Each wrong path is told apart."""
-    from benchmarks.data import read_dataset
+    from benchmarks.workloads.data import read_dataset
 
     with pytest.raises(ValueError, match="base"):
         read_dataset(tmp_path)
@@ -113,7 +113,7 @@ def test_what_is_no_dataset(tmp_path):
 def test_hdf5(tmp_path, vectors, distance):
     """A file of ann-benchmarks; angular distance means unit length and inner product."""
     h5py = pytest.importorskip("h5py")
-    from benchmarks.data import read_dataset
+    from benchmarks.workloads.data import read_dataset
 
     xb, xq, neighbours = vectors
     with h5py.File(tmp_path / "small.hdf5", "w") as file:
@@ -134,7 +134,7 @@ def test_hdf5(tmp_path, vectors, distance):
 def test_hdf5_of_another_distance(tmp_path):
     """Sets of bits are not searched by these indexes."""
     h5py = pytest.importorskip("h5py")
-    from benchmarks.data import read_dataset
+    from benchmarks.workloads.data import read_dataset
 
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         file.attrs["distance"] = "jaccard"
@@ -144,7 +144,7 @@ def test_hdf5_of_another_distance(tmp_path):
 
 def test_hdf5_without_h5py(tmp_path, monkeypatch):
     """The message says what to install."""
-    from benchmarks.data import read_dataset
+    from benchmarks.workloads.data import read_dataset
 
     (tmp_path / "x.hdf5").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "h5py", None)
@@ -154,8 +154,8 @@ def test_hdf5_without_h5py(tmp_path, monkeypatch):
 
 def test_embeddings_that_are_absent(monkeypatch, tmp_path, capsys):
     """Without the folder, vectors of the same shape are made up, and that is said and recorded."""
-    from benchmarks import data
-    from benchmarks.cases import MINILM
+    from benchmarks.workloads import data
+    from benchmarks.workloads.cases import MINILM
 
     monkeypatch.setenv("FAISS_TORCH_DATA", str(tmp_path))
     data.embeddings.cache_clear()
@@ -199,7 +199,7 @@ def test_a_table_of_nothing(bench, tmp_path):
 
 def test_default_number_of_lists():
     """A power of two near 4 sqrt(nb), and no more than there are vectors to train on."""
-    from benchmarks.own_data import default_nlist
+    from benchmarks.measuring.own_data import default_nlist
 
     assert default_nlist(1_000_000) == 4096
     assert default_nlist(1000) == 16

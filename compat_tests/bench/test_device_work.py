@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("benchmarks")
 
 
 def workload(name):
-    from benchmarks.cases import ON_DEVICE
+    from benchmarks.workloads.cases import ON_DEVICE
 
     case = next(case for case in ON_DEVICE if case.name == name)
     return case, dataclasses.replace(case.workload, nb=3000, nlist=20, niter=4, d=12, sets=min(2, case.workload.sets))
@@ -22,8 +22,8 @@ def workload(name):
 
 @pytest.mark.parametrize("name", ["gpu_kmeans_8m_k1024", "gpu_kmeans_out_of_core", "gpu_batch_kmeans_32"])
 def test_kmeans(name):
-    from benchmarks import device_work
-    from benchmarks.compare import COMPARISONS
+    from benchmarks.workloads import device_work
+    from benchmarks.workloads.compare import COMPARISONS
 
     case, small = workload(name)
     (centroids,) = device_work.WORK[case.work](faiss_torch, small, "cpu")()
@@ -38,8 +38,8 @@ def test_kmeans(name):
 
 
 def test_nearest():
-    from benchmarks import device_work
-    from benchmarks.compare import COMPARISONS
+    from benchmarks.workloads import device_work
+    from benchmarks.workloads.compare import COMPARISONS
 
     case, small = workload("gpu_nearest_1m_k8192_half")
     (labels,) = device_work.WORK[case.work](faiss_torch, small, "cpu")()
@@ -50,7 +50,7 @@ def test_nearest():
 
 
 def test_vectors_are_made_in_blocks(monkeypatch):
-    from benchmarks import device_work
+    from benchmarks.workloads import device_work
 
     _, small = workload("gpu_kmeans_out_of_core")
     monkeypatch.setattr(device_work, "BLOCK", 700)
@@ -62,9 +62,9 @@ def test_vectors_are_made_in_blocks(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gpu_flat_1m", "gpu_hamming_10m_nq1000"])
 def test_search(name):
-    from benchmarks import device_work, rivals
-    from benchmarks.cases import SEARCH_ON_DEVICE
-    from benchmarks.compare import COMPARISONS
+    from benchmarks.workloads import device_work, rivals
+    from benchmarks.workloads.cases import SEARCH_ON_DEVICE
+    from benchmarks.workloads.compare import COMPARISONS
 
     case = next(case for case in SEARCH_ON_DEVICE if case.name == name)
     small = dataclasses.replace(case.workload, nb=3000, d=32, nq=20, k=5)
@@ -78,9 +78,9 @@ def test_search(name):
 
 
 def test_search_of_lists():
-    from benchmarks import device_work
-    from benchmarks.cases import SEARCH_ON_DEVICE
-    from benchmarks.compare import COMPARISONS
+    from benchmarks.workloads import device_work
+    from benchmarks.workloads.cases import SEARCH_ON_DEVICE
+    from benchmarks.workloads.compare import COMPARISONS
 
     case = next(case for case in SEARCH_ON_DEVICE if case.name == "gpu_device_ivf_1m")
     small = dataclasses.replace(case.workload, nb=3000, d=12, nq=20, k=5, nlist=20, nprobe=4)

@@ -14,7 +14,7 @@ CASE = ("--case", "ivf_search_nq512", "--scale", "0.01", "--threads", "1")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """A tenth of a second of samples; what a run sets is put back."""
-    from benchmarks import profile
+    from benchmarks.measuring import profile
     from faiss_torch import threads
 
     monkeypatch.setattr(threads._Limit, "threads", None)
@@ -24,7 +24,7 @@ def quick(monkeypatch):
 
 def test_operations(capsys):
     """torch.profiler's table of one run, with what the workers do."""
-    from benchmarks import profile
+    from benchmarks.measuring import profile
 
     assert profile.main([*CASE]) == 0
     printed = capsys.readouterr()
@@ -34,7 +34,8 @@ def test_operations(capsys):
 
 def test_steps(capsys, tmp_path):
     """The steps of a run add up to it, and are recorded if that is asked for."""
-    from benchmarks import profile, records
+    from benchmarks import records
+    from benchmarks.measuring import profile
 
     path = tmp_path / "records.jsonl"
     assert profile.main([*CASE, "--record", "--records", str(path)]) == 0
@@ -51,7 +52,7 @@ def test_steps(capsys, tmp_path):
 
 def test_a_case_that_has_no_run():
     """Memory and the import are not profiled."""
-    from benchmarks import profile
+    from benchmarks.measuring import profile
 
     with pytest.raises(SystemExit):
         profile.main(["--case", "import_time"])
@@ -60,7 +61,7 @@ def test_a_case_that_has_no_run():
 def test_the_steps_name_modules_that_there_are():
     """A module that is renamed takes its step along."""
     import faiss_torch
-    from benchmarks.profile import STEPS
+    from benchmarks.measuring.profile import STEPS
 
     package = pathlib.Path(faiss_torch.__file__).parent
     modules = {file.stem for file in package.rglob("*.py")}

@@ -21,7 +21,7 @@ ENVIRONMENT = {
 
 def record(name, runs, unit="seconds", **more):
     """A record of a case as `benchmarks.run` makes it."""
-    from benchmarks.cases import CASES
+    from benchmarks.workloads.cases import CASES
 
     case = next(case for case in CASES if case.name == name)
     return {
@@ -41,7 +41,7 @@ def record(name, runs, unit="seconds", **more):
 def path(tmp_path):
     """A file of records: goals, a sweep beside two rivals, recalls, and a profile."""
     from benchmarks import records
-    from benchmarks.cases import CASES
+    from benchmarks.workloads.cases import CASES
 
     file = tmp_path / "records.jsonl"
     made = [
@@ -79,7 +79,7 @@ def rows_of(text):
 
 def test_table(path):
     """The latest record of each case beside faiss-cpu on two threads, in the order of the cases, with its goal."""
-    from benchmarks import table
+    from benchmarks.reporting import table
 
     rows = rows_of(table.table(table.latest(path)))
     names = ["ivf_search_nq2048", "flat_search_nq2048", "kmeans_20480", "ivf_memory_after_add", "import_time"]
@@ -98,7 +98,7 @@ def test_table(path):
 
 def test_table_in_readme(path, tmp_path, monkeypatch):
     """The table replaces the one that is there, and nothing else."""
-    from benchmarks import table
+    from benchmarks.reporting import table
 
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{table.START}old\n{table.END}after\n")
@@ -113,7 +113,7 @@ def test_table_in_readme(path, tmp_path, monkeypatch):
 def test_records_of_before_are_still_read(path):
     """The records that were made before goals and rivals were noted are read as ones beside faiss-cpu."""
     from benchmarks import records
-    from benchmarks.goals import figure
+    from benchmarks.workloads.goals import figure
 
     found = records.measurements(records.RECORDS)
     assert "ivf_search_nq2048" in found
@@ -134,7 +134,7 @@ def words(text):
 
 def test_chart_of_goals(path):
     """A bar for each goal with a record, as long as the share that is reached."""
-    from benchmarks import plots, svg
+    from benchmarks.reporting import plots, svg
 
     chart = plots.goals(plots.read(path))
     assert "ivf_search_nq2048: 3.00x (times as fast), goal and floor 8x (4x)" in titles(chart)
@@ -149,7 +149,7 @@ def test_chart_of_goals(path):
 
 def test_chart_of_queries_per_second(path):
     """Each side has its line, at the height of its records."""
-    from benchmarks import plots
+    from benchmarks.reporting import plots
 
     chart = plots.nq_ivf(plots.read(path))
     assert {"faiss-cpu", "faiss_torch", "torch-ivf", "faiss_torch, path matrix", "faiss_torch, path csr"} <= set(
@@ -169,7 +169,7 @@ def test_chart_of_queries_per_second(path):
 
 def test_chart_of_recall(path):
     """Both sides, from the recall of one probe to that of all."""
-    from benchmarks import plots
+    from benchmarks.reporting import plots
 
     found = titles(plots.recall(plots.read(path)))
     assert len(found) == 16
@@ -180,7 +180,7 @@ def test_chart_of_recall(path):
 def path_of_gpu(path):
     """The same, with sweeps on a GPU: csr is the faster path from 512 queries on."""
     from benchmarks import records
-    from benchmarks.cases import GPU_SWEEPS
+    from benchmarks.workloads.cases import GPU_SWEEPS
 
     where = {**ENVIRONMENT, "gpu": "A large GPU"}
     for case in GPU_SWEEPS:
@@ -194,7 +194,7 @@ def path_of_gpu(path):
 
 
 def test_charts_of_a_gpu(path_of_gpu):
-    from benchmarks import plots
+    from benchmarks.reporting import plots
 
     charts = plots.gpu_plots(plots.read(path_of_gpu))
     assert list(charts) == ["gpu_qps_nq", "gpu_recall_qps"]
@@ -207,7 +207,7 @@ def test_charts_of_a_gpu(path_of_gpu):
 
 def test_queries_for_a_dollar(path_of_gpu, tmp_path):
     """The fastest run of each side that finds enough, by the price of its machine."""
-    from benchmarks import plots, report
+    from benchmarks.reporting import plots, report
 
     prices = {"large": 4.0, "machine": 0.5}
     found = plots.worth(plots.read(path_of_gpu), prices, 0.95)
@@ -230,7 +230,7 @@ def test_queries_for_a_dollar(path_of_gpu, tmp_path):
 
 def test_chart_of_steps(path):
     """The parts of a run add up to it."""
-    from benchmarks import plots
+    from benchmarks.reporting import plots
 
     chart = plots.steps(path)
     assert titles(chart) == ["screen: 60 %", "verify: 30 %", "select: 10 %"]
@@ -250,14 +250,14 @@ def test_chart_of_steps(path):
 )
 def test_ticks(low, high, logarithmic, expected):
     """Round numbers, a handful of them."""
-    from benchmarks.svg import ticks
+    from benchmarks.reporting.svg import ticks
 
     assert ticks(low, high, logarithmic) == pytest.approx(expected)
 
 
 def test_a_chart_escapes_what_it_shows():
     """Names with signs of XML stay names."""
-    from benchmarks import svg
+    from benchmarks.reporting import svg
 
     lines = [svg.Line('a<b & "c"', [svg.Point(1, 2, 2, 2, "x<y")], "#000000")]
     chart = svg.line_chart('<t> & "u"', svg.Axis("a&b"), svg.Axis("c<d"), lines)
@@ -268,7 +268,7 @@ def test_a_chart_escapes_what_it_shows():
 
 def test_report(path, tmp_path):
     """One page that needs nothing beside itself, and each plot as a file; without records they say so."""
-    from benchmarks import report
+    from benchmarks.reporting import report
 
     report.main(["--records", str(path), "--output", str(tmp_path / "out")])
     page = (tmp_path / "out" / "report.html").read_text()
@@ -287,11 +287,12 @@ def test_report(path, tmp_path):
 
 def test_the_plots_in_docs_are_up_to_date():
     """The plots and the page are what the records give."""
-    from benchmarks import records, report
+    from benchmarks import records
+    from benchmarks.reporting import report
 
     for file in report.FOLDER.iterdir():
         if file.suffix == ".svg":
-            from benchmarks.plots import all_plots
+            from benchmarks.reporting.plots import all_plots
 
             assert file.read_text(encoding="utf-8") == all_plots(records.RECORDS)[file.stem][0], file.name
     assert (report.FOLDER / "report.html").read_text(encoding="utf-8") == report.page(records.RECORDS)

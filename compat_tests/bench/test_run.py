@@ -71,7 +71,7 @@ def test_records_in_a_file_of_ones_own(bench, tmp_path):
 
 def test_no_figure_on_red(bench, monkeypatch, capsys):
     """Where the tests fail, nothing is measured."""
-    from benchmarks import green
+    from benchmarks.measuring import green
 
     asked = []
     monkeypatch.setattr(green, "passes", lambda tests: asked.append(tests))
@@ -84,7 +84,7 @@ def test_no_figure_on_red(bench, monkeypatch, capsys):
 @pytest.mark.parametrize(("body", "passes"), [("assert True", True), ("assert False", False)])
 def test_whether_tests_pass(benchmarks, monkeypatch, tmp_path, capfd, body, passes):
     """The tests are really run, in a process of their own."""
-    from benchmarks import green
+    from benchmarks.measuring import green
 
     (tmp_path / "test_it.py").write_text(f"def test_it():\n    {body}\n")
     monkeypatch.setattr(green, "TESTS", tmp_path)
@@ -95,8 +95,8 @@ def test_whether_tests_pass(benchmarks, monkeypatch, tmp_path, capfd, body, pass
 
 def test_the_tests_that_are_named_exist(benchmarks):
     """The selection is about files that are there, and depends on what is measured."""
-    from benchmarks import green
-    from benchmarks.cases import CASES
+    from benchmarks.measuring import green
+    from benchmarks.workloads.cases import CASES
 
     everything = green.selection(CASES)
     assert len(everything) == 1 + len(green.AGREE)
@@ -113,7 +113,7 @@ def test_one_implementation_alone(bench, capsys):
 
 def test_different_results_are_not_recorded(bench, monkeypatch, capsys):
     """A case whose results differ fails, and says how."""
-    from benchmarks import work
+    from benchmarks.workloads import work
 
     correct = work.flat_search
 
@@ -141,7 +141,7 @@ def test_a_case_that_is_unknown(bench, capsys):
 @pytest.mark.parametrize("rival", ["torch-ivf", "flash-kmeans", "flashlib"])
 def test_a_rival_that_is_not_installed(bench, monkeypatch, rival):
     """The message says what to install."""
-    from benchmarks import rivals
+    from benchmarks.workloads import rivals
 
     monkeypatch.setitem(sys.modules, rivals.RIVALS[rival].module, None)
     with pytest.raises(SystemExit, match=f"pip install {rival}"):
@@ -153,7 +153,7 @@ def test_a_rival_that_is_not_installed(bench, monkeypatch, rival):
 @pytest.mark.parametrize("name", ["ivf_search_nq128", "ivf_debian_minilm_ip", "flat_search_nq32", "kmeans_20480"])
 def test_a_rival_that_is_installed(bench, monkeypatch, rival, name):
     """Where a rival is there, it finds what this library finds, or has nothing that does the case."""
-    from benchmarks import rivals
+    from benchmarks.workloads import rivals
 
     pytest.importorskip(rivals.RIVALS[rival].module)
     case = next(case for case in bench.CASES if case.name == name)
@@ -165,7 +165,7 @@ def test_a_rival_that_is_installed(bench, monkeypatch, rival, name):
 
 def test_what_a_rival_cannot_do(bench, monkeypatch, capsys):
     """A case that a rival has nothing for is left out; one that is asked for by name makes the run fail."""
-    from benchmarks import rivals
+    from benchmarks.workloads import rivals
 
     stand_in = dataclasses.replace(rivals.RIVALS["flashlib"], module="json", work={})
     monkeypatch.setitem(rivals.RIVALS, "flashlib", stand_in)
@@ -194,7 +194,7 @@ def test_jobs_in_processes_of_their_own(benchmarks, tmp_path):
     """Memory grows by about the vectors that are added; an import takes time; what fails says why."""
     import faiss
 
-    from benchmarks import own_process
+    from benchmarks.measuring import own_process
 
     workload = {"nb": 20_000, "d": 64, "nq": 50, "k": 5, "nlist": 16, "nprobe": 4}
     index = faiss.index_factory(64, "IVF16,Flat")
@@ -215,7 +215,7 @@ def test_a_busy_core(benchmarks):
     """The process that keeps a core busy uses it, until it is ended."""
     import time
 
-    from benchmarks import own_process
+    from benchmarks.measuring import own_process
 
     other = own_process.start("keep_busy", core=min(__import__("os").sched_getaffinity(0)))
     try:

@@ -73,7 +73,7 @@ def test_semantic_search_without_its_data(tmp_path):
 def test_table_of_records_in_readme_is_up_to_date(monkeypatch):
     """README quotes the latest record of each case."""
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import table
+    from benchmarks.reporting import table
 
     assert table.START in table.README.read_text()
     assert table.readme_with(table.table(table.latest())) == table.README.read_text()

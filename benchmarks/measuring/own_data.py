@@ -11,12 +11,12 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from .cases import Workload
-from .compare import same_neighbours
-from .data import Array, Dataset
-from .goals import OURS, number, quartiles
+from ..workloads.cases import Workload
+from ..workloads.compare import same_neighbours
+from ..workloads.data import Array, Dataset
+from ..workloads.goals import OURS, number, quartiles
+from ..workloads.work import metric_of, share_found
 from .measure import seconds
-from .work import metric_of, share_found
 
 NPROBE = (1, 2, 4, 8, 16, 32, 64, 128)
 SIDES = ("faiss", OURS)

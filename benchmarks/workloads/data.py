@@ -18,7 +18,7 @@ import numpy as np
 from .cases import DEBIAN_MINILM, Workload
 
 Array = np.ndarray
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 #: What a file's ending says about its values.
 VALUES = {".fvecs": np.float32, ".bvecs": np.uint8, ".ivecs": np.int32}

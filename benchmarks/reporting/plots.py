@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import rivals, svg
-from .cases import CASES, CPU
-from .goals import OURS, Figure, figure, goal_text, number, quartiles, rival_key
-from .records import Record, measurements, profiles
+from ..records import Record, measurements, profiles
+from ..workloads import rivals
+from ..workloads.cases import CASES, CPU
+from ..workloads.goals import OURS, Figure, figure, goal_text, number, quartiles, rival_key
+from . import svg
 from .svg import COLOURS, Axis, Line, Point
 
 GREY, BLUE, ORANGE, GREEN, PURPLE, RED, TEAL, OLIVE = COLOURS

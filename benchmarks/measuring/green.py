@@ -9,9 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from .cases import Case
+from ..workloads.cases import Case
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 TESTS = ROOT / "compat_tests"
 
 #: The tests beside faiss that belong to each kind of index; the engine's are run for all.

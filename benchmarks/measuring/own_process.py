@@ -1,6 +1,6 @@
 """What is measured in a process of its own: memory, and the time that an import takes.
 
-    python -m benchmarks.own_process memory '{"module": "faiss", ...}'
+    python -m benchmarks.measuring.own_process memory '{"module": "faiss", ...}'
 
 prints a JSON object. Resident memory is read from /proc, so that it is measured on Linux alone.
 """
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATUS = pathlib.Path("/proc/self/status")
 
 
@@ -39,8 +39,8 @@ def memory(module: str, index_file: str, workload: dict[str, Any], threads: int)
         "after_add": bytes by which the process has grown by the index; "peak_of_search": bytes above that at the
         height of the first search; "after_search": bytes by which it has grown in all.
     """
-    from .cases import Workload
-    from .data import database, queries
+    from ..workloads.cases import Workload
+    from ..workloads.data import database, queries
 
     given = Workload(**workload)
     xb, xq = database(given), queries(given)
@@ -92,7 +92,7 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {"memory": memory, "import_time
 
 def start(job: str, **arguments: Any) -> subprocess.Popen[str]:
     """Start a job in a process of its own, where nothing is told to OpenMP's idle threads."""
-    command = [sys.executable, "-m", "benchmarks.own_process", job, json.dumps(arguments)]
+    command = [sys.executable, "-m", "benchmarks.measuring.own_process", job, json.dumps(arguments)]
     # an installed package has its bytecode, whatever this process may write
     left_out = ("OMP_WAIT_POLICY", "PYTHONDONTWRITEBYTECODE")
     variables = {name: value for name, value in os.environ.items() if name not in left_out}

@@ -1,4 +1,4 @@
-"""The latest record of each case as the table in README.md: ``python -m benchmarks.table [--write]``."""
+"""The latest record of each case as the table in README.md: ``python -m benchmarks.reporting.table [--write]``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pathlib
 import statistics
 from collections.abc import Iterable
 
-from . import records
-from .cases import CASES
-from .goals import OURS, figure, goal_text, runs_of
-from .records import Record
+from .. import records
+from ..records import Record
+from ..workloads.cases import CASES
+from ..workloads.goals import OURS, figure, goal_text, runs_of
 
-README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
-START, END = "<!-- table of records: python -m benchmarks.table --write -->\n", "<!-- end of the table -->\n"
+README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+START, END = "<!-- table of records: python -m benchmarks.reporting.table --write -->\n", "<!-- end of the table -->\n"
 
 
 def latest(path: pathlib.Path = records.RECORDS) -> dict[str, Record]:
@@ -81,7 +81,9 @@ def readme_with(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table, or write it into README.md."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description="The table of records in README")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reporting.table", description="The table of records in README"
+    )
     parser.add_argument("--write", action="store_true", help="write it into README.md")
     parser.add_argument("--records", type=pathlib.Path, default=records.RECORDS, help="the file of records")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The records as one page and as plots: ``python -m benchmarks.report``.
+"""The records as one page and as plots: ``python -m benchmarks.reporting.report``.
 
 Writes ``report.html``, which needs nothing beside itself, and each plot as an SVG.
 """
@@ -10,11 +10,12 @@ import pathlib
 from collections.abc import Mapping
 from html import escape
 
-from . import plots, records
-from .goals import goal_text
+from .. import records
+from ..workloads.goals import goal_text
+from . import plots
 from .table import machines_of
 
-FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
 #: Recall from which on queries for a dollar are compared.
 LEAST_RECALL = 0.95
@@ -110,7 +111,9 @@ def write(
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="The records as a page and plots")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reporting.report", description="The records as a page and plots"
+    )
     parser.add_argument("--records", type=pathlib.Path, default=records.RECORDS, help="the file of records")
     parser.add_argument("--output", type=pathlib.Path, default=FOLDER, help="the folder to write to")
     parser.add_argument(

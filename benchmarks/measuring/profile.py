@@ -1,7 +1,7 @@
 """Where the time of one run goes.
 
-    python -m benchmarks.profile --case ivf_search_nq2048             # torch.profiler's table of operations
-    python -m benchmarks.profile --case ivf_search_nq2048 --record    # time by step, for the report
+    python -m benchmarks.measuring.profile --case ivf_search_nq2048             # torch.profiler's table of operations
+    python -m benchmarks.measuring.profile --case ivf_search_nq2048 --record    # time by step, for the report
 
 The table has the operations of all threads. The steps are sampled: a thread looks a thousand times a second at where
 this library's other threads are, and counts the function of this library that each is in, or has called torch from;
@@ -24,10 +24,10 @@ import time
 from types import FrameType
 from typing import Any
 
-from . import records
-from .cases import CASES, Case
-from .env import environment
-from .work import Task, prepare
+from .. import records
+from ..env import environment
+from ..workloads.cases import CASES, Case
+from ..workloads.work import Task, prepare
 
 PACKAGE = f"{os.sep}faiss_torch{os.sep}"
 PERIOD = 0.001
@@ -170,7 +170,9 @@ def record_of(case: Case, threads: int, steps: dict[str, float], functions: dict
 def main(arguments: list[str] | None = None) -> int:
     """Profile the case that the arguments name."""
     names = [case.name for case in CASES if case.measure == "times"]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description="Where the time of a run goes")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.measuring.profile", description="Where the time of a run goes"
+    )
     parser.add_argument("--case", required=True, metavar="NAME")
     parser.add_argument("--threads", type=int, default=records.THREADS)
     parser.add_argument("--scale", type=float, default=1.0, help="below 1: in small")

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from . import own_process, rivals
-from .cases import Case
-from .compare import COMPARISONS, Comparison
-from .goals import OURS, rival_key
-from .work import ON_DEVICE, Task, index_bytes, prepare, recall
+from ..workloads import rivals
+from ..workloads.cases import Case
+from ..workloads.compare import COMPARISONS, Comparison
+from ..workloads.goals import OURS, rival_key
+from ..workloads.work import ON_DEVICE, Task, index_bytes, prepare, recall
+from . import own_process
 
 PAUSE = 0.05
 
@@ -98,7 +99,7 @@ def _compared(case: Case, tasks: dict[str, Task]) -> tuple[str | None, dict[str,
             for side, found in results.items()
         }
     if case.compare == "labels":
-        from .device_work import labels_right
+        from ..workloads.device_work import labels_right
 
         more["labels_right"] = {
             side: round(labels_right(case.workload, case.device, found[0]), 6) for side, found in results.items()
@@ -119,7 +120,7 @@ def times(case: Case, rival: str | None, threads: int, ours: bool = True) -> Mea
     if case.calls > 1:
         more["calls"] = case.calls
     if case.work in ON_DEVICE and case.device != "cpu" and OURS in runs:
-        from .device_work import shares_of_peak
+        from ..workloads.device_work import shares_of_peak
 
         more |= shares_of_peak(case, statistics.median(runs[OURS]))
     return Measurement(runs, difference, more=more)

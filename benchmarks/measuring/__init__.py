@@ -1,0 +1,1 @@
+"""Timing calls, and what they are timed with."""
