@@ -8,31 +8,6 @@ device torch runs on. See README.md.
 from . import class_wrappers  # noqa: F401
 from .alias import install, uninstall
 
-# vectors and arrays
-from .array_conversions import (
-    AlignedTable_to_array,
-    AlignedTableFloat32,
-    AlignedTableUint8,
-    AlignedTableUint16,
-    ByteVector,
-    ByteVectorVector,
-    CharVector,
-    DoubleVector,
-    FloatVector,
-    FloatVectorVector,
-    IntVector,
-    LongLongVector,
-    LongVector,
-    LongVectorVector,
-    Uint64Vector,
-    array_to_AlignedTable,
-    copy_array_to_AlignedTable,
-    copy_array_to_vector,
-    sizeof_long,
-    vector_float_to_array,
-    vector_to_array,
-)
-
 # constants
 from .constants import (
     FLT_MAX,
@@ -76,12 +51,12 @@ from .devices.available import (
 )
 from .devices.cloning import index_cpu_to_all_gpus, index_cpu_to_gpu_multiple_py, index_cpu_to_gpus_list
 from .devices.distances import knn_gpu, pairwise_distance_gpu
-from .devices.names import GPU_NAMES as _GPU_NAMES
-from .devices.names import attribute as __getattr__  # noqa: F401
-from .devices.names import attributes as __dir__  # noqa: F401
 
 # descriptions and parameters
 from .factory import index_factory, reverse_index_factory
+from .gpu_names import GPU_NAMES as _GPU_NAMES
+from .gpu_names import attribute as __getattr__  # noqa: F401
+from .gpu_names import attributes as __dir__  # noqa: F401
 
 # indexes
 from .indexes.base import Index
@@ -181,16 +156,6 @@ from .parts.stacked_lists import (
 # pointers
 from .pickles import _called, _unpickled  # noqa: F401
 from .pickles import register as _register_pickles
-from .pointers import (
-    cast_integer_to_float_ptr,
-    cast_integer_to_idx_t_ptr,
-    cast_integer_to_int_ptr,
-    cast_integer_to_uint8_ptr,
-    cast_integer_to_void_ptr,
-    memcpy,
-    rev_swig_ptr,
-    swig_ptr,
-)
 
 # names that exist because faiss is wrapped C++
 from .swig import (
@@ -362,8 +327,43 @@ from .tools.vector_functions import (
     fvec_sub,
 )
 
+# vectors and arrays
+from .wrapper.array_conversions import (
+    AlignedTable_to_array,
+    AlignedTableFloat32,
+    AlignedTableUint8,
+    AlignedTableUint16,
+    ByteVector,
+    ByteVectorVector,
+    CharVector,
+    DoubleVector,
+    FloatVector,
+    FloatVectorVector,
+    IntVector,
+    LongLongVector,
+    LongVector,
+    LongVectorVector,
+    Uint64Vector,
+    array_to_AlignedTable,
+    copy_array_to_AlignedTable,
+    copy_array_to_vector,
+    sizeof_long,
+    vector_float_to_array,
+    vector_to_array,
+)
+from .wrapper.pointers import (
+    cast_integer_to_float_ptr,
+    cast_integer_to_idx_t_ptr,
+    cast_integer_to_int_ptr,
+    cast_integer_to_uint8_ptr,
+    cast_integer_to_void_ptr,
+    memcpy,
+    rev_swig_ptr,
+    swig_ptr,
+)
+
 # vectors
-from .vectors import (
+from .wrapper.vectors import (
     Float32Vector,
     Float32VectorVector,
     Float64Vector,

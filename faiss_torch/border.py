@@ -18,8 +18,8 @@ from torch import Tensor
 
 from . import interrupts
 from .constants import Float16, Float32, Int8
-from .pointers import Pointer
 from .threads import in_call, working_for_call
+from .wrapper.pointers import Pointer
 
 #: Bytes from which on a tensor goes to CUDA by way of page-locked memory, and bytes of a piece of it.
 STAGED_BYTES, PIECE_BYTES = 1 << 20, 32 << 20

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import faiss_torch
 from faiss_torch import gaps
-from faiss_torch.devices.names import GPU_NAMES
+from faiss_torch.gpu_names import GPU_NAMES
 
 from .names import EXTENSIONS, functions_of
 

@@ -15,7 +15,7 @@ from ..indexes.replicas import IndexReplicas
 from ..indexes.shards import IndexShards, IndexShardsIVF
 from ..parts.direct_map import DirectMap
 from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
-from ..vectors import Int32Vector
+from ..wrapper.vectors import Int32Vector
 from .available import get_num_gpus, gpu_device, no_gpus
 from .copies import copied, inner_indexes, with_inner
 from .gpu_indexes import GPU_CLASSES, Provider, as_gpu, as_plain, off_gpu

@@ -13,7 +13,7 @@ from ..indexes.flat_codes import IndexFlatCodes
 from ..indexes.ivf import IndexIVF
 from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.list_storage import ListStorage
-from ..vectors import ObjectVector
+from ..wrapper.vectors import ObjectVector
 
 
 def with_inner(index: Index, change: Callable[[Index], Index], cls: type[Index] | None = None) -> Any:

@@ -14,7 +14,7 @@ from ..border import Array, Kind, crossing, tensor_of, write
 from ..constants import METRIC_L2, metric_type_from_int
 from ..ops import distances, flat, workers
 from ..parts.row_facts import RowFacts
-from ..pointers import AddressPointer, Pointer
+from ..wrapper.pointers import AddressPointer, Pointer
 from .available import current_gpu, get_num_gpus, gpu_device, no_gpus
 from .gpu_indexes import Provider
 from .resources import resources_of

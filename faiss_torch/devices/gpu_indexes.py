@@ -22,7 +22,7 @@ from ..indexes.ivf import IndexIVF
 from ..indexes.ivf_flat import IndexIVFFlat
 from ..parts.inverted_lists import ArrayInvertedLists
 from ..parts.stored_floats import stored_size
-from ..vectors import Int64Vector, UInt8Vector
+from ..wrapper.vectors import Int64Vector, UInt8Vector
 from .available import gpu_device, gpu_number
 from .copies import copied, with_inner
 from .options import INDICES_32_BIT, GpuIndexConfig, GpuIndexFlatConfig, GpuIndexIVFConfig, GpuIndexIVFFlatConfig

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..vectors import ObjectVector
+from ..wrapper.vectors import ObjectVector
 from .available import current_gpu, gpu_device, synchronize
 
 #: What the memory of an index is called in `StandardGpuResources.getMemoryInfo`.

@@ -29,12 +29,12 @@ from ..border import Array, Kind
 from ..constants import METRIC_L2, Float32
 from ..ops import one_thread, workers
 from ..ops.flat_small import SmallSet
-from ..ownership import Owned
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
 from ..parts.stored_floats import check_storage_dtype
 from ..pickles import named
 from ..torch_devices import existing_device
+from ..wrapper.ownership import Owned
 from .c_verbs import IndexCVerbs
 
 #: A search of so few queries goes on in the calling thread: waking another one takes as long as some of these.

@@ -13,7 +13,7 @@ from ..constants import Float16, Float32, Int8
 from ..parts.params import SearchParameters
 from ..parts.range_search_result import RangeSearchResult
 from ..parts.selectors import IDSelector
-from ..pointers import Pointer, table, void_table
+from ..wrapper.pointers import Pointer, table, void_table
 from .ivf_stats import IndexIVFStats
 
 #: numpy's names of the numeric types.

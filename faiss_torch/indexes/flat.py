@@ -21,8 +21,8 @@ from ..parts.growing import copied
 from ..parts.params import SearchParameters
 from ..parts.row_facts import RowFacts
 from ..parts.stored_floats import recoded, stored_size
-from ..pointers import Pointer
-from ..vectors import Int64Vector
+from ..wrapper.pointers import Pointer
+from ..wrapper.vectors import Int64Vector
 from .base import Index
 from .flat_codes import IndexFlatCodes
 

@@ -15,8 +15,8 @@ from ..constants import METRIC_L2
 from ..ops import chunks, workers
 from ..parts.growing import GrowingTensor, copied
 from ..parts.selectors import IDSelector
-from ..pointers import Pointer, table
-from ..vectors import MaybeOwnedVectorUInt8
+from ..wrapper.pointers import Pointer, table
+from ..wrapper.vectors import MaybeOwnedVectorUInt8
 from .base import Index
 
 

@@ -17,7 +17,7 @@ from ..parts.growing import GrowingTensor
 from ..parts.params import SearchParameters
 from ..parts.reverse_map import ReverseMap
 from ..parts.selectors import IDSelector, IDSelectorRange
-from ..vectors import Int64Vector, NumberVector
+from ..wrapper.vectors import Int64Vector, NumberVector
 from .base import Index
 from .threaded import ThreadedIndexBase
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import forks
-from ..ownership import Owned
+from ..wrapper.ownership import Owned
 
 
 class IndexIVFStats(Owned):

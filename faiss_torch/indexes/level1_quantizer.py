@@ -13,7 +13,7 @@ from ..ops.flat_small import SmallSet
 from ..ops.kernel_search import Rows
 from ..parts.clustering import Clustering, ClusteringParameters
 from ..parts.params import SearchParameters
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 from .base import Index
 from .flat import IndexFlat, IndexFlatL2
 

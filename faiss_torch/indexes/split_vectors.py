@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attributes import Int64
 from ..parts.params import SearchParameters
-from ..vectors import ObjectVector
+from ..wrapper.vectors import ObjectVector
 from .base import Index
 from .threaded import on_each
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..constants import METRIC_L2, METRIC_NAMES
-from ..vectors import Int64Vector, MaybeOwnedVectorUInt8
+from ..wrapper.vectors import Int64Vector, MaybeOwnedVectorUInt8
 from .primitives import Sink, Source
 
 #: The largest d that a file may have; faiss's own limit.

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..vectors import UInt8Vector
+from ..wrapper.vectors import UInt8Vector
 from .streams import BLOCK_SIZE, IOReader, IOWriter, VectorIOReader
 
 #: Indexes inside indexes, the outermost one included; faiss's own limit.

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ownership import Owned
-from ..pointers import Pointer, pointed
-from ..vectors import UInt8Vector
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer, pointed
+from ..wrapper.vectors import UInt8Vector
 
 #: Block size of callbacks and buffers, faiss's own.
 BLOCK_SIZE = 1024 * 1024

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ownership import Owned
+from ..wrapper.ownership import Owned
 
 _UINT32_MAX = 0xFFFFFFFF
 _INT31_MASK = 0x7FFFFFFF

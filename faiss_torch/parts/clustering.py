@@ -23,8 +23,8 @@ from ..ops import kmeans, kmeans_initialization, workers
 from ..ops.centroid_update import ClusterSums
 from ..ops.kmeans1d import kmeans1d
 from ..ops.lloyd import Lloyd, Options, Turn, runs_ahead
-from ..pointers import Pointer, table
-from ..vectors import Float32Vector
+from ..wrapper.pointers import Pointer, table
+from ..wrapper.vectors import Float32Vector
 from .assignment import Assignment, Clock, ClusteringIndex
 from .clustering_initialization import ClusteringInitialization
 from .clustering_parameters import ClusteringIterationStats, ClusteringIterationStatsVector, ClusteringParameters

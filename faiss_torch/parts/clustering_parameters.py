@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..attributes import CheckedAttributes, Size
 from ..constants import ClusteringInitMethod_RANDOM
-from ..ownership import Owned
-from ..vectors import ObjectVector
+from ..wrapper.ownership import Owned
+from ..wrapper.vectors import ObjectVector
 
 
 class ClusteringParameters(Owned, CheckedAttributes):

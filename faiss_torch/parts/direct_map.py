@@ -12,8 +12,8 @@ from torch import Tensor
 from .. import interrupts
 from ..attributes import CheckedAttributes
 from ..border import tensor_of
-from ..ownership import Owned
-from ..vectors import Int64Vector
+from ..wrapper.ownership import Owned
+from ..wrapper.vectors import Int64Vector
 from .inverted_lists import ArrayInvertedLists
 from .list_storage import ListStorage
 from .lists_by_place import ListsByPlace

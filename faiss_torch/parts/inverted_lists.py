@@ -18,9 +18,9 @@ from ..attributes import integer, size
 from ..border import Array, at_pointer, integers_in, tensor_of
 from ..ops import chunks
 from ..ops.lists import ranges
-from ..ownership import Owned
-from ..pointers import Pointer
-from ..vectors import ObjectVector
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer
+from ..wrapper.vectors import ObjectVector
 from .deferred_list_storage import DeferredListStorage
 from .lists_by_place import ListsByPlace
 

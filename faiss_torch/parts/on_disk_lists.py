@@ -26,8 +26,8 @@ from torch import Tensor
 from ..border import Array, at_pointer, integers_in, tensor_of
 from ..ops import chunks, torch_state
 from ..ops.lists import rank_in_run
-from ..pointers import Pointer
-from ..vectors import ObjectVector
+from ..wrapper.pointers import Pointer
+from ..wrapper.vectors import ObjectVector
 from .file_slots import FreeSlots
 from .inverted_lists import InvertedLists
 from .list_storage import ListStorage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..attributes import CheckedAttributes, Size
-from ..ownership import Owned
+from ..wrapper.ownership import Owned
 from .selectors import IDSelector
 
 

@@ -13,8 +13,8 @@ from ..attributes import Size
 from ..border import Array
 from ..ops import workers
 from ..ops.rotations import pca
-from ..pointers import Pointer
-from ..vectors import Float32Vector
+from ..wrapper.pointers import Pointer
+from ..wrapper.vectors import Float32Vector
 from .assignment import ClusteringIndex
 from .clustering import Clustering
 from .clustering_parameters import ClusteringIterationStatsVector, ClusteringParameters

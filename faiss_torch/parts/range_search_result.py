@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ownership import Owned
-from ..pointers import Pointer
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer
 
 
 class RangeSearchResult(Owned):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..attributes import CheckedAttributes, Int64, integer
 from ..border import Array, integers_in, tensor_of
-from ..ownership import Owned
-from ..pointers import Pointer, pointed
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer, pointed
 
 _CPU = torch.device("cpu")
 

@@ -18,10 +18,10 @@ from ..indexes.ivf import IndexIVF
 from ..indexes.shards import IndexShardsIVF
 from ..indexes.threaded import ThreadedIndexBase
 from ..ops.random import rand_perm
-from ..ownership import Owned
-from ..pointers import Pointer, table
 from ..threads import omp_get_max_threads
-from ..vectors import Float64Vector, ObjectVector
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer, table
+from ..wrapper.vectors import Float64Vector, ObjectVector
 from .ivflib import inner_index
 from .operating_points import AutoTuneCriterion, OperatingPoint, OperatingPoints
 

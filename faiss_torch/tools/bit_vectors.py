@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 
 
 def fvec2bitvec(x: Pointer, b: Pointer, d: int) -> None:

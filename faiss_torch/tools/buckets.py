@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ..border import integers_in, tensor_of
-from ..ownership import Owned
-from ..pointers import Pointer, table
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer, table
 
 
 def bucket_sort(tab: np.ndarray, nbucket: int | None = None, nt: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..border import Array
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 
 _CHECKSUM_START = 112909
 _CHECKSUM_BASE = 65713

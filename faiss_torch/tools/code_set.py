@@ -6,8 +6,8 @@ import numpy as np
 
 from ..attributes import size
 from ..border import Array
-from ..ownership import Owned
-from ..pointers import Pointer, table
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer, table
 
 
 class CodeSet(Owned):

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..border import Array, codes_in, crossing, tensor_of
 from ..ops import hamming, workers
 from ..parts.selectors import IDSelector
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 from .heaps import int_maxheap_array_t
 from .results import number_of_results
 

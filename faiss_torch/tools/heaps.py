@@ -15,8 +15,8 @@ from torch import Tensor
 from ..border import Array, Kind, array_like, crossing, floats_in, integers_in, tensor_of
 from ..constants import FLT_MAX
 from ..ops import chunks
-from ..ownership import Owned
-from ..pointers import Pointer, pointed
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer, pointed
 from .results import number_of_results
 
 

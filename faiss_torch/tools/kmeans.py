@@ -17,7 +17,7 @@ from ..ops import kmeans1d as exact
 from ..parts.clustering import Clustering
 from ..parts.clustering_parameters import ClusteringParameters
 from ..parts.progressive_clustering import ProgressiveDimClustering, ProgressiveDimClusteringParameters
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 
 
 class ProgressiveDimIndexFactory:

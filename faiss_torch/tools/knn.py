@@ -15,7 +15,7 @@ from ..indexes.flat import IndexFlat
 from ..ops import chunks, distances, workers
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 from .heaps import HeapArray
 from .results import number_of_results
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..border import Array, tensor_of
 from ..ops import chunks
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 
 
 def normalize_L2(x: Array) -> None:

@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from ..array_conversions import copy_array_to_vector
 from ..attributes import CheckedAttributes, Int64
 from ..border import Array, floats_in, integers_in
-from ..ownership import Owned
-from ..pointers import Pointer, pointed, table
-from ..vectors import Float32Vector, Int64Vector, ObjectVector
+from ..wrapper.array_conversions import copy_array_to_vector
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer, pointed, table
+from ..wrapper.vectors import Float32Vector, Int64Vector, ObjectVector
 from .results import eval_intersection
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..attributes import CheckedAttributes, Size
 from ..constants import FLT_MAX
-from ..ownership import Owned
-from ..pointers import Pointer, pointed
+from ..wrapper.ownership import Owned
+from ..wrapper.pointers import Pointer, pointed
 
 
 class PartitionStats(Owned, CheckedAttributes):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..ops import random
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 
 #: One length, or a shape.
 Shape = int | tuple[int, ...]

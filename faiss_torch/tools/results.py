@@ -7,7 +7,7 @@ import torch
 
 from ..attributes import integer
 from ..border import Array, integers_in
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 
 
 def number_of_results(k: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from ..border import tensor_of
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2, METRIC_Linf
 from ..ops import chunks, distances
-from ..pointers import Pointer, pointed
+from ..wrapper.pointers import Pointer, pointed
 from .knn import fvec_L2sqr_ny
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..gaps import missing, named_classes
-from ..tools.kmeans import GpuProgressiveDimIndexFactory
-from . import cloning, distances, gpu_indexes, options, parameter_space, resources
-from .available import ADVICE, gpus_named
+from .devices import cloning, distances, gpu_indexes, options, parameter_space, resources
+from .devices.available import ADVICE, gpus_named
+from .gaps import missing, named_classes
+from .tools.kmeans import GpuProgressiveDimIndexFactory
 
 _PACKAGE = __name__.partition(".")[0]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .attributes import integer
+from ..attributes import integer
 
 if TYPE_CHECKING:
     from torch import Tensor

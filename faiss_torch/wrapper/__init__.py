@@ -1,0 +1,1 @@
+"""What programs see because faiss is wrapped C++: pointers, vectors, conversions of arrays, ownership."""
