@@ -64,7 +64,7 @@ def screens_in(device: str) -> str:
     """Return the arithmetic that this library screens in: its own choice, if none is asked for."""
     import torch
 
-    from faiss_torch.ops import arithmetic
+    from faiss_torch.ops.runtime import arithmetic
 
     return arithmetic.chosen(torch.device(device))
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
-from faiss_torch.ops import ivf_blocks
-from faiss_torch.ops.distances import distance
-from faiss_torch.ops.flat import knn_reference
+from faiss_torch.ops.byte_sums import lists as list_byte_sums
+from faiss_torch.ops.scoring.distances import distance
+from faiss_torch.ops.search.flat import knn_reference
 from faiss_torch.parts import screen_copies
 
 METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
@@ -65,7 +65,7 @@ def check_neighbours(found, xq, xb, k, metric_type):
 
 def few_queries_by_blocks(monkeypatch, few):
     """Have searches of up to so many queries a list go by blocks, however small the data are."""
-    monkeypatch.setattr(ivf_blocks, "FEW_QUERIES_A_LIST", few)
-    monkeypatch.setattr(ivf_blocks, "SMALLEST_SHARE_USED", 0.0)
-    monkeypatch.setattr(ivf_blocks, "FEWEST_COMPONENTS", 1)
+    monkeypatch.setattr(list_byte_sums, "FEW_QUERIES_A_LIST", few)
+    monkeypatch.setattr(list_byte_sums, "SMALLEST_SHARE_USED", 0.0)
+    monkeypatch.setattr(list_byte_sums, "FEWEST_COMPONENTS", 1)
     monkeypatch.setattr(screen_copies, "SCANS_WORTH_A_COPY", 0)

@@ -26,7 +26,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 _PARTS = (
     ("pickles", "_tensor"),
     ("vectors", "ObjectVector"),
-    ("ops.ivf_scan", "Path"),
+    ("ops.search.paths", "Path"),
     ("parts.growing", "GrowingTensor"),
     ("parts.reverse_map", "ReverseMap"),
     ("parts.file_slots", "FreeSlots"),

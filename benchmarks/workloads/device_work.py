@@ -98,7 +98,7 @@ def device_batch_kmeans(faiss: Any, workload: Workload, device: str) -> Task:
 
 def device_nearest(faiss: Any, workload: Workload, device: str) -> Task:
     """Find the closest centroid of vectors of a device."""
-    from faiss_torch.ops.nearest import nearest_labels
+    from faiss_torch.ops.clustering.nearest import nearest_labels
 
     x = vectors(workload, device)
     centroids = first_centroids(workload, x)[0].float()
@@ -237,7 +237,7 @@ def same_in_lists(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Work
 def device_objective(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
     """Compare what centroids are worth, by distances to them of the first vectors of the first set."""
     from faiss_torch import METRIC_L2
-    from faiss_torch.ops.nearest import nearest
+    from faiss_torch.ops.clustering.nearest import nearest
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = _made(workload, device, torch.empty(min(BLOCK, workload.nb), workload.d, device=device))

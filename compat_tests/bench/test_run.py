@@ -181,7 +181,7 @@ def test_what_a_rival_cannot_do(bench, monkeypatch, capsys):
 def test_an_arithmetic_that_is_asked_for(bench, name):
     """The engine screens in it, and the record says so; such a record is none that the goals are about."""
     from benchmarks import records
-    from faiss_torch.ops import arithmetic
+    from faiss_torch.ops.runtime import arithmetic
 
     assert bench.ARITHMETICS == arithmetic.NAMES
     assert bench.main(["--case", "ivf_search_nq512", "--case", "flat_search_nq32", "--arithmetic", name]) == 0

@@ -10,11 +10,14 @@ from screening import METRICS, NAMES, adversarial, few_queries_by_blocks, refere
 
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
-from faiss_torch.ops import arithmetic, block_kernels, flat_small, ivf_blocks
-from faiss_torch.ops.code_blocks import BLOCK_ROWS, NO_ROW, CodeBlocks, bounds_of, make_blocks, weights_of
-from faiss_torch.ops.lists import ranges
-from faiss_torch.ops.screen import Stored, bias_of, margin_factor
-from faiss_torch.ops.tiles import make_frame
+from faiss_torch.ops.byte_sums import lists as list_byte_sums
+from faiss_torch.ops.byte_sums import loops as byte_sum_loops
+from faiss_torch.ops.byte_sums.blocks import BLOCK_ROWS, NO_ROW, CodeBlocks, bounds_of, make_blocks, weights_of
+from faiss_torch.ops.runtime import arithmetic
+from faiss_torch.ops.scoring import small as flat_small
+from faiss_torch.ops.scoring.ragged import ranges
+from faiss_torch.ops.scoring.scorers import Stored, bias_of, margin_factor
+from faiss_torch.ops.tiles.tile import make_frame
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +31,7 @@ def by_blocks(monkeypatch):
 def left(monkeypatch):
     """Which queries the screen left to others, of each call."""
     calls = []
-    search, probe_and_search = ivf_blocks.search, ivf_blocks.probe_and_search
+    search, probe_and_search = list_byte_sums.search, list_byte_sums.probe_and_search
 
     def watched(function):
         def call(xq, *arguments):
@@ -38,8 +41,8 @@ def left(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(ivf_blocks, "search", watched(search))
-    monkeypatch.setattr(ivf_blocks, "probe_and_search", watched(probe_and_search))
+    monkeypatch.setattr(list_byte_sums, "search", watched(search))
+    monkeypatch.setattr(list_byte_sums, "probe_and_search", watched(probe_and_search))
     return calls
 
 
@@ -151,7 +154,7 @@ def test_bounds_are_never_above_the_scores(metric_type, name):
 @pytest.mark.parametrize("width", [1, 7, 60])
 def test_the_smallest_bounds(n, width):
     bounds = torch.from_numpy(normal(n, 12 * BLOCK_ROWS)).round(decimals=1)
-    best, columns = block_kernels._smallest(bounds, width)
+    best, columns = byte_sum_loops._smallest(bounds, width)
     torch.testing.assert_close(best, bounds.sort(1)[0][:, :width], rtol=0, atol=0)
     torch.testing.assert_close(best, bounds.gather(1, columns), rtol=0, atol=0)
     assert all(len(set(each.tolist())) == width for each in columns)
@@ -160,9 +163,9 @@ def test_the_smallest_bounds(n, width):
 @pytest.mark.parametrize("metric_type", METRICS)
 def test_what_is_verified_first_may_be_too_little(metric_type, monkeypatch, left):
     for name in ("search_lists", "probe_and_search_lists"):
-        monkeypatch.setattr(ivf_blocks, name, _plain(name, slack=0, slack_share=0.0))
+        monkeypatch.setattr(list_byte_sums, name, _plain(name, slack=0, slack_share=0.0))
     searched_again = []
-    module = ivf_blocks.search_lists.__globals__
+    module = list_byte_sums.search_lists.__globals__
     again = module["_search_again"]
 
     def watched(xq, *arguments):
@@ -187,7 +190,7 @@ def test_blocks_of_different_scales(metric_type, left):
 def test_queries_with_too_many_survivors_are_left(group_bytes, monkeypatch, left):
     # a scripted function has its constants from when it was compiled
     for name in ("search_lists", "probe_and_search_lists"):
-        monkeypatch.setattr(ivf_blocks, name, _plain(name, few_components=0, group_bytes=group_bytes))
+        monkeypatch.setattr(list_byte_sums, name, _plain(name, few_components=0, group_bytes=group_bytes))
     xb = 1 + 1e-7 * normal(4000, 24)
     xb[::3] += normal(len(xb[::3]), 24)
     index = index_of(xb, nprobe=7)
@@ -198,10 +201,10 @@ def test_queries_with_too_many_survivors_are_left(group_bytes, monkeypatch, left
 
 def _plain(name, **constants):
     """A scripted function as plain Python, that and those it calls with other constants."""
-    module = {**vars(block_kernels)}
+    module = {**vars(byte_sum_loops)}
     for each, function in list(module.items()):
         plain = getattr(function, "__wrapped__", None)
-        if plain is not None and plain.__module__ == block_kernels.__name__:
+        if plain is not None and plain.__module__ == byte_sum_loops.__name__:
             code = type(plain)(plain.__code__, module, plain.__name__, plain.__defaults__, plain.__closure__)
             names = plain.__code__.co_varnames[: plain.__code__.co_argcount]
             values = dict(zip(reversed(names), reversed(plain.__defaults__ or ()), strict=False))
@@ -213,7 +216,7 @@ def _plain(name, **constants):
 
 def test_more_rows_than_are_kept_at_once(monkeypatch, left):
     for name in ("search_lists", "probe_and_search_lists"):
-        monkeypatch.setattr(ivf_blocks, name, _plain(name, most_blocks=20))
+        monkeypatch.setattr(list_byte_sums, name, _plain(name, most_blocks=20))
     index = index_of(np.concatenate([normal(900, 24), np.full((2000, 24), 9.0, dtype=np.float32)]), nprobe=7)
     assert_exact(index, normal(20, 24, seed=1), 5)
     assert all(map(all, left))  # each query alone looks at more
@@ -226,7 +229,7 @@ def test_more_rows_than_are_kept_at_once(monkeypatch, left):
 @pytest.mark.parametrize("group_bytes", [1, 1 << 16, 1 << 18])
 def test_groups_of_one_query_or_more(group_bytes, monkeypatch, left):
     for name in ("search_lists", "probe_and_search_lists"):
-        monkeypatch.setattr(ivf_blocks, name, _plain(name, group_bytes=group_bytes))
+        monkeypatch.setattr(list_byte_sums, name, _plain(name, group_bytes=group_bytes))
     assert_exact(index_of(normal(900, 24)), normal(23, 24, seed=1), 5)
     assert not any(map(any, left))
 

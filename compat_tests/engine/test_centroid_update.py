@@ -8,7 +8,7 @@ import torch
 from faiss_torch import kernels
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.kernels import tuning
-from faiss_torch.ops.centroid_update import centroid_update, centroid_update_reference
+from faiss_torch.ops.clustering.centroid_update import centroid_update, centroid_update_reference
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WITH_TRITON = pytest.param(

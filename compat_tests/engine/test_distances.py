@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faiss_torch import constants
-from faiss_torch.ops.distances import METRICS, distance, pairwise, temporary_bytes
+from faiss_torch.ops.scoring.distances import METRICS, distance, pairwise, temporary_bytes
 
 NUMBERS = {name: getattr(constants, name) for name in FORMULAS}
 NAN = float("nan")
@@ -57,7 +57,7 @@ def test_pairwise_in_pieces_is_pairwise_at_once(name, monkeypatch):
     x, y = torch.from_numpy(uniform(1, 23, 5) / 2), torch.from_numpy(uniform(2, 41, 5) / 2)
     whole = pairwise(x, y, NUMBERS[name], 2.0)
     for budget in (1, 500, 5000):
-        monkeypatch.setattr("faiss_torch.ops.chunks.rows_within.__defaults__", (budget,))
+        monkeypatch.setattr("faiss_torch.ops.runtime.chunks.rows_within.__defaults__", (budget,))
         assert torch.equal(pairwise(x, y, NUMBERS[name], 2.0), whole)
 
 

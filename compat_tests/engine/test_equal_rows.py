@@ -9,8 +9,11 @@ from comparison import assert_same_neighbours
 
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
-from faiss_torch.ops import arithmetic, block_kernels, flat, verify
-from faiss_torch.ops.equal_rows import Rows, are_repeated, ranks_among_equals
+from faiss_torch.ops.byte_sums import loops as byte_sum_loops
+from faiss_torch.ops.runtime import arithmetic
+from faiss_torch.ops.scoring import verify
+from faiss_torch.ops.scoring.equal_rows import Rows, are_repeated, ranks_among_equals
+from faiss_torch.ops.search import flat
 from faiss_torch.parts import assignment
 
 D = 24
@@ -168,7 +171,7 @@ def test_a_row_that_is_much_larger_costs_the_others_no_certificate(metric_type, 
 
     monkeypatch.setattr(verify.topk, "smallest", watched)
     again = []
-    monkeypatch.setattr(block_kernels, "_search_again", lambda *arguments: again.append(arguments))
+    monkeypatch.setattr(byte_sum_loops, "_search_again", lambda *arguments: again.append(arguments))
     index = faiss_torch.IndexFlat(D, metric_type)
     index.add(outlying(n))
     for nq in (1, 1, 1, 1, 1, 1, 10, 40, 300):

@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
-from faiss_torch.ops import arithmetic, flat, ivf_csr, ivf_matrix
-from faiss_torch.ops.filtering import narrowed, narrowed_lists
-from faiss_torch.ops.ivf_scan import allowed_rows, scan_reference
-from faiss_torch.ops.screen import make_scorer
+from faiss_torch.ops.runtime import arithmetic
+from faiss_torch.ops.scoring.scorers import make_scorer
+from faiss_torch.ops.search import by_list, by_query, flat
+from faiss_torch.ops.search.filtering import narrowed, narrowed_lists
+from faiss_torch.ops.search.paths import allowed_rows, scan_reference
 from faiss_torch.parts.growing import GrowingTensor
 from faiss_torch.parts.list_storage import ListStorage
 from faiss_torch.parts.row_facts import RowFacts
@@ -115,7 +116,7 @@ def lists_of(xb, nlist, generator, dtype, calls):
     return storage
 
 
-@pytest.mark.parametrize("path", [ivf_csr, ivf_matrix])
+@pytest.mark.parametrize("path", [by_list, by_query])
 @pytest.mark.parametrize("metric_type", METRICS)
 @settings(deadline=None, max_examples=40)
 @given(

@@ -7,7 +7,9 @@ from screening import METRICS, NAMES, adversarial, few_queries_by_blocks
 
 import faiss_torch
 from faiss_torch.constants import METRIC_L1, METRIC_L2
-from faiss_torch.ops import arithmetic, flat, flat_blocks
+from faiss_torch.ops.byte_sums import flat as flat_byte_sums
+from faiss_torch.ops.runtime import arithmetic
+from faiss_torch.ops.search import flat
 from faiss_torch.parts import equal_rows
 
 
@@ -15,20 +17,20 @@ from faiss_torch.parts import equal_rows
 def searched(monkeypatch):
     """What the screen by blocks gave, of each search: which queries it left, or None where it was not used."""
     few_queries_by_blocks(monkeypatch, 1)
-    monkeypatch.setattr(flat_blocks, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(flat_blocks, "FEWEST_COMPONENTS", 1)
-    monkeypatch.setattr(flat_blocks, "LARGEST_SHARE", 1)
+    monkeypatch.setattr(flat_byte_sums, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(flat_byte_sums, "FEWEST_COMPONENTS", 1)
+    monkeypatch.setattr(flat_byte_sums, "LARGEST_SHARE", 1)
     monkeypatch.setattr(flat, "FEW_FACTORS", 0)
     monkeypatch.setattr(equal_rows, "FEWEST_ROWS", 1 << 20)  # of equal rows most are not searched otherwise
     calls = []
-    search = flat_blocks.search
+    search = flat_byte_sums.search
 
     def watched(*arguments):
         found = search(*arguments)
         calls.append(None if found is None else [False] if found[2] is None else found[2].tolist())
         return found
 
-    monkeypatch.setattr(flat_blocks, "search", watched)
+    monkeypatch.setattr(flat_byte_sums, "search", watched)
     with arithmetic.pinned("int8"):
         yield calls
 

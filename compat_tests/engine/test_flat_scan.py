@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2, METRIC_NAMES
-from faiss_torch.ops import flat
-from faiss_torch.ops.distances import METRICS, distance
+from faiss_torch.ops.scoring.distances import METRICS, distance
+from faiss_torch.ops.search import flat
 from faiss_torch.parts.growing import GrowingTensor
 from faiss_torch.parts.row_facts import RowFacts
 

@@ -5,8 +5,8 @@ import torch
 
 import faiss_torch
 from faiss_torch import kernels
-from faiss_torch.ops import graphs
-from faiss_torch.ops.graphs import Graphs
+from faiss_torch.ops.runtime import cuda_graphs
+from faiss_torch.ops.runtime.cuda_graphs import Graphs
 
 
 class Table:
@@ -45,7 +45,7 @@ def starts(monkeypatch):
 
     table = Table(1.0)
     counts["table"] = table
-    monkeypatch.setattr(graphs, "recorded", recorded)
+    monkeypatch.setattr(cuda_graphs, "recorded", recorded)
     monkeypatch.setattr(kernels, "DEVICES", ("cpu",))
     return counts
 
@@ -57,7 +57,7 @@ def test_what_recurs_is_recorded(starts):
         x = torch.full((3, 2), float(i))
         results.append(known.search(x, "k", (table,), table.search)[0])
     assert starts["recorded"] == 1
-    assert starts["started"] == 6 - graphs.SEARCHES_BEFORE
+    assert starts["started"] == 6 - cuda_graphs.SEARCHES_BEFORE
     for i, found in enumerate(results):  # none is the memory of the recording
         assert found.tolist() == [2.0 * i + 1] * 3
 
@@ -70,7 +70,7 @@ def test_other_settings_and_another_basis(starts):
     started = starts["started"]
     known.search(x, "other", (table,), table.search)
     known.search(x[:2], "k", (table,), table.search)
-    known.search(torch.ones(graphs.FEW_QUERIES + 1, 2), "k", (table,), table.search)
+    known.search(torch.ones(cuda_graphs.FEW_QUERIES + 1, 2), "k", (table,), table.search)
     assert starts["started"] == started
     table.value = 5.0
     assert known.search(x, "k", (other,), table.search)[0].tolist() == [7.0] * 3
@@ -86,18 +86,18 @@ def test_what_cannot_be_recorded_is_not_tried_again(starts):
         assert known.search(x, "k", (table,), lambda x: None) is None
     assert starts["recorded"] == 0
     for _ in range(6):
-        known.search(x, "large", (table,), table.search, read=graphs.MOST_READ + 1)
+        known.search(x, "large", (table,), table.search, read=cuda_graphs.MOST_READ + 1)
     assert starts["recorded"] == 0
     assert table.calls == 6
 
 
 def test_not_more_than_some_are_kept(starts):
     table, known = starts["table"], Graphs()
-    for settings in range(graphs.MOST_GRAPHS + 3):
-        for _ in range(graphs.SEARCHES_BEFORE + 1):
+    for settings in range(cuda_graphs.MOST_GRAPHS + 3):
+        for _ in range(cuda_graphs.SEARCHES_BEFORE + 1):
             known.search(torch.ones(1, 2), settings, (table,), table.search)
-    assert starts["recorded"] == graphs.MOST_GRAPHS + 3
-    assert len(known._recordings) == graphs.MOST_GRAPHS
+    assert starts["recorded"] == cuda_graphs.MOST_GRAPHS + 3
+    assert len(known._recordings) == cuda_graphs.MOST_GRAPHS
 
 
 @pytest.mark.gpu

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from faiss_torch import kernels
-from faiss_torch.ops import arithmetic, hamming
+from faiss_torch.ops.binary import hamming
+from faiss_torch.ops.runtime import arithmetic
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WAYS = ("counted", "int8", "float32")

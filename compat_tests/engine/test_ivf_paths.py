@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2, METRIC_NAMES
-from faiss_torch.ops import ivf_csr, ivf_matrix
-from faiss_torch.ops.filtering import narrowed_lists
-from faiss_torch.ops.ivf_scan import CPU_CSR_GROUP, allowed_rows, choose_path, scan_reference
-from faiss_torch.ops.lists import group_by_list, ranges, rank_in_run
-from faiss_torch.ops.screen import make_scorer
+from faiss_torch.ops.scoring.ragged import group_by_list, ranges, rank_in_run
+from faiss_torch.ops.scoring.scorers import make_scorer
+from faiss_torch.ops.search import by_list, by_query
+from faiss_torch.ops.search.filtering import narrowed_lists
+from faiss_torch.ops.search.paths import CPU_CSR_GROUP, allowed_rows, choose_path, scan_reference
 from faiss_torch.parts.list_storage import ListStorage
 from faiss_torch.parts.selectors import IDSelectorRange
 
-PATHS = {"csr": ivf_csr.search, "matrix": ivf_matrix.search}
+PATHS = {"csr": by_list.search, "matrix": by_query.search}
 
 
 def storage_of(xb, list_nos, nlist, calls=1):

@@ -8,13 +8,15 @@ from screening import NAMES, adversarial
 import faiss_torch
 from faiss_torch import kernels
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
-from faiss_torch.ops import ivf_matrix, kernel_search, list_minima
-from faiss_torch.ops.collect import Candidates, in_range
-from faiss_torch.ops.filtering import narrowed_lists
-from faiss_torch.ops.graphs import Graphs
-from faiss_torch.ops.ivf_scan import Lists, scan_reference
-from faiss_torch.ops.kernel_search import RoundedFor
-from faiss_torch.ops.screen import BLOCK, Stored, bias_of, make_scorer, multiplies
+from faiss_torch.ops.gpu import lists as gpu_lists
+from faiss_torch.ops.gpu import search as gpu_search
+from faiss_torch.ops.gpu.search import RoundedFor
+from faiss_torch.ops.runtime.cuda_graphs import Graphs
+from faiss_torch.ops.scoring.candidates import Candidates, in_range
+from faiss_torch.ops.scoring.scorers import BLOCK, Stored, bias_of, make_scorer, multiplies
+from faiss_torch.ops.search import by_query
+from faiss_torch.ops.search.filtering import narrowed_lists
+from faiss_torch.ops.search.paths import Lists, scan_reference
 
 pytest.importorskip("triton")
 from faiss_torch.kernels import block_minima as kernel
@@ -46,7 +48,7 @@ def lists_of(vectors, sizes, metric_type):
     stored, bias, ids = (each.to(DEVICE) for each in (stored, bias, ids))
 
     def rounded(scanned):
-        known = kernel_search.rounded_rows(stored, metric_type, bias)
+        known = gpu_search.rounded_rows(stored, metric_type, bias)
         return known if scanned.bias is bias else known.found_by(scanned.bias, scanned.rows)
 
     return Lists(Stored(stored, bias, norm, finite), begins, sizes, ids, rounded_for=RoundedFor(rounded, Graphs()))
@@ -54,7 +56,7 @@ def lists_of(vectors, sizes, metric_type):
 
 def check(xq, lists, probes, rows, k, metric_type, by_list=True):
     probes_there, rows_there = probes.to(DEVICE), rows.to(DEVICE)
-    D, positions, left = list_minima.search(
+    D, positions, left = gpu_lists.search(
         xq.to(DEVICE), lists, probes_there, rows_there, k, metric_type, by_list, "triton"
     )
     assert not left.any()
@@ -101,13 +103,13 @@ def test_a_threshold_from_the_nearest_lists(d, k, metric_type, monkeypatch):
     probes = torch.rand(12, len(sizes), generator=torch.Generator().manual_seed(1)).argsort(1)[:, :8]
     rows = lists.sizes[probes]
     rows[3:6, 2:] //= 2
-    assert list_minima._plan(8, sum(sizes) / len(sizes), d, k, True).first
+    assert gpu_lists._plan(8, sum(sizes) / len(sizes), d, k, True).first
     check(normal(12, d, seed=2), lists, probes, rows, k, metric_type)
     # a threshold that lets too many through
-    monkeypatch.setattr(list_minima, "LEAST_HITS", 4)
-    monkeypatch.setattr(list_minima, "HITS_A_NEIGHBOUR", 1)
-    monkeypatch.setattr(list_minima, "blocks_wanted", lambda k, slack, width: (4, 4))
-    found = list_minima.search(
+    monkeypatch.setattr(gpu_lists, "LEAST_HITS", 4)
+    monkeypatch.setattr(gpu_lists, "HITS_A_NEIGHBOUR", 1)
+    monkeypatch.setattr(gpu_lists, "blocks_wanted", lambda k, slack, width: (4, 4))
+    found = gpu_lists.search(
         normal(12, d, seed=2).to(DEVICE), lists, probes.to(DEVICE), rows.to(DEVICE), k, metric_type, True, "triton"
     )
     assert found.left.any()
@@ -124,7 +126,7 @@ def test_an_id_that_is_there_twice():
     there[rows] = 7
     lists = lists._replace(ids=there.to(DEVICE))
     probes = torch.tensor([[0, 1]], device=DEVICE)
-    found = list_minima.search(
+    found = gpu_lists.search(
         vectors[10:11].to(DEVICE), lists, probes, lists.sizes.to(DEVICE)[probes], 6, METRIC_L2, True, "triton"
     )
     assert not found.left.any()
@@ -154,8 +156,8 @@ def test_rows_within_a_radius(by_list, metric_type):
     rows[3, 0] = 300
     xq, radius = normal(5, 20, seed=2).to(DEVICE), 25.0 if metric_type == METRIC_L2 else 7.0
     scorer = make_scorer(xq, lists.stored, metric_type)
-    found = list_minima.candidates(xq, lists, probes.to(DEVICE), rows, radius, metric_type, by_list, "triton")
-    expected = ivf_matrix.candidates(scorer, lists, probes.to(DEVICE), rows, scorer.score_of(radius) + scorer.margin)
+    found = gpu_lists.candidates(xq, lists, probes.to(DEVICE), rows, radius, metric_type, by_list, "triton")
+    expected = by_query.candidates(scorer, lists, probes.to(DEVICE), rows, scorer.score_of(radius) + scorer.margin)
     assert not found.left.any()
     results = [
         in_range(Candidates.concatenate(each, DEVICE), 3, scorer, radius, metric_type)
@@ -188,9 +190,9 @@ def test_adversarial_data(name):
     if not multiplies(lists.stored, METRIC_L2):  # such data go by the definition
         return
     rows = lists.sizes[probes].to(DEVICE)
-    found = list_minima.search(x[:8].to(DEVICE), lists, probes.to(DEVICE), rows, 4, METRIC_L2, True, "triton")
+    found = gpu_lists.search(x[:8].to(DEVICE), lists, probes.to(DEVICE), rows, 4, METRIC_L2, True, "triton")
     scorer = make_scorer(x[:8].to(DEVICE), lists.stored, METRIC_L2)
-    expected = ivf_matrix.search(scorer, lists, probes.to(DEVICE), rows, 4, METRIC_L2)
+    expected = by_query.search(scorer, lists, probes.to(DEVICE), rows, 4, METRIC_L2)
     settled = ~found.left
     assert settled.any() or name in LEFT
     torch.testing.assert_close(found.distances[settled], expected[0][settled], rtol=1e-5, atol=1e-38)
@@ -220,7 +222,7 @@ def test_an_index(mode, dtype, monkeypatch):
         return noting
 
     for name in ("search", "probe_and_search"):
-        monkeypatch.setattr(list_minima, name, noted(getattr(list_minima, name)))
+        monkeypatch.setattr(gpu_lists, name, noted(getattr(gpu_lists, name)))
     few = faiss_torch.SearchParametersIVF(nprobe=4, sel=faiss_torch.IDSelectorRange(0, 800))
     cut = faiss_torch.SearchParametersIVF(nprobe=4, max_codes=100)
     for params, ways in ((None, 2), (None, 2), (few, 1), (cut, 1)):
@@ -255,6 +257,6 @@ def test_a_kernel_that_fails_is_replaced(monkeypatch):
     monkeypatch.setattr(list_kernel, "all_minima", lambda *args: 1 / 0)
     arguments = (normal(2, 12, seed=2).to(DEVICE), lists, probes.to(DEVICE), lists.sizes[probes].to(DEVICE), 3)
     with pytest.raises(RuntimeError, match="kernel fails"):
-        list_minima.search(*arguments, METRIC_L2, True, "triton")
-    assert list_minima.search(*arguments, METRIC_L2) is None
+        gpu_lists.search(*arguments, METRIC_L2, True, "triton")
+    assert gpu_lists.search(*arguments, METRIC_L2) is None
     assert kernels._given_up == {"list_minima"}

@@ -14,7 +14,7 @@ import torch
 
 import faiss_torch
 from faiss_torch.indexes import ivf_portions
-from faiss_torch.ops.lists import moves_of_removal, order_after_removal
+from faiss_torch.ops.scoring.ragged import moves_of_removal, order_after_removal
 from faiss_torch.parts import inverted_lists
 from faiss_torch.parts.file_slots import FreeSlots
 

@@ -8,7 +8,7 @@ import torch
 
 import faiss_torch
 from faiss_torch import kernels
-from faiss_torch.ops import lloyd
+from faiss_torch.ops.clustering import lloyd
 from faiss_torch.parts import clustering
 
 N, D, K = 600, 9, 14

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from faiss_torch.ops import merge
+from faiss_torch.ops.search import merge
 
 
 @pytest.mark.parametrize("similarity", [False, True])

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
-from faiss_torch.ops import nearest as module
-from faiss_torch.ops import nearest_double
-from faiss_torch.ops.nearest import nearest, nearest_reference
-from faiss_torch.ops.nearest_double import nearest_in_double
+from faiss_torch.ops.clustering import nearest as module
+from faiss_torch.ops.clustering import nearest_float64
+from faiss_torch.ops.clustering.nearest import nearest, nearest_reference
+from faiss_torch.ops.clustering.nearest_float64 import nearest_in_double
 
 METRICS = [METRIC_L2, METRIC_INNER_PRODUCT]
 
@@ -85,7 +85,7 @@ def test_outlying_centroids_are_compared_apart(
     """Beside vectors that are as far out, half as far, and not finite."""
     monkeypatch.setattr(module, "OUTLYING_PRODUCTS", 0)
     left = []
-    compared = nearest_double.nearest_in_double
+    compared = nearest_float64.nearest_in_double
     monkeypatch.setattr(
         module, "nearest_in_double", lambda x, *rest: left.append(len(x)) or compared(x, *rest), raising=True
     )
@@ -141,7 +141,7 @@ def test_both_forms_of_the_second_comparison_agree(monkeypatch: pytest.MonkeyPat
     x = torch.cat([torch.randint(-2, 3, (60, 3), generator=rng).float(), torch.full((2, 3), float("nan"))])
     labels = []
     for most in (1 << 30, 0):
-        monkeypatch.setattr(nearest_double, "FEW_DIFFERENCES", most)
+        monkeypatch.setattr(nearest_float64, "FEW_DIFFERENCES", most)
         labels.append(nearest_in_double(x, centroids, metric_type))
     assert torch.equal(labels[0], labels[1])
     assert labels[0][-2:].tolist() == [-1, -1]

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
-from faiss_torch.ops import arithmetic, nearest_codes
-from faiss_torch.ops import nearest_int8 as module
-from faiss_torch.ops.nearest import nearest, nearest_labels, nearest_reference
-from faiss_torch.ops.nearest_int8 import Carried
+from faiss_torch.ops.clustering import int8_codes
+from faiss_torch.ops.clustering import nearest_int8 as module
+from faiss_torch.ops.clustering.nearest import nearest, nearest_labels, nearest_reference
+from faiss_torch.ops.clustering.nearest_int8 import Carried
+from faiss_torch.ops.runtime import arithmetic
 
 METRICS = [METRIC_L2, METRIC_INNER_PRODUCT]
 
@@ -256,12 +257,12 @@ def test_the_bound_holds(metric: int) -> None:
     rng = torch.Generator().manual_seed(12)
     for kind in KINDS:
         x, centroids = adversarial(kind, 100, 96, 33, rng)
-        frame = nearest_codes.make_frame(x, metric)
+        frame = int8_codes.make_frame(x, metric)
         if frame is None:
             continue
-        codes = nearest_codes.VectorCodes.empty(frame, *x.shape)
+        codes = int8_codes.VectorCodes.empty(frame, *x.shape)
         codes.encode(frame, x)
-        encoded = nearest_codes.encode_centroids(frame, centroids, 32)
+        encoded = int8_codes.encode_centroids(frame, centroids, 32)
         assert encoded is not None
         given = torch.randint(96, (100,), generator=rng)
         with pytest.MonkeyPatch.context() as patch:

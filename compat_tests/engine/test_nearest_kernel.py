@@ -13,8 +13,8 @@ from screening import NAMES, adversarial
 from faiss_torch import kernels
 from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.kernels import tuning
-from faiss_torch.ops.nearest import nearest, nearest_reference
-from faiss_torch.ops.nearest_double import nearest_in_double
+from faiss_torch.ops.clustering.nearest import nearest, nearest_reference
+from faiss_torch.ops.clustering.nearest_float64 import nearest_in_double
 
 pytest.importorskip("triton")
 

@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
-from faiss_torch.ops.filtering import narrowed
-from faiss_torch.ops.flat import knn_reference
-from faiss_torch.ops.screen import (
-    BLOCK,
-    MetricScorer,
-    ProductScorer,
-    make_scorer,
-    minima_of_blocks,
-    survivors,
-)
-from faiss_torch.ops.verify import verified_topk
+from faiss_torch.ops.scoring.scorers import BLOCK, MetricScorer, ProductScorer, make_scorer, minima_of_blocks, survivors
+from faiss_torch.ops.scoring.verify import verified_topk
+from faiss_torch.ops.search.filtering import narrowed
+from faiss_torch.ops.search.flat import knn_reference
 from faiss_torch.parts.growing import GrowingTensor
 from faiss_torch.parts.row_facts import RowFacts
 

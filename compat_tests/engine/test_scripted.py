@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from faiss_torch import ops
-from faiss_torch.ops.scripted import scripted
+from faiss_torch.ops.runtime.scripted import scripted
 
 
 def _scripted_functions():

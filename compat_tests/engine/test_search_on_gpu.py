@@ -5,7 +5,7 @@ import torch
 
 import faiss_torch
 from faiss_torch import kernels
-from faiss_torch.ops import hamming
+from faiss_torch.ops.binary import hamming
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 NB, D = 200_000, 96

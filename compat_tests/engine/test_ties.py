@@ -10,7 +10,7 @@ import torch
 from screening import few_queries_by_blocks
 
 import faiss_torch
-from faiss_torch.ops import arithmetic
+from faiss_torch.ops.runtime import arithmetic
 
 METRICS = {"ip": faiss_torch.METRIC_INNER_PRODUCT, "l2": faiss_torch.METRIC_L2, "l1": faiss_torch.METRIC_L1}
 NUMBERS = ("whole numbers", "any numbers")

@@ -14,14 +14,19 @@ import faiss_torch
 from faiss_torch.constants import METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
 from faiss_torch.indexes import ivf_search
-from faiss_torch.ops import arithmetic, flat, flat_tiles, ivf_tiles, tile_scan, tile_screen
-from faiss_torch.ops.flat import knn_reference
-from faiss_torch.ops.scan_kernels import ROUNDED_QUERIES, look_at
-from faiss_torch.ops.screen import Stored, make_scorer
-from faiss_torch.ops.tile_kernels import where_true
-from faiss_torch.ops.tile_scan import Scan
-from faiss_torch.ops.tile_screen import ARITHMETICS, Screen, TileSet
-from faiss_torch.ops.tiles import largest_scores, make_frame
+from faiss_torch.ops.runtime import arithmetic
+from faiss_torch.ops.scoring.scorers import Stored, make_scorer
+from faiss_torch.ops.search import flat
+from faiss_torch.ops.search.flat import knn_reference
+from faiss_torch.ops.tiles import flat as flat_tiles
+from faiss_torch.ops.tiles import lists as list_tiles
+from faiss_torch.ops.tiles import scan as tile_scan
+from faiss_torch.ops.tiles import tile_set
+from faiss_torch.ops.tiles.loops import where_true
+from faiss_torch.ops.tiles.scan import Scan
+from faiss_torch.ops.tiles.scan_loops import ROUNDED_QUERIES, look_at
+from faiss_torch.ops.tiles.tile import largest_scores, make_frame
+from faiss_torch.ops.tiles.tile_set import ARITHMETICS, Screen, TileSet
 from faiss_torch.parts.screen_tiles import ScreenTiles
 
 
@@ -114,7 +119,7 @@ def test_vectors_whose_sums_might_overflow_have_no_tiles():
     for d, name in ((1 << 16, "int8"), ((1 << 16) + 1, None), (15, None)):
         part = Stored(stored.vectors[:, :d], stored.bias, 0.0, True)
         with arithmetic.pinned("int8"):
-            assert tile_screen.arithmetic_for(make_scorer(torch.zeros(1, d), part, METRIC_L2)) == name
+            assert tile_set.arithmetic_for(make_scorer(torch.zeros(1, d), part, METRIC_L2)) == name
 
 
 class ManyTiles:
@@ -122,10 +127,10 @@ class ManyTiles:
 
     def __init__(self, monkeypatch, way):
         few_queries_by_blocks(monkeypatch, 1 << 20 if way == "one by one" else 0)
-        monkeypatch.setattr(ivf_tiles, "FEWEST_CHUNKS_A_NEIGHBOUR", 0)
-        monkeypatch.setattr(ivf_tiles, "FEWEST_ROWS_OF_A_LIST", 0)
-        monkeypatch.setattr(tile_screen, "FEWEST_COMPONENTS", 1)
-        monkeypatch.setattr(ivf_tiles, "GROUP_OF_A_SHORT_LIST", 0)
+        monkeypatch.setattr(list_tiles, "FEWEST_CHUNKS_A_NEIGHBOUR", 0)
+        monkeypatch.setattr(list_tiles, "FEWEST_ROWS_OF_A_LIST", 0)
+        monkeypatch.setattr(tile_set, "FEWEST_COMPONENTS", 1)
+        monkeypatch.setattr(list_tiles, "GROUP_OF_A_SHORT_LIST", 0)
         monkeypatch.setattr(flat, "FEW_SCORED", 0)
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS", 1)
         monkeypatch.setattr(flat_tiles, "FEWEST_ROWS_A_NEIGHBOUR", 0)
@@ -275,7 +280,7 @@ def test_queries_whose_guess_was_too_small_are_searched_again(way, metric_type, 
 @pytest.mark.parametrize("metric_type", METRICS)
 def test_guesses_are_lowered_by_what_pilots_find(metric_type, monkeypatch):
     ManyTiles(monkeypatch, "looked at twice")
-    monkeypatch.setattr(ivf_tiles, "PILOTS", 8)
+    monkeypatch.setattr(list_tiles, "PILOTS", 8)
     lowered = []
     lower_guesses = Scan.lower_guesses
 

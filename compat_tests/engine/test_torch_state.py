@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from faiss_torch.ops import pools, torch_state, workers
+from faiss_torch.ops.runtime import pools, torch_state, workers
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import faiss_torch
-from faiss_torch.ops import one_thread, workers
+from faiss_torch.ops.runtime import one_thread, workers
 
 CPU = torch.device("cpu")
 

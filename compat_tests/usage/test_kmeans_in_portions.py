@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import faiss_torch
-from faiss_torch.ops import memory, transfer
+from faiss_torch.ops.runtime import memory, transfer
 from faiss_torch.parts import training_set
 
 N, D, K = 2000, 12, 20

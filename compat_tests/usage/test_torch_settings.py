@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten
 from torch_settings import SETTINGS
 
 import faiss_torch
-from faiss_torch.ops import workers
+from faiss_torch.ops.runtime import workers
 
 #: Settings that leave traces in what is made once: a program has them from its start.
 FROM_THE_START = ("bfloat16", "meta", "inference mode")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from faiss_torch import interrupts
-from faiss_torch.ops import chunks
+from faiss_torch.ops.runtime import chunks
 from faiss_torch.parts import list_storage
 
 D, N = 8, 2000

@@ -27,8 +27,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .. import Kmeans, border
-from ..ops import workers
-from ..ops.centroid_update import ClusterSums
+from ..ops.clustering.centroid_update import ClusterSums
+from ..ops.runtime import workers
 from ..parts.clustering import Clustering
 from ..parts.training_set import TrainingSet
 from .torch.clustering import DatasetAssign

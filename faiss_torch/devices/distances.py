@@ -12,7 +12,9 @@ from torch import Tensor
 from ..attributes import CheckedAttributes, Int64
 from ..border import Array, Kind, crossing, tensor_of, write
 from ..constants import METRIC_L2, metric_type_from_int
-from ..ops import distances, flat, workers
+from ..ops.runtime import workers
+from ..ops.scoring import distances
+from ..ops.search import flat
 from ..parts.row_facts import RowFacts
 from ..wrapper.pointers import AddressPointer, Pointer
 from .available import current_gpu, get_num_gpus, gpu_device, no_gpus

@@ -27,8 +27,8 @@ from .. import border
 from ..attributes import CheckedAttributes, Int64, MetricType, annotated, integer
 from ..border import Array, Kind
 from ..constants import METRIC_L2, Float32
-from ..ops import one_thread, workers
-from ..ops.flat_small import SmallSet
+from ..ops.runtime import one_thread, workers
+from ..ops.scoring.small import SmallSet
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
 from ..parts.stored_floats import check_storage_dtype

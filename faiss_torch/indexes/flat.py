@@ -9,14 +9,16 @@ from torch import Tensor
 
 from ..attributes import integer
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops import chunks, flat, kernel_search, workers
-from ..ops.code_blocks import BlocksFor
-from ..ops.filtering import narrowed
-from ..ops.flat_small import SmallSet, small_set
-from ..ops.kernel_search import RoundedFor, Rows
-from ..ops.nearest import Carried, nearest, nearest_labels
-from ..ops.screen import Stored
-from ..ops.tile_screen import TilesFor
+from ..ops.byte_sums.blocks import BlocksFor
+from ..ops.clustering.nearest import Carried, nearest, nearest_labels
+from ..ops.gpu import search as gpu_search
+from ..ops.gpu.search import RoundedFor, Rows
+from ..ops.runtime import chunks, workers
+from ..ops.scoring.scorers import Stored
+from ..ops.scoring.small import SmallSet, small_set
+from ..ops.search import flat
+from ..ops.search.filtering import narrowed
+from ..ops.tiles.tile_set import TilesFor
 from ..parts.growing import copied
 from ..parts.params import SearchParameters
 from ..parts.row_facts import RowFacts
@@ -54,11 +56,11 @@ class FlatAssignment:
         return nearest_labels(codes.view(torch.float32), *self._centroids)
 
     def nearest(self, x: Tensor, centroids: Tensor, carried: Carried | None) -> tuple[Tensor, Tensor]:
-        """Return distances and labels as if the index held other vectors: see `ops.nearest.nearest`."""
+        """Return distances and labels as if the index held other vectors: see `ops.clustering.nearest.nearest`."""
         return nearest(x.to(torch.float32), self._as_held(centroids), self._centroids[1], carried=carried)
 
     def labels(self, x: Tensor, centroids: Tensor) -> Tensor:
-        """Return labels as if the index held other vectors: see `ops.nearest.nearest_labels`."""
+        """Return labels as if the index held other vectors: see `ops.clustering.nearest.nearest_labels`."""
         return nearest_labels(x, self._as_held(centroids), self._centroids[1])
 
     def _as_held(self, centroids: Tensor) -> Tensor:
@@ -219,7 +221,7 @@ class IndexFlat(IndexFlatCodes):
     def _rows_for_kernels(self) -> Rows | None:
         """Return all vectors as kernels search them, or None where they do not."""
         stored = self._stored()
-        rounded = kernel_search.rounded_of("block_minima", stored, self.metric_type, self._rounded_for())
+        rounded = gpu_search.rounded_of("block_minima", stored, self.metric_type, self._rounded_for())
         return None if rounded is None else Rows(stored, self.ntotal, self.metric_type, rounded)
 
     def _assign(self, x: Tensor, k: int) -> Tensor:

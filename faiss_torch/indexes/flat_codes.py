@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import border
 from ..attributes import Size
 from ..constants import METRIC_L2
-from ..ops import chunks, workers
+from ..ops.runtime import chunks, workers
 from ..parts.growing import GrowingTensor, copied
 from ..parts.selectors import IDSelector
 from ..wrapper.pointers import Pointer, table

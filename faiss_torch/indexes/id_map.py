@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import border, interrupts
-from ..ops import lists
+from ..ops.scoring import ragged
 from ..parts.growing import GrowingTensor
 from ..parts.params import SearchParameters
 from ..parts.reverse_map import ReverseMap
@@ -223,7 +223,7 @@ class IndexIDMap(Index):
         return True
 
     def _renumber(self, numbers: Tensor, ntotal: int) -> None:
-        self._keep_ids(lists.entries_at(numbers.to(self.device), self._ids.rows))
+        self._keep_ids(ragged.entries_at(numbers.to(self.device), self._ids.rows))
 
     # searching
 
@@ -237,7 +237,7 @@ class IndexIDMap(Index):
 
     def _translate(self, positions: Tensor) -> Tensor:
         """The ids at positions; -1 where there is none."""
-        return lists.entries_at(self._ids.rows.to(positions.device), positions)
+        return ragged.entries_at(self._ids.rows.to(positions.device), positions)
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         distances, positions = self._wrapped().search(x, k, params=self._translated_params(params))

@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import border, interrupts
 from ..border import Array
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops import workers
+from ..ops.runtime import workers
 from ..parts.deferred_list_storage import DeferredListStorage
 from ..parts.direct_map import DirectMap
 from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import interrupts
 from ..border import Array
 from ..constants import METRIC_L2
-from ..ops.lists import entries_at
+from ..ops.scoring.ragged import entries_at
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
 from .base import Index

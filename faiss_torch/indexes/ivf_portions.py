@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..constants import FLT_MAX
-from ..ops import collect, topk
-from ..ops.distances import METRICS
-from ..ops.ivf_scan import Lists
-from ..ops.screen import Stored
+from ..ops.scoring import candidates, topk
+from ..ops.scoring.distances import METRICS
+from ..ops.scoring.scorers import Stored
+from ..ops.search.paths import Lists
 from ..parts.inverted_lists import InvertedLists
 from ..parts.list_storage import ListStorage
 from ..parts.selectors import IDSelector
@@ -125,7 +125,7 @@ def range_search(
     scan : callable
         As for `search`, but it returns lims, distances and ids, list by list in the order of a query's probes.
     max_empty_lists : int
-        As for `collect.in_range`.
+        As for `candidates.in_range`.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def range_search(
     pairs, distances, ids = (torch.cat(columns) for columns in zip(*found, strict=True))
     pairs, order = pairs.sort(stable=True)
     if max_empty_lists:
-        kept = collect.before_giving_up(pairs, nq, probes.shape[1], max_empty_lists)
+        kept = candidates.before_giving_up(pairs, nq, probes.shape[1], max_empty_lists)
         pairs, order = pairs[kept], order[kept]
     lims = torch.zeros(nq + 1, dtype=torch.int64, device=device)
     counts = torch.bincount(torch.div(pairs, probes.shape[1], rounding_mode="floor"), minlength=nq)

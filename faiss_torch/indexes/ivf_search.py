@@ -15,11 +15,16 @@ from torch import Tensor
 from .. import kernels
 from ..attributes import Size
 from ..constants import FLT_MAX, METRIC_L2
-from ..ops import chunks, filtering, ivf_blocks, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, list_minima, workers
-from ..ops.code_blocks import CodeBlocks
-from ..ops.distances import METRICS
-from ..ops.kernel_search import Found, rounded_of, with_more_slack
-from ..ops.screen import Scorer
+from ..ops.byte_sums import lists as list_byte_sums
+from ..ops.byte_sums.blocks import CodeBlocks
+from ..ops.gpu import lists as gpu_lists
+from ..ops.gpu.search import Found, rounded_of, with_more_slack
+from ..ops.runtime import chunks, workers
+from ..ops.scoring.distances import METRICS
+from ..ops.scoring.scorers import Scorer
+from ..ops.search import by_list as ivf_csr
+from ..ops.search import by_query, filtering, paths
+from ..ops.tiles import lists as list_tiles
 from ..parts.inverted_lists import InvertedLists
 from ..parts.list_storage import ListStorage
 from ..parts.params import SearchParameters, SearchParametersIVF
@@ -47,7 +52,7 @@ QUERIES_WORTH_A_LOOK = 16
 SCANS_THAT_COUNT = 4
 
 #: The path of few queries whose lists are screened by blocks.
-FEW_QUERIES_PATH = ivf_scan.Path("matrix", "lists of few queries are screened in int8")
+FEW_QUERIES_PATH = paths.Path("matrix", "lists of few queries are screened in int8")
 
 
 class _Settings(NamedTuple):
@@ -61,9 +66,9 @@ class _Settings(NamedTuple):
     max_empty_result_buckets: int
 
 
-def _rows_left(rows: Tensor, probes: Tensor, lists: ivf_scan.Lists) -> Tensor:
+def _rows_left(rows: Tensor, probes: Tensor, lists: paths.Lists) -> Tensor:
     """How many rows of each probed list a query looks at, where a filter may have left fewer of them."""
-    return rows if lists.stored.rows is None else torch.minimum(rows, ivf_scan.allowed_rows(probes, lists.sizes, 0))
+    return rows if lists.stored.rows is None else torch.minimum(rows, paths.allowed_rows(probes, lists.sizes, 0))
 
 
 class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
@@ -77,7 +82,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     parallel_mode: int
     search_mode: str
     auto_search_avg_group_threshold: float
-    last_path: ivf_scan.Path | None
+    last_path: paths.Path | None
 
     _objects: ClassVar[dict[str, type]] = {"invlists": InvertedLists}
 
@@ -105,14 +110,14 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         elsewhere = lists.elsewhere()
         return lists if elsewhere is None else elsewhere
 
-    def _lists(self, storage: ListStorage) -> ivf_scan.Lists:
+    def _lists(self, storage: ListStorage) -> paths.Lists:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")
 
     def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
         """Vectors of codes: float32, (n, d)."""
         raise RuntimeError(f"{type(self).__name__} has no codec")
 
-    def _scorer(self, x: Tensor, lists: ivf_scan.Lists) -> Scorer:
+    def _scorer(self, x: Tensor, lists: paths.Lists) -> Scorer:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")
 
     def _settings(self, params: SearchParameters | None) -> _Settings:
@@ -158,7 +163,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         self._require_trained()
         settings = self._less_equal_ones(self._settings(params), x.shape[0], k)
         found = self._search_by_kernels(x, k, settings)
-        if found is None and x.shape[0] <= ivf_blocks.FEW_QUERIES and self._takes_few_queries(x.shape[0], settings):
+        if found is None and x.shape[0] <= list_byte_sums.FEW_QUERIES and self._takes_few_queries(x.shape[0], settings):
             found = self._search_few(x, k, settings)
         return self._search_probed(x, k, settings) if found is None else found
 
@@ -205,9 +210,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         by_list = self._choose_path(len(x), settings.nprobe).name == "csr"
 
         def search(queries: Tensor) -> tuple[Tensor, ...] | None:
-            return list_minima.probe_and_search(
-                queries, centroids, settings.nprobe, lists, k, self.metric_type, by_list
-            )
+            return gpu_lists.probe_and_search(queries, centroids, settings.nprobe, lists, k, self.metric_type, by_list)
 
         what = (settings.nprobe, k, self.metric_type, by_list)
         basis = centroids.rounded, rounded, lists.ids, lists.there
@@ -235,7 +238,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
             return None
         lists = self._lists(storage)
         pairs = x.shape[0] * settings.nprobe
-        if not ivf_blocks.suits(lists, pairs * self.ntotal // self.nlist, pairs, self.metric_type):
+        if not list_byte_sums.suits(lists, pairs * self.ntotal // self.nlist, pairs, self.metric_type):
             return None
         assert lists.blocks_for is not None
         blocks = lists.blocks_for(lists.begins, lists.sizes, None, 1)
@@ -243,7 +246,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
             return None
         if self.last_path is not FEW_QUERIES_PATH:
             self.last_path = FEW_QUERIES_PATH
-        distances, positions, left, nlist, ndis = ivf_blocks.probe_and_search(
+        distances, positions, left, nlist, ndis = list_byte_sums.probe_and_search(
             x, centroids, settings.nprobe, lists, blocks, k, self.metric_type
         )
         if left is not None:
@@ -269,7 +272,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
             def scan(storage: ListStorage, queries: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
                 return self._scan_loaded(x[queries], probes[queries], k, settings, path, storage, rows)
 
-            budgeted: ivf_scan.Lists | InvertedLists = elsewhere
+            budgeted: paths.Lists | InvertedLists = elsewhere
             if settings.max_codes and settings.sel is not None:
                 budgeted = ivf_portions.ids_to_scan(elsewhere, probes, settings.sel)
             held, all_rows = elsewhere, self._rows_to_scan(probes, budgeted, settings, k)
@@ -288,20 +291,20 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         if self.search_mode == "matrix":  # query by query, however many there are
             nq = min(nq, 1)
         mean_size = self.ntotal / max(1, self.nlist)
-        return ivf_blocks.are_few(nq, settings.nprobe, self.nlist, mean_size, self.d, self.device)
+        return list_byte_sums.are_few(nq, settings.nprobe, self.nlist, mean_size, self.d, self.device)
 
     def _scan_for_few(
-        self, x: Tensor, probes: Tensor, k: int, settings: _Settings, path: ivf_scan.Path, storage: Any
+        self, x: Tensor, probes: Tensor, k: int, settings: _Settings, path: paths.Path, storage: Any
     ) -> tuple[Tensor, Tensor]:
         """As `_scan_loaded`, for few queries: screened by blocks where that pays."""
         lists = self._lists(storage)
-        rows, nprobed, scanned = ivf_scan.rows_of_probes(probes, lists.sizes)
+        rows, nprobed, scanned = paths.rows_of_probes(probes, lists.sizes)
         indexIVF_stats.count(len(x), nprobed, scanned)
         blocks = self._blocks_of(lists, probes, scanned)
         if blocks is None:
             return self._scan_loaded(x, probes, k, settings, path, storage, rows)
         self.last_path = FEW_QUERIES_PATH
-        distances, positions, left = ivf_blocks.search(x, lists, blocks, probes, k, self.metric_type)
+        distances, positions, left = list_byte_sums.search(x, lists, blocks, probes, k, self.metric_type)
         if left is not None:
             again = left.nonzero().view(-1)
             some = x[again], probes[again], k, settings, path, storage, rows[again]
@@ -314,7 +317,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         probes: Tensor,
         k: int,
         settings: _Settings,
-        path: ivf_scan.Path,
+        path: paths.Path,
         storage: Any,
         all_rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -333,7 +336,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
 
         blocks = None
         if lists.counts is not None and self._are_few(len(x), settings):  # of which a filter leaves many rows
-            blocks = self._blocks_of(lists, probes, ivf_scan.rows_of_probes(probes, lists.sizes)[2])
+            blocks = self._blocks_of(lists, probes, paths.rows_of_probes(probes, lists.sizes)[2])
 
         def search(some: slice) -> None:
             if all_rows is None:
@@ -345,9 +348,9 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         self._over_queries(search, len(x), settings.nprobe, lists.tiles_for is not None)
         return distances, lists.stored.stored_rows(positions)
 
-    def _blocks_of(self, lists: ivf_scan.Lists, probes: Tensor, scanned: int) -> CodeBlocks | None:
+    def _blocks_of(self, lists: paths.Lists, probes: Tensor, scanned: int) -> CodeBlocks | None:
         """Blocks of the probed lists, which have so many rows together, where they are to screen few queries."""
-        if not ivf_blocks.suits(lists, scanned, probes.numel(), self.metric_type):
+        if not list_byte_sums.suits(lists, scanned, probes.numel(), self.metric_type):
             return None
         assert lists.blocks_for is not None
         # without blocks each of several queries costs more than copying a list
@@ -371,30 +374,30 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     def _nearest(
         self,
         x: Tensor,
-        lists: ivf_scan.Lists,
+        lists: paths.Lists,
         probes: Tensor,
         rows: Tensor,
         k: int,
-        path: ivf_scan.Path,
+        path: paths.Path,
         blocks: CodeBlocks | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Distances and positions of the k nearest rows, (n, k): screened by blocks that are given, or by tiles where
         that pays."""
-        scan = ivf_csr.search if path.name == "csr" else ivf_matrix.search
+        scan = ivf_csr.search if path.name == "csr" else by_query.search
         left: Tensor | None
         by_kernels = self._nearest_by_kernels(x, lists, probes, rows, k, path)
         if by_kernels is not None:
             distances, positions, left = by_kernels
         elif blocks is not None:
             self.last_path = FEW_QUERIES_PATH
-            distances, positions, left = ivf_blocks.search(x, lists, blocks, probes, k, self.metric_type)
+            distances, positions, left = list_byte_sums.search(x, lists, blocks, probes, k, self.metric_type)
         else:
             scorer = self._scorer(x, lists)
-            tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, k)
+            tiles = list_tiles.tiles_of(scorer, lists, probes, rows, k)
             if tiles is None:
                 return scan(scorer, lists, probes, rows, k, self.metric_type)
-            self.last_path = ivf_scan.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")
-            distances, positions, left = ivf_tiles.search(scorer, tiles, probes, lists.ids, k, self.metric_type)
+            self.last_path = paths.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")
+            distances, positions, left = list_tiles.search(scorer, tiles, probes, lists.ids, k, self.metric_type)
         if left is not None and bool(left.any()):
             again = left.nonzero().view(-1)
             some = self._scorer(x[again], lists)
@@ -402,16 +405,16 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         return distances, positions
 
     def _nearest_by_kernels(
-        self, x: Tensor, lists: ivf_scan.Lists, probes: Tensor, rows: Tensor, k: int, path: ivf_scan.Path
+        self, x: Tensor, lists: paths.Lists, probes: Tensor, rows: Tensor, k: int, path: paths.Path
     ) -> Found | None:
         def search(queries: Tensor | slice, slack: int) -> Found | None:
             what = probes[queries], rows[queries], k, self.metric_type, path.name == "csr"
-            return list_minima.search(x[queries], lists, *what, slack=slack)
+            return gpu_lists.search(x[queries], lists, *what, slack=slack)
 
         found = search(slice(None), 1)
         return None if found is None else with_more_slack(found, search)
 
-    def _lists_to_scan(self, storage: ListStorage, probes: Tensor, settings: _Settings) -> ivf_scan.Lists:
+    def _lists_to_scan(self, storage: ListStorage, probes: Tensor, settings: _Settings) -> paths.Lists:
         lists = self._lists(storage)
         if settings.sel is None:
             return lists
@@ -419,8 +422,8 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         may_gather = not settings.max_codes or settings.ensure_topk_full
         return filtering.narrowed_lists(lists, probes, settings.sel.mask, may_gather, settings.sel.takes_any_id)
 
-    def _choose_path(self, nq: int, nprobe: int) -> ivf_scan.Path:
-        self.last_path = ivf_scan.choose_path(
+    def _choose_path(self, nq: int, nprobe: int) -> paths.Path:
+        self.last_path = paths.choose_path(
             self.search_mode,
             nq,
             nprobe,
@@ -434,14 +437,14 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     def _rows_to_scan(self, probes: Tensor, lists: Any, settings: _Settings, k: int) -> Tensor:
         """How many rows of each probed list a query looks at; `max_codes` counts those that a filter leaves."""
         counts, whole_sizes = getattr(lists, "counts", None), getattr(lists, "whole_sizes", None)
-        rows = ivf_scan.allowed_rows(probes, getattr(lists, "sizes_there", lists.sizes), 0)
-        found = rows if counts is None else ivf_scan.allowed_rows(probes, counts, 0)
-        seen = rows if whole_sizes is None else ivf_scan.allowed_rows(probes, whole_sizes, 0)
+        rows = paths.allowed_rows(probes, getattr(lists, "sizes_there", lists.sizes), 0)
+        found = rows if counts is None else paths.allowed_rows(probes, counts, 0)
+        seen = rows if whole_sizes is None else paths.allowed_rows(probes, whole_sizes, 0)
         if settings.max_codes and settings.ensure_topk_full:
             enough = found.cumsum(1) - found >= max(settings.max_codes, k)
             rows, found, seen = (each.masked_fill(enough, 0) for each in (rows, found, seen))
         elif settings.max_codes and counts is None:
-            rows = found = seen = ivf_scan.allowed_rows(probes, lists.sizes, settings.max_codes)
+            rows = found = seen = paths.allowed_rows(probes, lists.sizes, settings.max_codes)
         elif settings.max_codes:
             rows, found = filtering.rows_within_budget(lists, probes, settings.max_codes)
             seen = rows

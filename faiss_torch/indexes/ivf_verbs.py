@@ -9,8 +9,13 @@ from torch import Tensor
 
 from .. import border
 from ..border import Array
-from ..ops import chunks, collect, ivf_csr, ivf_matrix, ivf_scan, ivf_tiles, list_minima, workers
-from ..ops.screen import ProductScorer, Scorer
+from ..ops.gpu import lists as gpu_lists
+from ..ops.runtime import chunks, workers
+from ..ops.scoring import candidates
+from ..ops.scoring.scorers import ProductScorer, Scorer
+from ..ops.search import by_list as ivf_csr
+from ..ops.search import by_query, paths
+from ..ops.tiles import lists as list_tiles
 from ..parts.inverted_lists import InvertedLists
 from ..parts.list_storage import ListStorage
 from ..parts.params import SearchParameters
@@ -57,7 +62,7 @@ class _IVFVerbs(_IVFSearch):
         probes: Tensor,
         radius: float,
         settings: _Settings,
-        path: ivf_scan.Path,
+        path: paths.Path,
         storage: Any,
         all_rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,10 +77,10 @@ class _IVFVerbs(_IVFSearch):
             else:
                 rows = _rows_left(all_rows[some], probes[some], lists)
             scorer = self._scorer(x[some], lists)
-            found = collect.Candidates.concatenate(
+            found = candidates.Candidates.concatenate(
                 self._within(scorer, lists, probes[some], rows, radius, path), x.device
             )
-            part = collect.in_range(
+            part = candidates.in_range(
                 found, settings.nprobe, scorer, radius, self.metric_type, settings.max_empty_result_buckets
             )
             lims.append(part[0][1:] + lims[-1][-1])
@@ -86,25 +91,25 @@ class _IVFVerbs(_IVFSearch):
         return torch.cat(lims), torch.cat(distances), lists.stored.stored_rows(torch.cat(positions))
 
     def _within(
-        self, scorer: Scorer, lists: ivf_scan.Lists, probes: Tensor, rows: Tensor, radius: float, path: ivf_scan.Path
-    ) -> list[collect.Candidates]:
+        self, scorer: Scorer, lists: paths.Lists, probes: Tensor, rows: Tensor, radius: float, path: paths.Path
+    ) -> list[candidates.Candidates]:
         """Rows of the probed lists that may be within a radius: screened by tiles where that pays."""
-        scan = ivf_csr.candidates if path.name == "csr" else ivf_matrix.candidates
+        scan = ivf_csr.candidates if path.name == "csr" else by_query.candidates
 
-        def by_scores(queries: Tensor) -> list[collect.Candidates]:
+        def by_scores(queries: Tensor) -> list[candidates.Candidates]:
             some = scorer.of_queries(queries)
             return scan(some, lists, probes[queries], rows[queries], some.score_of(radius) + some.margin)
 
         if isinstance(scorer, ProductScorer):
             by_list = path.name == "csr"
-            by_kernels = list_minima.candidates(scorer.xq, lists, probes, rows, radius, self.metric_type, by_list)
+            by_kernels = gpu_lists.candidates(scorer.xq, lists, probes, rows, radius, self.metric_type, by_list)
             if by_kernels is not None:
                 return by_kernels.completed(by_scores, probes.shape[1])
-        tiles = ivf_tiles.tiles_of(scorer, lists, probes, rows, 1)
+        tiles = list_tiles.tiles_of(scorer, lists, probes, rows, 1)
         if tiles is None:
             return scan(scorer, lists, probes, rows, scorer.score_of(radius) + scorer.margin)
-        self.last_path = ivf_scan.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")
-        return ivf_tiles.candidates(scorer, tiles, probes, radius, by_scores)
+        self.last_path = paths.Path("csr", f"lists are screened in {tiles.tile_set.arithmetic.name}")
+        return list_tiles.candidates(scorer, tiles, probes, radius, by_scores)
 
     def _given_probes(
         self, kind: border.Kind, n: int, Iq: Array, Dq: Array | None, params: SearchParameters | None

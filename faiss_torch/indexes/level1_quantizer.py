@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..attributes import Char, Size
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops.flat_small import SmallSet
-from ..ops.kernel_search import Rows
+from ..ops.gpu.search import Rows
+from ..ops.scoring.small import SmallSet
 from ..parts.clustering import Clustering, ClusteringParameters
 from ..parts.params import SearchParameters
 from ..wrapper.pointers import Pointer, pointed

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..attributes import Int64
 from ..constants import METRIC_L2
 from ..ops import random_rows
-from ..ops.distances import METRICS
+from ..ops.scoring.distances import METRICS
 from ..parts.params import SearchParameters
 from .base import Index
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import interrupts
-from ..ops import chunks
+from ..ops.runtime import chunks
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector
 from .base import Index

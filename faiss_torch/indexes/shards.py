@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .. import interrupts
-from ..ops import merge, workers
-from ..ops.distances import METRICS
+from ..ops.runtime import workers
+from ..ops.scoring.distances import METRICS
+from ..ops.search import merge
 from ..parts.params import SearchParameters, SearchParametersIVF
 from ..parts.selectors import IDSelector
 from .base import Index

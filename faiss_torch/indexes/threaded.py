@@ -12,7 +12,7 @@ import torch
 
 from .. import interrupts, threads
 from ..interrupts import Call
-from ..ops import streams
+from ..ops.runtime import streams
 from .base import Index
 
 Result = TypeVar("Result")

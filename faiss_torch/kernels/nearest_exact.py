@@ -3,7 +3,7 @@
 The products are made once more, and the best three kept: mostly only two centroids are left, which are compared by
 float64 differences. Where three are, the products are made in float32, and where that leaves several, all differences
 in float64. What rounding of these cannot tell apart is as close, and the lowest id is taken, as in
-``ops.nearest_double``.
+``ops.clustering.nearest_float64``.
 
 Which vectors these are, and how many, stands on the device: programs that are always as many share them, so nothing
 waits for the host.

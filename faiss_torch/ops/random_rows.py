@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from . import chunks
+from .runtime import chunks
 
 _SIZE = 624
 _MIDDLE = 397

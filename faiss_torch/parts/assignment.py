@@ -16,10 +16,11 @@ from torch import Tensor
 from .. import interrupts, threads
 from ..border import Array
 from ..interrupts import Call
-from ..ops import kmeans, memory, streams
-from ..ops.centroid_update import ClusterSums, centroid_update
-from ..ops.equal_rows import Different, different_ones
-from ..ops.nearest import Carried
+from ..ops.clustering import steps
+from ..ops.clustering.centroid_update import ClusterSums, centroid_update
+from ..ops.clustering.nearest import Carried
+from ..ops.runtime import memory, streams
+from ..ops.scoring.equal_rows import Different, different_ones
 from .training_set import TrainingSet
 
 
@@ -223,7 +224,7 @@ class Assignment:
             for found, distances in memory.halved_if_short(work, len(vectors), "training vectors"):
                 clusters = clusters.plus(found)
                 if distances is not None:
-                    obj = kmeans.objective(distances, obj)
+                    obj = steps.objective(distances, obj)
         by_costs = flat is not None and share.device.type != "cpu"
         return Found(clusters, float(clusters.costs.sum()) if by_costs else obj)
 

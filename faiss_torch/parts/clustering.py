@@ -19,10 +19,12 @@ from ..attributes import Size
 from ..border import Array
 from ..constants import ClusteringInitMethod_RANDOM, is_similarity_metric
 from ..interrupts import InterruptCallback
-from ..ops import kmeans, kmeans_initialization, workers
-from ..ops.centroid_update import ClusterSums
-from ..ops.kmeans1d import kmeans1d
-from ..ops.lloyd import Lloyd, Options, Turn, runs_ahead
+from ..ops.clustering import initialization as initializations
+from ..ops.clustering import steps
+from ..ops.clustering.centroid_update import ClusterSums
+from ..ops.clustering.lloyd import Lloyd, Options, Turn, runs_ahead
+from ..ops.clustering.one_dimension import kmeans1d
+from ..ops.runtime import workers
 from ..wrapper.pointers import Pointer, table
 from ..wrapper.vectors import Float32Vector
 from .assignment import Assignment, Clock, ClusteringIndex
@@ -179,7 +181,7 @@ class Clustering(ClusteringParameters):
         return border.floats_in(weights, device)
 
     def _post_processed(self, centroids: Tensor) -> Tensor:
-        return kmeans.post_processed(centroids, self.spherical, self.int_centroids)
+        return steps.post_processed(centroids, self.spherical, self.int_centroids)
 
     def _say(self, text: str, end: str = "\n") -> None:
         if self.verbose:
@@ -227,7 +229,7 @@ class Clustering(ClusteringParameters):
 
         clock = Clock()
         assignment = Assignment(data, index, self.update_index, self.memory_budget)
-        seed = kmeans.actual_seed(self.seed)
+        seed = steps.actual_seed(self.seed)
         lower_is_better = not is_similarity_metric(index.metric_type)
         best: tuple[float, Tensor, list[ClusteringIterationStats]] | None = None
         # the centroids given are only where the first try starts: each later one starts from what the last one left
@@ -257,7 +259,7 @@ class Clustering(ClusteringParameters):
         n, wanted = len(data), self.k * self.max_points_per_centroid
         if n > wanted:
             self._say(f"Sampling a subset of {wanted} / {n} for training")
-            chosen = kmeans.subsample(n, wanted, kmeans.actual_seed(self.seed), self.use_faster_subsampling)
+            chosen = steps.subsample(n, wanted, steps.actual_seed(self.seed), self.use_faster_subsampling)
             return data.subset(torch.from_numpy(chosen))
         if n < self.k * self.min_points_per_centroid:
             print(
@@ -272,7 +274,7 @@ class Clustering(ClusteringParameters):
         if wanted == 0:
             return self._post_processed(given.clone())
         if self.init_method == ClusteringInitMethod_RANDOM:
-            permutation = kmeans_initialization.init_random(len(data), self.k, seed)
+            permutation = initializations.init_random(len(data), self.k, seed)
             chosen = torch.from_numpy(permutation[len(given) :])
         else:
             initialization = ClusteringInitialization(self.d, wanted)
@@ -314,7 +316,7 @@ class Clustering(ClusteringParameters):
             InterruptCallback.check()
             obj = found.obj
             centroids, nsplit = self._updated(found.clusters, len(assignment.data), centroids, options.frozen)
-            self._tell(i, Turn(obj, kmeans.imbalance_factor(found.clusters.counts), nsplit), clock)
+            self._tell(i, Turn(obj, steps.imbalance_factor(found.clusters.counts), nsplit), clock)
             centroids = options.post_processed(centroids)
             assignment.move(centroids)
             if i > 0 and previous != 0 and abs(previous - obj) / abs(previous) <= self.early_stop_threshold:
@@ -357,10 +359,10 @@ class Clustering(ClusteringParameters):
         hassign = clusters.sizes[n_frozen:]
         if not len(hassign):
             return centroids, 0
-        moved = kmeans.means(clusters.sums[n_frozen:], hassign)
+        moved = steps.means(clusters.sums[n_frozen:], hassign)
         nsplit = 0
         if bool((hassign == 0).any()):
-            nsplit = kmeans.split_in_place(moved, hassign, n)
+            nsplit = steps.split_in_place(moved, hassign, n)
         return torch.cat([centroids[:n_frozen], moved]), nsplit
 
 
@@ -395,8 +397,8 @@ class Clustering1D(Clustering):
         wanted = self.k * self.max_points_per_centroid
         if len(numbers) > wanted > 0:
             self._say(f"Sampling a subset of {wanted} / {len(numbers)} for training")
-            seed = kmeans.actual_seed(self.seed)
-            numbers = numbers[kmeans.subsample(len(numbers), wanted, seed, self.use_faster_subsampling)]
+            seed = steps.actual_seed(self.seed)
+            numbers = numbers[steps.subsample(len(numbers), wanted, seed, self.use_faster_subsampling)]
         centroids, balance = kmeans1d(np.ascontiguousarray(numbers), self.k)
         self.centroids.assign(centroids)
         self.iteration_stats.push_back(ClusteringIterationStats(imbalance_factor=balance))

@@ -12,7 +12,8 @@ from ..constants import (
     ClusteringInitMethod_KMEANS_PLUS_PLUS,
     ClusteringInitMethod_RANDOM,
 )
-from ..ops import kmeans, kmeans_initialization
+from ..ops.clustering import initialization as initializations
+from ..ops.clustering import steps
 
 
 class ClusteringInitialization(CheckedAttributes):
@@ -102,13 +103,13 @@ class ClusteringInitialization(CheckedAttributes):
         if n < self.k:
             raise RuntimeError(f"number of points ({n}) must be at least the number of centroids ({self.k})")
         if self.method == ClusteringInitMethod_RANDOM:
-            chosen = kmeans_initialization.init_random(n, self.k, self.seed)
+            chosen = initializations.init_random(n, self.k, self.seed)
         elif self.method == ClusteringInitMethod_KMEANS_PLUS_PLUS:
-            seed = kmeans.actual_seed(self.seed)
-            chosen = kmeans_initialization.init_kmeans_plus_plus(x, self.k, seed, existing)
+            seed = steps.actual_seed(self.seed)
+            chosen = initializations.init_kmeans_plus_plus(x, self.k, seed, existing)
         elif self.method == ClusteringInitMethod_AFK_MC2:
-            seed = kmeans.actual_seed(self.seed)
-            chosen = kmeans_initialization.init_afkmc2(x, self.k, seed, existing, self.afkmc2_chain_length)
+            seed = steps.actual_seed(self.seed)
+            chosen = initializations.init_afkmc2(x, self.k, seed, existing, self.afkmc2_chain_length)
         else:
             raise RuntimeError(f"unknown initialization method {self.method}: expected 0, 1 or 2")
         return torch.from_numpy(chosen).to(x.device)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import forks
-from ..ops import chunks, workers
+from ..ops.runtime import chunks, workers
 from .growing import zeros
 from .list_storage import STORAGE_ATTRIBUTES, ListStorage
 

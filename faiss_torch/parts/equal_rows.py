@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..ops.equal_rows import Rows, are_repeated, ranks_among_equals
-from ..ops.filtering import narrowed
-from ..ops.lists import ranges
-from ..ops.screen import Stored
+from ..ops.scoring.equal_rows import Rows, are_repeated, ranks_among_equals
+from ..ops.scoring.ragged import ranges
+from ..ops.scoring.scorers import Stored
+from ..ops.search.filtering import narrowed
 from .selectors import IDSelector, IDSelectorBatch, IDSelectorNot
 
 #: Fewer rows are not looked at.

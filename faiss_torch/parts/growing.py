@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ops import chunks, torch_state
-from ..ops.screen import BLOCK
+from ..ops.runtime import chunks, torch_state
+from ..ops.scoring.scorers import BLOCK
 
 #: How much more room a second allocation takes than is needed. On the CPU, room that is not in use is address space
 #: and no memory; on an accelerator it is memory.

@@ -16,8 +16,8 @@ from torch import Tensor
 from .. import interrupts
 from ..attributes import integer, size
 from ..border import Array, at_pointer, integers_in, tensor_of
-from ..ops import chunks
-from ..ops.lists import ranges
+from ..ops.runtime import chunks
+from ..ops.scoring.ragged import ranges
 from ..wrapper.ownership import Owned
 from ..wrapper.pointers import Pointer
 from ..wrapper.vectors import ObjectVector

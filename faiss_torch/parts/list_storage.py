@@ -26,9 +26,10 @@ from torch import Tensor
 
 from .. import interrupts
 from ..border import default_device
-from ..ops import chunks, ivf_scan, torch_state, workers
-from ..ops.lists import entries_at, moves_of_removal, ranges, rank_in_run
-from ..ops.screen import BLOCK
+from ..ops.runtime import chunks, torch_state, workers
+from ..ops.scoring.ragged import entries_at, moves_of_removal, ranges, rank_in_run
+from ..ops.scoring.scorers import BLOCK
+from ..ops.search import paths
 from ..threads import omp_get_max_threads
 from .growing import zeros
 from .row_facts import RowFacts
@@ -106,7 +107,7 @@ class ListStorage:
 
     # what a search reads
 
-    def lists_for_scan(self, metric_type: int) -> ivf_scan.Lists:
+    def lists_for_scan(self, metric_type: int) -> paths.Lists:
         """Return the lists as the engine reads them, for codes that are float32 vectors."""
         vectors = self._codes.view(self.storage_dtype)
         facts = self._facts
@@ -121,7 +122,7 @@ class ListStorage:
                     facts.write(rows[part], vectors[rows[part]])
             facts.remove(self._rows_behind())
             self._facts = facts  # only now, for another thread may search meanwhile
-        return ivf_scan.Lists(
+        return paths.Lists(
             facts.stored(vectors),
             self._begins,
             self.sizes,

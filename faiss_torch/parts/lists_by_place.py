@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from .. import interrupts
-from ..ops import workers
-from ..ops.lists import entries_at, order_after_removal, rank_in_run
+from ..ops.runtime import workers
+from ..ops.scoring.ragged import entries_at, order_after_removal, rank_in_run
 from ..threads import omp_get_max_threads
 from .deferred_list_storage import add_found
 from .list_storage import ListStorage

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from ..border import Array, at_pointer, integers_in, tensor_of
-from ..ops import chunks, torch_state
-from ..ops.lists import rank_in_run
+from ..ops.runtime import chunks, torch_state
+from ..ops.scoring.ragged import rank_in_run
 from ..wrapper.pointers import Pointer
 from ..wrapper.vectors import ObjectVector
 from .file_slots import FreeSlots

@@ -11,8 +11,8 @@ from torch import Tensor
 from .. import border
 from ..attributes import Size
 from ..border import Array
-from ..ops import workers
-from ..ops.rotations import pca
+from ..ops.runtime import workers
+from ..ops.transforms.linear import pca
 from ..wrapper.pointers import Pointer
 from ..wrapper.vectors import Float32Vector
 from .assignment import ClusteringIndex

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from .. import forks, kernels
 from ..constants import FLT_MAX
-from ..ops import chunks
-from ..ops.code_blocks import BlocksFor, CodeBlocks
-from ..ops.flat_small import SmallSet
-from ..ops.graphs import Graphs
-from ..ops.kernel_search import RoundedFor
-from ..ops.screen import BLOCK, Stored, bias_of, rows_to_gather
-from ..ops.tile_screen import ListTiles, TilesFor
+from ..ops.byte_sums.blocks import BlocksFor, CodeBlocks
+from ..ops.gpu.search import RoundedFor
+from ..ops.runtime import chunks
+from ..ops.runtime.cuda_graphs import Graphs
+from ..ops.scoring.scorers import BLOCK, Stored, bias_of, rows_to_gather
+from ..ops.scoring.small import SmallSet
+from ..ops.tiles.tile_set import ListTiles, TilesFor
 from .equal_rows import EqualRows
 from .growing import GrowingTensor
 from .kernel_rows import KernelRows

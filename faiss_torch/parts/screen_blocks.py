@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops import chunks, workers
-from ..ops.code_blocks import BLOCK_ROWS, LINE_BYTES, MORE_LINES, CodeBlocks, make_blocks
-from ..ops.lists import ranges, rank_in_run
-from ..ops.screen import Stored
-from ..ops.tiles import Frame
+from ..ops.byte_sums.blocks import BLOCK_ROWS, LINE_BYTES, MORE_LINES, CodeBlocks, make_blocks
+from ..ops.runtime import chunks, workers
+from ..ops.scoring.ragged import ranges, rank_in_run
+from ..ops.scoring.scorers import Stored
+from ..ops.tiles.tile import Frame
 from ..threads import omp_get_max_threads
 from .growing import GrowingTensor
 from .screen_copies import ScreenCopies

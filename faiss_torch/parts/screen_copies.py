@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import forks
-from ..ops import workers
-from ..ops.lists import ranges
-from ..ops.screen import BLOCK, Stored
-from ..ops.scripted import scripted
-from ..ops.tiles import Frame, make_frame
+from ..ops.runtime import workers
+from ..ops.runtime.scripted import scripted
+from ..ops.scoring.ragged import ranges
+from ..ops.scoring.scorers import BLOCK, Stored
+from ..ops.tiles.tile import Frame, make_frame
 
 Copies = TypeVar("Copies")
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..ops import workers
-from ..ops.screen import Stored
-from ..ops.tile_screen import ARITHMETICS, ListTiles, TileSet
-from ..ops.tiles import Frame, Tile
+from ..ops.runtime import workers
+from ..ops.scoring.scorers import Stored
+from ..ops.tiles.tile import Frame, Tile
+from ..ops.tiles.tile_set import ARITHMETICS, ListTiles, TileSet
 from ..threads import omp_get_max_threads
 from .screen_copies import ScreenCopies
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..ops import chunks, kmeans, memory, transfer
-from ..ops.centroid_update import ClusterSums
+from ..ops.clustering import steps
+from ..ops.clustering.centroid_update import ClusterSums
+from ..ops.runtime import chunks, memory, transfer
 
 #: Dtypes beside float32 that kernels read; vectors of others are cast as they come to a device.
 SHORT = (torch.float16, torch.bfloat16)
@@ -66,11 +67,11 @@ class TrainingSet:
     def finite(self) -> bool:
         """Whether the vectors, as float32, hold neither NaN nor infinity; codes are not looked at."""
         if self.decode is not None or self.device.type == "cpu" or self.x.device.type != "cpu":
-            return self.decode is not None or kmeans.all_finite(self.x)
+            return self.decode is not None or steps.all_finite(self.x)
         # the device reads them much faster than one thread here
         dtype = self.x.dtype if self.x.dtype in SHORT else torch.float32
         with transfer.Carrier.of_all(self.x, dtype, self.device) as carrier:
-            return all(kmeans.all_finite(vectors) for _, vectors in carrier)
+            return all(steps.all_finite(vectors) for _, vectors in carrier)
 
     def subset(self, positions: Tensor) -> TrainingSet:
         """Some of the vectors with their weights."""

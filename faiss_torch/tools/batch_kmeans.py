@@ -9,10 +9,11 @@ from .. import border
 from ..border import Array, crossing
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..interrupts import InterruptCallback
-from ..ops import kmeans, workers
-from ..ops.kmeans_initialization import init_random
-from ..ops.lloyd import Lloyd, Options
-from ..ops.nearest import labels_of_sets
+from ..ops.clustering import steps
+from ..ops.clustering.initialization import init_random
+from ..ops.clustering.lloyd import Lloyd, Options
+from ..ops.clustering.nearest import labels_of_sets
+from ..ops.runtime import workers
 
 
 @crossing
@@ -76,11 +77,11 @@ def batch_kmeans(
         vectors, kind = border.training_vectors_in(x.reshape(b * n, d), d)
         if vectors.dtype not in (torch.float16, torch.bfloat16):
             vectors = vectors.to(torch.float32)
-        if not kmeans.all_finite(vectors):
+        if not steps.all_finite(vectors):
             raise RuntimeError("input contains NaN's or Inf's")
         sets = vectors.view(b, n, d)
         if init_centroids is None:
-            chosen = torch.from_numpy(init_random(n, k, kmeans.actual_seed(seed) + 1)[:k])
+            chosen = torch.from_numpy(init_random(n, k, steps.actual_seed(seed) + 1)[:k])
             centroids = sets[:, chosen.to(device)].to(torch.float32)
         else:
             kind.require(init_centroids, "init_centroids")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..border import Array, codes_in, crossing, tensor_of
-from ..ops import hamming, workers
+from ..ops.binary import hamming
+from ..ops.runtime import workers
 from ..parts.selectors import IDSelector
 from ..wrapper.pointers import Pointer, pointed
 from .heaps import int_maxheap_array_t

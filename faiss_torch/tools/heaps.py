@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..border import Array, Kind, array_like, crossing, floats_in, integers_in, tensor_of
 from ..constants import FLT_MAX
-from ..ops import chunks
+from ..ops.runtime import chunks
 from ..wrapper.ownership import Owned
 from ..wrapper.pointers import Pointer, pointed
 from .results import number_of_results

@@ -13,7 +13,7 @@ from ..border import Array, Kind, at_pointer, crossing, vectors_in, write
 from ..indexes.base import Index
 from ..indexes.id_map import IndexIDMap
 from ..indexes.ivf import IndexIVF
-from ..ops import workers
+from ..ops.runtime import workers
 from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.params import SearchParametersIVF
 from ..parts.stacked_lists import SliceInvertedLists

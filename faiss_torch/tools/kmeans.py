@@ -13,7 +13,7 @@ from ..devices.cloning import index_cpu_to_all_gpus
 from ..devices.options import GpuMultipleClonerOptions
 from ..indexes.base import Index
 from ..indexes.flat import IndexFlatIP, IndexFlatL2
-from ..ops import kmeans1d as exact
+from ..ops.clustering import one_dimension as exact
 from ..parts.clustering import Clustering
 from ..parts.clustering_parameters import ClusteringParameters
 from ..parts.progressive_clustering import ProgressiveDimClustering, ProgressiveDimClusteringParameters

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..border import Array, tensor_of
-from ..ops import chunks
+from ..ops.runtime import chunks
 from ..wrapper.pointers import Pointer, pointed
 
 

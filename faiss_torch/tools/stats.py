@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..border import Array, floats_in
-from ..ops import chunks
+from ..ops.runtime import chunks
 from .checksums import hash_array, hash_rows
 
 

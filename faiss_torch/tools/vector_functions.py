@@ -7,7 +7,8 @@ import torch
 
 from ..border import tensor_of
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2, METRIC_Linf
-from ..ops import chunks, distances
+from ..ops.runtime import chunks
+from ..ops.scoring import distances
 from ..wrapper.pointers import Pointer, pointed
 from .knn import fvec_L2sqr_ny
 

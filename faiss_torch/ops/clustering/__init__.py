@@ -1,0 +1,1 @@
+"""Assignment to the nearest centroids, and the steps of k-means."""

@@ -1,0 +1,1 @@
+"""How operations run: threads, streams, TorchScript, memory, and what a machine's arithmetic is good at."""

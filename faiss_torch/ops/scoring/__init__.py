@@ -1,0 +1,1 @@
+"""Scores of stored rows, their bounds, and the verification of what passes."""

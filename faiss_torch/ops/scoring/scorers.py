@@ -1,0 +1,376 @@
+"""Screening: scores by matrix product, and how far they may be from the truth.
+
+A score orders the candidates of one query: smaller is closer. With ``bias = |x|^2 / 2`` for L2 and 0 for the inner
+product, ``score = bias - <q, x>`` has the order of the distance, and a bias of +inf takes a row out: the unused
+rows of a list and the rows that a selector refuses need no other test.
+
+Screening is followed by `verify`, which computes true distances for the few candidates that pass, so that the
+result is that of exact float32 search. Both scorers below give the interface that the scans use: ``block`` (a
+range of stored rows against a group of queries), ``rows_of`` (a range against one query), ``distances`` (true
+distances of gathered candidates), ``margin`` (how far apart two scores must be for their order to be certain).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ..runtime import arithmetic, chunks, workers
+from ..runtime.torch_state import bits_of_factors
+from .bounds import gathered_distances, margins
+from .distances import METRICS, distance, temporary_bytes
+from .ragged import entries_at
+
+#: Rows of a stored list come in multiples of this (the last ones unused), so that its blocks have one shape.
+BLOCK = 16
+
+#: From this many rows on, oneDNN's products are worth their set-up.
+ONEDNN_ROWS = 128
+
+#: Bytes of the candidates that are gathered at once for their true distances: on the CPU what stays in a core's cache.
+GATHER_BYTES = {"cpu": 2 << 20}
+
+
+def rows_to_gather(bytes_per_row: int, device: torch.device) -> int:
+    """Return how many rows of such a size are gathered at once: at least 1."""
+    return chunks.rows_within(bytes_per_row, GATHER_BYTES.get(device.type, chunks.TEMPORARY_BYTES))
+
+
+class Stored(NamedTuple):
+    """What a scan reads of stored vectors.
+
+    Attributes
+    ----------
+    vectors : Tensor, float32, float16, bfloat16, int8 or uint8, shape (capacity, d)
+        All rows finite, or `finite` is False. What is not float32 is converted tile by tile, as it is read.
+    bias : Tensor, float32, shape (capacity,)
+        See the module's text; +inf in rows that are not to be found. Vectors of the caller's own may be fewer, by less
+        than a `BLOCK`.
+    largest_norm : float
+        An upper bound of the norms.
+    finite : bool
+        Whether every stored vector is finite.
+    rows : Tensor, int64, or None
+        Where only some of the vectors are scanned: which. The scan's row j is then ``vectors[rows[j]]``, gathered
+        tile by tile, and `bias` is that of row j.
+    """
+
+    vectors: Tensor
+    bias: Tensor
+    largest_norm: float
+    finite: bool
+    rows: Tensor | None = None
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether `part` makes a copy: then the rows asked for at a time have to be few."""
+        return self.rows is not None or self.vectors.dtype != torch.float32 or self._is_short
+
+    @property
+    def _is_short(self) -> bool:
+        return len(self.vectors) < len(self.bias)
+
+    def part(self, begin: int, end: int) -> Tensor:
+        """Vectors of rows [begin, end): float32, (end - begin, d)."""
+        if self.rows is None:
+            found = self.vectors[begin:end].to(torch.float32)
+            missing = end - begin - len(found)
+            return torch.nn.functional.pad(found, (0, 0, 0, missing)) if missing else found
+        return self.vectors.index_select(0, self.rows[begin:end]).to(torch.float32)
+
+    def at(self, positions: Tensor) -> Tensor:
+        """Vectors of some rows: int64, any shape -> float32, (*shape, d). A tensor of the caller's own."""
+        chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]
+        if self._is_short:
+            chosen = chosen.clamp(max=len(self.vectors) - 1)
+        found = self.vectors.index_select(0, chosen).to(torch.float32)
+        return found.view(*positions.shape, found.shape[1])
+
+    def stored_rows(self, positions: Tensor) -> Tensor:
+        """Rows of `vectors` that rows of the scan stand for; -1 stays -1."""
+        return positions if self.rows is None else entries_at(self.rows, positions)
+
+
+def bias_of(vectors: Tensor, metric_type: int) -> Tensor:
+    """Return the bias of vectors that are to be found: shape (n,)."""
+    if metric_type == METRIC_L2:
+        return vectors.square().sum(-1).mul_(0.5)
+    return vectors.new_zeros(len(vectors))
+
+
+def margin_of(x: Tensor, largest_norm: float, largest_bias: float) -> Tensor:
+    """How far apart two computed scores of a vector must be for their order to be that of the exact scores.
+
+    |computed - exact| <= gamma * (|q| |x| + bias) with gamma = (d + 4) u, whatever the order of the sum (Higham,
+    Accuracy and Stability of Numerical Algorithms, section 3.1), or 3 u more where the factors themselves are
+    rounded first; the margin is twice that.
+
+    Parameters
+    ----------
+    x : Tensor, float32, shape (n, d)
+    largest_norm, largest_bias : float
+        Upper bounds of what they are compared with.
+
+    Returns
+    -------
+    Tensor, float32, shape (n,)
+    """
+    return margins(x, largest_norm, largest_bias, margin_factor(x.shape[1], x.device))
+
+
+def margin_factor(d: int, device: torch.device) -> float:
+    """Return 2 gamma of `margin_of`, on a device where the program may have allowed factors to be rounded."""
+    bits = bits_of_factors(device)
+    return 2 * ((d + 4) * 2.0**-24 + (0.0 if bits == 24 else 3 * 2.0**-bits))
+
+
+def products(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    """Return ``bias + x @ rows.T``.
+
+    On the CPU by oneDNN where torch has it: on AMD's newer processors it is twice as fast as MKL, and equal elsewhere.
+    It compiles one primitive for every shape and keeps about a thousand, so this is for tiles of few shapes.
+
+    Parameters
+    ----------
+    x : Tensor, float32, shape (n, d)
+    rows : Tensor, float32, shape (m, d)
+    bias : Tensor, float32, shape (m,)
+
+    Returns
+    -------
+    Tensor, float32, shape (n, m)
+    """
+    if x.device.type == "cpu" and len(x) >= ONEDNN_ROWS and _has_onednn():
+        # where there was once no memory to compile a primitive, oneDNN has none of that shape ever after
+        with contextlib.suppress(RuntimeError):
+            return torch.ops.mkldnn._linear_pointwise(x, rows, bias, "none", [], "")
+    return torch.addmm(bias, x, rows.T)
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class Scorer(Protocol):
+    """The queries of one search against stored vectors."""
+
+    xq: Tensor
+    stored: Stored
+    margin: Tensor
+    nq: int
+
+    def block(self, begin: int, end: int, queries: Tensor, buffer: Tensor) -> Tensor:
+        """Scores of stored rows [begin, end) for a group of queries: a view of `buffer`, shape (rows, group)."""
+
+    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
+        """Scores of stored rows [begin, end) for a group of queries, shape (group, rows): for tiles of few shapes."""
+
+    def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
+        """Scores of stored rows [begin, end) for one query, written to `out`, shape (rows,)."""
+
+    def gathered(self, queries: Tensor, positions: Tensor) -> Tensor:
+        """Scores of gathered rows: `queries` (n,), `positions` (n, m) -> (n, m)."""
+
+    def distances(self, queries: Tensor, positions: Tensor) -> Tensor:
+        """True distances of gathered rows, in the metric's own sign: (n,), (n, m) -> (n, m)."""
+
+    def score_of(self, radius: float) -> Tensor:
+        """The score of a distance for each query, without the margin: (nq,)."""
+
+    def of_queries(self, queries: Tensor) -> Scorer:
+        """The same for some of the queries: int64, (n,)."""
+
+
+class ProductScorer:
+    """L2 and inner product by matrix product.
+
+    Parameters
+    ----------
+    xq : Tensor, float32, shape (nq, d)
+        Finite.
+    stored : Stored
+        Finite.
+    metric_type : int
+        METRIC_L2 or METRIC_INNER_PRODUCT.
+    """
+
+    def __init__(self, xq: Tensor, stored: Stored, metric_type: int) -> None:
+        self.xq = xq
+        self.nq = len(xq)
+        self.stored, self.bias = stored, stored.bias
+        self.metric_type = metric_type
+        largest = stored.largest_norm
+        self.margin = margin_of(xq, largest, largest * largest / 2 if metric_type == METRIC_L2 else 0.0)
+
+    def block(self, begin: int, end: int, queries: Tensor, buffer: Tensor) -> Tensor:
+        rows = end - begin
+        out = buffer[: rows * len(queries)].view(rows, len(queries))
+        if len(queries) == 1:
+            self.rows_of(begin, end, int(queries[0]), out[:, 0])
+            return out
+        group = self.xq.index_select(0, queries)
+        vectors = self.stored.part(begin, end)
+        return torch.addmm(self.bias[begin:end, None], vectors, group.T, alpha=-1, out=out)
+
+    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
+        if len(queries) == 1:
+            out = self.xq.new_empty(1, end - begin)
+            self.rows_of(begin, end, int(queries[0]), out[0])
+            return out
+        return products(self.xq.index_select(0, queries).neg_(), self.stored.part(begin, end), self.bias[begin:end])
+
+    def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
+        if not self.stored.is_made_up:
+            torch.addmv(self.bias[begin:end], self.stored.vectors[begin:end], self.xq[query], alpha=-1, out=out)
+            return
+        for part in chunks.slices(end - begin, rows_to_gather(4 * self.xq.shape[1], self.xq.device)):
+            first, last = begin + part.start, begin + part.stop
+            vectors = self.stored.part(first, last)
+            torch.addmv(self.bias[first:last], vectors, self.xq[query], alpha=-1, out=out[part])
+
+    def gathered(self, queries: Tensor, positions: Tensor) -> Tensor:
+        # a batch of matrix-vector products takes four times as long as this
+        products = self.stored.at(positions).mul_(self.xq.index_select(0, queries)[:, None]).sum(-1)
+        return self.bias[positions].sub_(products)
+
+    def distances(self, queries: Tensor, positions: Tensor) -> Tensor:
+        row_elements = self.xq.shape[1] * positions.shape[1]
+        step = max(1, min(len(queries), rows_to_gather(4 * row_elements, self.xq.device)))
+        similarity = self.metric_type == METRIC_INNER_PRODUCT
+        if not self.stored.is_made_up:
+            buffer = workers.workspace(step * row_elements, self.xq.device, "rows")
+            return gathered_distances(self.stored.vectors, self.xq, queries, positions, step, buffer, similarity)
+        out = self.xq.new_empty(positions.shape)
+        for rows in chunks.slices(len(queries), step):
+            x = self.stored.at(positions[rows])
+            q = self.xq.index_select(0, queries[rows])[:, None]
+            out[rows] = (x.mul_(q) if similarity else x.sub_(q).square_()).sum(-1)
+        return out
+
+    def score_of(self, radius: float) -> Tensor:
+        if self.metric_type == METRIC_INNER_PRODUCT:
+            return self.xq.new_full((self.nq,), -radius)
+        return self.xq.square().sum(-1).neg_().add_(radius).mul_(0.5)
+
+    def of_queries(self, queries: Tensor) -> ProductScorer:
+        return ProductScorer(self.xq.index_select(0, queries), self.stored, self.metric_type)
+
+
+class MetricScorer:
+    """Any metric, and any data, by its definition: the scores are the distances themselves."""
+
+    def __init__(self, xq: Tensor, stored: Stored, metric_type: int, metric_arg: float = 0.0) -> None:
+        self.xq = xq
+        self.nq = len(xq)
+        self.stored, self.bias = stored, stored.bias
+        self.metric_type, self.metric_arg = metric_type, metric_arg
+        self.margin = xq.new_zeros(len(xq))
+        self._pair_bytes = temporary_bytes(xq.shape[1], metric_type)
+
+    def _score(self, values: Tensor, bias: Tensor) -> Tensor:
+        if METRICS[self.metric_type].similarity:
+            values = values.neg()
+        return values.masked_fill_(values.isnan() | bias.isinf(), float("inf"))
+
+    def block(self, begin: int, end: int, queries: Tensor, buffer: Tensor) -> Tensor:
+        rows = end - begin
+        out = buffer[: rows * len(queries)].view(rows, len(queries))
+        group = self.xq.index_select(0, queries)
+        for part in chunks.slices(rows, rows_to_gather(self._pair_bytes * len(queries), group.device)):
+            x = self.stored.part(begin + part.start, begin + part.stop)[:, None]
+            bias = self.bias[begin + part.start : begin + part.stop, None]
+            out[part] = self._score(distance(group[None], x, self.metric_type, self.metric_arg), bias)
+        return out
+
+    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
+        return self.block(begin, end, queries, self.xq.new_empty((end - begin) * len(queries))).T
+
+    def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
+        for part in chunks.slices(end - begin, rows_to_gather(self._pair_bytes, self.xq.device)):
+            x = self.stored.part(begin + part.start, begin + part.stop)
+            bias = self.bias[begin + part.start : begin + part.stop]
+            out[part] = self._score(distance(self.xq[query], x, self.metric_type, self.metric_arg), bias)
+
+    def gathered(self, queries: Tensor, positions: Tensor) -> Tensor:
+        return self._score(self.distances(queries, positions), self.bias[positions])
+
+    def distances(self, queries: Tensor, positions: Tensor) -> Tensor:
+        out = self.xq.new_empty(positions.shape)
+        rows = rows_to_gather(self._pair_bytes * positions.shape[1], self.xq.device)
+        for part in chunks.slices(len(queries), rows):
+            x = self.stored.at(positions[part])
+            out[part] = distance(self.xq[queries[part], None], x, self.metric_type, self.metric_arg)
+        return out
+
+    def score_of(self, radius: float) -> Tensor:
+        return self.xq.new_full((self.nq,), -radius if METRICS[self.metric_type].similarity else radius)
+
+    def of_queries(self, queries: Tensor) -> MetricScorer:
+        return MetricScorer(self.xq.index_select(0, queries), self.stored, self.metric_type, self.metric_arg)
+
+
+def multiplies(stored: Stored, metric_type: int) -> bool:
+    """Whether queries whose products stay finite can be scored by products."""
+    return metric_type in (METRIC_L2, METRIC_INNER_PRODUCT) and arithmetic.pinned_name() != "none" and stored.finite
+
+
+def make_scorer(xq: Tensor, stored: Stored, metric_type: int, metric_arg: float = 0.0) -> Scorer:
+    """Return the fastest scorer that is exact for these data.
+
+    The product needs finite values whose products stay finite; everything else goes by the metric's definition.
+    """
+    if multiplies(stored, metric_type):
+        scorer = ProductScorer(xq, stored, metric_type)
+        if bool((scorer.margin < float("inf")).all()):  # neither is a query's that is not finite
+            return scorer
+    return MetricScorer(xq, stored, metric_type, metric_arg)
+
+
+def minima_of_blocks(scores: Tensor, block: int) -> Tensor:
+    """Reduce scores to the minima of blocks of rows.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (rows, group)
+        `rows` a multiple of `block`.
+
+    Returns
+    -------
+    Tensor, shape (rows // block, group)
+        Block j holds the rows j, j + nblock, j + 2 nblock ...: a minimum over an outer axis reads memory in order
+        and costs a tenth of one over neighbouring rows.
+    """
+    if block == 1:
+        return scores
+    return scores.view(block, len(scores) // block, scores.shape[1]).amin(0)
+
+
+def survivors(scores: Tensor, minima: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the scores that do not exceed their query's threshold.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (rows, group)
+    minima : Tensor, shape (nblock, group)
+        The `minima_of_blocks` of the scores: only blocks that pass are looked at again.
+    thresholds : Tensor, shape (group,)
+        +inf lets all through but the rows that are not to be found.
+
+    Returns
+    -------
+    rows, columns : Tensor, int64
+    values : Tensor
+    """
+    nblock, group = minima.shape
+    block = len(scores) // nblock
+    hits = (minima <= thresholds).view(-1).nonzero().view(-1)
+    values = scores.view(block, nblock * group).index_select(1, hits)
+    columns = hits % group
+    keep = (values <= thresholds[columns]) & (values < float("inf"))
+    inner, hit = keep.nonzero(as_tuple=True)
+    rows = inner * nblock + torch.div(hits, group, rounding_mode="floor")[hit]
+    return rows, columns[hit], values[inner, hit]

@@ -1,0 +1,1 @@
+"""Search of flat rows and of inverted lists."""

@@ -1,0 +1,212 @@
+"""The scan of inverted lists: what it reads, the choice of its path, and its plain reference.
+
+Three texts of one concept: ``scan_reference`` here (the oracle), ``ivf_matrix`` (query-major) and ``ivf_csr``
+(list-major). All give the same results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..byte_sums.blocks import BlocksFor
+from ..gpu.search import RoundedFor
+from ..runtime.scripted import scripted
+from ..scoring.distances import METRICS, distance
+from ..scoring.scorers import Stored
+from ..tiles.tile_set import TilesFor
+
+#: On the CPU a batch goes list-major when a list has at least this many of its queries on average. With 512 lists of
+#: 512 vectors the query-major path was the faster one at 2 queries a list, and the slower one at 8.
+CPU_CSR_GROUP = 4.0
+
+#: On the CPU, rows of lists are gathered where the lists have fewer than this on average: reading one where it lies
+#: costs a few microseconds, however short it is.
+SHORT_LIST = 64
+
+
+class Lists(NamedTuple):
+    """Inverted lists in one storage.
+
+    Attributes
+    ----------
+    stored : Stored
+        The rows of all lists.
+    begins : Tensor, int64, CPU, shape (nlist,)
+        List j holds the rows ``[begins[j], begins[j] + sizes[j])``; its room is a multiple of `screen.BLOCK`.
+    sizes : Tensor, int64, CPU, shape (nlist,)
+    ids : Tensor, int64, shape (capacity,)
+        The id of each row.
+    counts : Tensor, int64, CPU, shape (nlist,), or None
+        How many rows of each list can be found, where a filter leaves fewer of them than the sizes say.
+    whole_sizes : Tensor, int64, CPU, shape (nlist,), or None
+        What the sizes were, where a filter made them fewer.
+    tiles_for, blocks_for : callable or None
+        Give tiles and blocks of the lists, where whole lists are scanned.
+    rounded_for : RoundedFor or None
+        Gives the rows in 16 bits: see `list_minima`.
+    needed_for : callable or None
+        Gives the selector of the entries that a search for k neighbours needs, where many are equal; else None.
+    there : tuple of two Tensors, or None
+        `begins` and `sizes` on the device of the rows, where these are known there.
+    """
+
+    stored: Stored
+    begins: Tensor
+    sizes: Tensor
+    ids: Tensor
+    counts: Tensor | None = None
+    whole_sizes: Tensor | None = None
+    tiles_for: TilesFor | None = None
+    blocks_for: BlocksFor | None = None
+    rounded_for: RoundedFor | None = None
+    needed_for: Callable[[int], Any] | None = None
+    there: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def begins_there(self) -> Tensor:
+        """The begins on the device of the rows."""
+        return self.begins.to(self.ids.device) if self.there is None else self.there[0]
+
+    @property
+    def sizes_there(self) -> Tensor:
+        """The sizes on the device of the rows."""
+        return self.sizes.to(self.ids.device) if self.there is None else self.there[1]
+
+    def without_screens(self) -> Lists:
+        """The same for a scan that looks at parts of lists, or is not to go by lists."""
+        return self._replace(tiles_for=None, blocks_for=None)
+
+
+class Path(NamedTuple):
+    """The path a scan takes, and why: readable from an index after a search."""
+
+    name: str
+    reason: str
+
+
+def choose_path(
+    mode: str,
+    nq: int,
+    nprobe: int,
+    nlist: int,
+    device_type: str,
+    threshold: float,
+    mean_size: float = float("inf"),
+) -> Path:
+    """Choose between the query-major and the list-major path.
+
+    Parameters
+    ----------
+    mode : str
+        "auto", "matrix" or "csr".
+    nq, nprobe, nlist : int
+    device_type : str
+        "cpu", "cuda" ...
+    threshold : float
+        ``auto_search_avg_group_threshold`` of the index, used on accelerators.
+    mean_size : float
+        Entries of a list on average.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    RuntimeError
+        If the mode is none of the three.
+    """
+    if mode not in ("auto", "matrix", "csr"):
+        raise RuntimeError(f"search_mode is {mode!r}, expected 'auto', 'matrix' or 'csr'")
+    if mode != "auto":
+        return Path(mode, f"search_mode is {mode!r}")
+    group = nq * min(nprobe, nlist) / max(1, nlist)
+    if device_type == "cpu" and mean_size < SHORT_LIST:
+        return Path("matrix", f"lists of {mean_size:.1f} entries on average are gathered, those below {SHORT_LIST}")
+    if device_type == "cpu":
+        bound = CPU_CSR_GROUP
+        rule = f"average group of {group:.2f} queries a list against {bound:.2f} on the CPU"
+    else:
+        bound = threshold * nlist / 512
+        rule = f"average group of {group:.2f} queries a list against {threshold:g} * nlist / 512 = {bound:.2f}"
+    return Path("csr" if group >= bound else "matrix", rule)
+
+
+def allowed_rows(probes: Tensor, sizes: Tensor, max_codes: int) -> Tensor:
+    """How many rows of each probed list a query may look at.
+
+    Parameters
+    ----------
+    probes : Tensor, int64, shape (nq, nprobe)
+        -1 for no list.
+    sizes : Tensor, int64, shape (nlist,)
+    max_codes : int
+        Rows that a query may look at in all, in the order of its probes; 0 for no limit.
+
+    Returns
+    -------
+    Tensor, int64, shape (nq, nprobe)
+    """
+    rows = sizes.to(probes.device)[probes.clamp(min=0)].masked_fill_(probes < 0, 0)
+    if max_codes:
+        before = rows.cumsum(1) - rows
+        rows = torch.minimum(rows, (max_codes - before).clamp_(min=0))
+    return rows
+
+
+@scripted
+def rows_of_probes(probes: Tensor, sizes: Tensor) -> tuple[Tensor, int, int]:
+    """Return `allowed_rows` without a limit, how many of the probed lists have rows, and how many rows these are."""
+    rows = sizes.index_select(0, probes.clamp(min=0).view(-1)).view_as(probes).masked_fill_(probes < 0, 0)
+    return rows, int(rows.count_nonzero()), int(rows.sum())
+
+
+def scan_reference(
+    xq: Tensor,
+    lists: Lists,
+    probes: Tensor,
+    rows: Tensor,
+    k: int,
+    metric_type: int,
+    metric_arg: float = 0.0,
+    selected: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The plain version: one query and one list at a time; ties to the lowest id.
+
+    Parameters
+    ----------
+    xq : Tensor, shape (nq, d)
+    lists : Lists
+    probes, rows : Tensor, int64, shape (nq, nprobe)
+        The lists of each query and how many rows of each count.
+    selected : callable, optional
+        Returns which ids may be found.
+
+    Returns
+    -------
+    distances : Tensor, shape (nq, k)
+    ids : Tensor, int64, shape (nq, k)
+    """
+    largest = torch.finfo(torch.float32).max
+    similarity = METRICS[metric_type].similarity
+    distances = xq.new_full((len(xq), k), -largest if similarity else largest)
+    ids = torch.full((len(xq), k), -1, dtype=torch.int64, device="cpu")
+    for i, q in enumerate(xq):
+        found = []
+        for list_no, n in zip(probes[i].tolist(), rows[i].tolist(), strict=True):
+            begin = int(lists.begins[list_no])
+            keys = distance(q, lists.stored.part(begin, begin + n).to(q.dtype), metric_type, metric_arg)
+            signed = (-keys if similarity else keys).tolist()
+            row_ids = lists.ids[begin : begin + n]
+            usable = lists.stored.bias[begin : begin + n] != float("inf")
+            if selected is not None:
+                usable &= selected(row_ids)
+            columns = zip(signed, row_ids.tolist(), usable.tolist(), strict=True)
+            found += [(key, j) for key, j, use in columns if use and key < largest]
+        for j, (key, row_id) in enumerate(sorted(found)[:k]):
+            distances[i, j], ids[i, j] = (-key if similarity else key), row_id
+    return distances, ids
