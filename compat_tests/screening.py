@@ -7,7 +7,7 @@ from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
 from faiss_torch.ops.byte_sums import lists as list_byte_sums
 from faiss_torch.ops.scoring.distances import distance
 from faiss_torch.ops.search.flat import knn_reference
-from faiss_torch.parts import screen_copies
+from faiss_torch.parts.screens import copies
 
 METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
 
@@ -68,4 +68,4 @@ def few_queries_by_blocks(monkeypatch, few):
     monkeypatch.setattr(list_byte_sums, "FEW_QUERIES_A_LIST", few)
     monkeypatch.setattr(list_byte_sums, "SMALLEST_SHARE_USED", 0.0)
     monkeypatch.setattr(list_byte_sums, "FEWEST_COMPONENTS", 1)
-    monkeypatch.setattr(screen_copies, "SCANS_WORTH_A_COPY", 0)
+    monkeypatch.setattr(copies, "SCANS_WORTH_A_COPY", 0)

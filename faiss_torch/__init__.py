@@ -114,20 +114,26 @@ from .io.sharding import (
 from .ops.random import RandomGenerator, SplitMix64RandomGenerator
 
 # clustering
-from .parts.clustering import Clustering, Clustering1D
-from .parts.clustering_initialization import ClusteringInitialization
-from .parts.clustering_parameters import (
-    ClusteringIterationStats,
-    ClusteringIterationStatsVector,
-    ClusteringParameters,
-)
+from .parts.clustering.clustering import Clustering, Clustering1D
+from .parts.clustering.initialization import ClusteringInitialization
+from .parts.clustering.parameters import ClusteringIterationStats, ClusteringIterationStatsVector, ClusteringParameters
+from .parts.clustering.progressive import ProgressiveDimClustering, ProgressiveDimClusteringParameters
 
 # their parts
-from .parts.direct_map import DirectMap, lo_build, lo_listno, lo_offset
-from .parts.inverted_lists import ArrayInvertedLists, InvertedLists, InvertedListsPtrVector
-from .parts.on_disk_lists import OnDiskInvertedLists, OnDiskOneList, OnDiskOneListVector
+from .parts.lists.direct_map import DirectMap, lo_build, lo_listno, lo_offset
+from .parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists, InvertedListsPtrVector
+from .parts.lists.on_disk import OnDiskInvertedLists, OnDiskOneList, OnDiskOneListVector
+from .parts.lists.stacked import (
+    CappedInvertedLists,
+    ConcatenatedInvertedLists,
+    HStackInvertedLists,
+    MaskedInvertedLists,
+    ReadOnlyInvertedLists,
+    SliceInvertedLists,
+    StopWordsInvertedLists,
+    VStackInvertedLists,
+)
 from .parts.params import IVFSearchParameters, SearchParameters, SearchParametersIVF
-from .parts.progressive_clustering import ProgressiveDimClustering, ProgressiveDimClusteringParameters
 from .parts.range_search_result import RangeSearchResult
 from .parts.selectors import (
     IDSelector,
@@ -141,16 +147,6 @@ from .parts.selectors import (
     IDSelectorRange,
     IDSelectorXOr,
     PyCallbackIDSelector,
-)
-from .parts.stacked_lists import (
-    CappedInvertedLists,
-    ConcatenatedInvertedLists,
-    HStackInvertedLists,
-    MaskedInvertedLists,
-    ReadOnlyInvertedLists,
-    SliceInvertedLists,
-    StopWordsInvertedLists,
-    VStackInvertedLists,
 )
 
 # pointers

@@ -13,7 +13,7 @@ from faiss_torch.ops.runtime.cuda_graphs import Graphs
 from faiss_torch.ops.scoring.scorers import BLOCK, Stored, bias_of
 from faiss_torch.ops.search import flat, minima
 from faiss_torch.ops.search.filtering import narrowed
-from faiss_torch.parts import kernel_rows
+from faiss_torch.parts.screens import rounded as kernel_rows
 
 pytest.importorskip("triton")
 from faiss_torch.kernels import block_minima as kernel

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import faiss_torch
-from faiss_torch.parts.deferred_list_storage import DeferredListStorage, _Waiting
-from faiss_torch.parts.list_storage import ListStorage
+from faiss_torch.parts.lists.deferred import DeferredListStorage, _Waiting
+from faiss_torch.parts.lists.storage import ListStorage
 
 D, NLIST = 12, 7
 XB = np.random.RandomState(1).rand(3000, D).astype("float32")
@@ -57,7 +57,7 @@ def test_the_same_lists_as_a_plain_storage(nb, calls):
 
 
 def test_more_than_there_is_room_for(monkeypatch):
-    monkeypatch.setattr("faiss_torch.parts.deferred_list_storage.WAITING_BYTES", 100 * (4 * D + 8))
+    monkeypatch.setattr("faiss_torch.parts.lists.deferred.WAITING_BYTES", 100 * (4 * D + 8))
     index = index_with(1000, 300)  # calls of 3 and 4 wait, a hundred vectors at a time
     index.add(XB[1000:2000])  # does not wait, nor does what came before it
     assert not waits(index)

@@ -14,7 +14,7 @@ from faiss_torch.ops.runtime import arithmetic
 from faiss_torch.ops.scoring import verify
 from faiss_torch.ops.scoring.equal_rows import Rows, are_repeated, ranks_among_equals
 from faiss_torch.ops.search import flat
-from faiss_torch.parts import assignment
+from faiss_torch.parts.clustering import assignment
 
 D = 24
 
@@ -67,7 +67,7 @@ def assert_exact(index, xq, k, **settings):
 @pytest.fixture(autouse=True)
 def screened_by_definition_too(monkeypatch):
     """Without what a clone would know of equal rows."""
-    from faiss_torch.parts.equal_rows import EqualRows
+    from faiss_torch.parts.screens.equal_rows import EqualRows
 
     needed = EqualRows._needed_for
 

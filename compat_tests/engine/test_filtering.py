@@ -20,8 +20,8 @@ from faiss_torch.ops.search import by_list, by_query, flat
 from faiss_torch.ops.search.filtering import narrowed, narrowed_lists
 from faiss_torch.ops.search.paths import allowed_rows, scan_reference
 from faiss_torch.parts.growing import GrowingTensor
-from faiss_torch.parts.list_storage import ListStorage
-from faiss_torch.parts.row_facts import RowFacts
+from faiss_torch.parts.lists.storage import ListStorage
+from faiss_torch.parts.screens.facts import RowFacts
 
 CPU = torch.device("cpu")
 METRICS = [METRIC_L2, METRIC_INNER_PRODUCT, METRIC_L1]

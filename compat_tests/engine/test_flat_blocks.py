@@ -10,7 +10,7 @@ from faiss_torch.constants import METRIC_L1, METRIC_L2
 from faiss_torch.ops.byte_sums import flat as flat_byte_sums
 from faiss_torch.ops.runtime import arithmetic
 from faiss_torch.ops.search import flat
-from faiss_torch.parts import equal_rows
+from faiss_torch.parts.screens import equal_rows
 
 
 @pytest.fixture(autouse=True)

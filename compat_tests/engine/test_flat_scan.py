@@ -16,7 +16,7 @@ from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2, ME
 from faiss_torch.ops.scoring.distances import METRICS, distance
 from faiss_torch.ops.search import flat
 from faiss_torch.parts.growing import GrowingTensor
-from faiss_torch.parts.row_facts import RowFacts
+from faiss_torch.parts.screens.facts import RowFacts
 
 
 def stored_rows(xb, metric_type):

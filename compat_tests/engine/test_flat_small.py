@@ -10,7 +10,7 @@ from faiss_torch.ops.scoring.small import search_all, search_by_definition
 from faiss_torch.ops.search import flat
 from faiss_torch.ops.search.flat import closest, knn_reference
 from faiss_torch.parts.growing import GrowingTensor
-from faiss_torch.parts.row_facts import RowFacts
+from faiss_torch.parts.screens.facts import RowFacts
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 import faiss_torch
 from faiss_torch.constants import METRIC_L2
 from faiss_torch.parts.growing import CPU_GROWTH, GrowingTensor, copied
-from faiss_torch.parts.list_storage import CPU_FIRST_ROOM_GROWTH, CPU_FREE_END, ListStorage
-from faiss_torch.parts.row_facts import RowFacts
+from faiss_torch.parts.lists.storage import CPU_FIRST_ROOM_GROWTH, CPU_FREE_END, ListStorage
+from faiss_torch.parts.screens.facts import RowFacts
 
 CALLS, EACH, D, NLIST = 1000, 20, 16, 8
 XB = np.random.RandomState(1).rand(CALLS * EACH, D).astype("float32")
@@ -160,7 +160,7 @@ def test_removing_and_adding_for_long_does_not_grow():
 
 def test_workers_write_the_pieces_of_an_addition(monkeypatch):
     """Many pieces, each a few rows, with what a search knows of the rows kept up to date."""
-    monkeypatch.setattr("faiss_torch.parts.list_storage.WRITTEN_BYTES", 300)
+    monkeypatch.setattr("faiss_torch.parts.lists.storage.WRITTEN_BYTES", 300)
     before = faiss_torch.omp_get_max_threads()
     faiss_torch.omp_set_num_threads(2)
     try:
@@ -190,7 +190,7 @@ def test_workers_write_the_pieces_of_an_addition(monkeypatch):
 
 
 def test_a_value_that_is_not_finite_among_many_pieces(monkeypatch):
-    monkeypatch.setattr("faiss_torch.parts.list_storage.WRITTEN_BYTES", 300)
+    monkeypatch.setattr("faiss_torch.parts.lists.storage.WRITTEN_BYTES", 300)
     storage = ListStorage(NLIST, 4 * D)
     storage.lists_for_scan(METRIC_L2)
     x = torch.from_numpy(XB[:1000].copy())

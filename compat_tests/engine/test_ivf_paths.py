@@ -14,7 +14,7 @@ from faiss_torch.ops.scoring.scorers import make_scorer
 from faiss_torch.ops.search import by_list, by_query
 from faiss_torch.ops.search.filtering import narrowed_lists
 from faiss_torch.ops.search.paths import CPU_CSR_GROUP, allowed_rows, choose_path, scan_reference
-from faiss_torch.parts.list_storage import ListStorage
+from faiss_torch.parts.lists.storage import ListStorage
 from faiss_torch.parts.selectors import IDSelectorRange
 
 PATHS = {"csr": by_list.search, "matrix": by_query.search}

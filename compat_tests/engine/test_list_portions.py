@@ -13,10 +13,9 @@ import pytest
 import torch
 
 import faiss_torch
-from faiss_torch.indexes import ivf_portions
 from faiss_torch.ops.scoring.ragged import moves_of_removal, order_after_removal
-from faiss_torch.parts import inverted_lists
-from faiss_torch.parts.file_slots import FreeSlots
+from faiss_torch.parts.lists import inverted_lists, portions
+from faiss_torch.parts.lists.file_slots import FreeSlots
 
 D, NLIST, NB, NQ = 5, 16, 900, 60
 
@@ -62,7 +61,7 @@ def make(metric, kind, tmp_path):
     ],
 )
 def test_portions_do_not_change_results(monkeypatch, tmp_path, metric, kind, budget):
-    monkeypatch.setattr(ivf_portions, "LOADED_BYTES", budget)
+    monkeypatch.setattr(portions, "LOADED_BYTES", budget)
     expected, index = make(getattr(faiss_torch, metric), kind, tmp_path)
     xq = data(NQ, seed=3)
     for nprobe, max_codes, mode, k in (
@@ -108,7 +107,7 @@ def test_a_portion_is_no_larger_than_said(monkeypatch, tmp_path):
         return storage
 
     monkeypatch.setattr(type(index.invlists), "loaded", counting)
-    monkeypatch.setattr(ivf_portions, "LOADED_BYTES", 4000)
+    monkeypatch.setattr(portions, "LOADED_BYTES", 4000)
     index.nprobe = NLIST
     index.search(data(NQ, seed=3), 2)
     assert len(loaded) > 2

@@ -9,7 +9,7 @@ import torch
 import faiss_torch
 from faiss_torch import kernels
 from faiss_torch.ops.clustering import lloyd
-from faiss_torch.parts import clustering
+from faiss_torch.parts.clustering import clustering
 
 N, D, K = 600, 9, 14
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

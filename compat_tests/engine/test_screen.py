@@ -13,7 +13,7 @@ from faiss_torch.ops.scoring.verify import verified_topk
 from faiss_torch.ops.search.filtering import narrowed
 from faiss_torch.ops.search.flat import knn_reference
 from faiss_torch.parts.growing import GrowingTensor
-from faiss_torch.parts.row_facts import RowFacts
+from faiss_torch.parts.screens.facts import RowFacts
 
 PRODUCTS = (METRIC_L2, METRIC_INNER_PRODUCT)
 

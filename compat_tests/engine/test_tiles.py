@@ -27,7 +27,7 @@ from faiss_torch.ops.tiles.scan import Scan
 from faiss_torch.ops.tiles.scan_loops import ROUNDED_QUERIES, look_at
 from faiss_torch.ops.tiles.tile import largest_scores, make_frame
 from faiss_torch.ops.tiles.tile_set import ARITHMETICS, Screen, TileSet
-from faiss_torch.parts.screen_tiles import ScreenTiles
+from faiss_torch.parts.screens.tiles import ScreenTiles
 
 
 def scores_of(name, frame, x, xq):

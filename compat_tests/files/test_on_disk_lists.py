@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import faiss_torch
-from faiss_torch.parts.file_slots import FreeSlots
+from faiss_torch.parts.lists.file_slots import FreeSlots
 
 D, NLIST = 6, 5
 

@@ -38,7 +38,10 @@ AREAS_BY_MODULE = (
     ("Flat indexes", ("indexes.base", "indexes.flat", "indexes.flat_codes")),
     ("Inverted-file indexes", ("indexes.ivf", "indexes.level1_quantizer", "tools.ivflib", "tools.sliding")),
     ("Wrapping and composite indexes", ("indexes",)),
-    ("Inverted lists", ("parts.inverted_lists", "parts.direct_map", "parts.stacked_lists", "parts.on_disk_lists")),
+    (
+        "Inverted lists",
+        ("parts.lists.inverted_lists", "parts.lists.direct_map", "parts.lists.stacked", "parts.lists.on_disk"),
+    ),
     ("Search parameters and selectors", ("parts.params", "parts.selectors")),
     ("Clustering", ("parts", "tools.kmeans", "tools.batch_kmeans")),
     ("GPUs", ("devices",)),

@@ -608,7 +608,7 @@ def test_no_room_on_the_device(gpus, monkeypatch, cpu_index):
 
     with monkeypatch.context() as patched:
         patched.setattr(faiss_torch.parts.growing, "zeros", no_memory)
-        patched.setattr(faiss_torch.parts.list_storage, "zeros", no_memory)
+        patched.setattr(faiss_torch.parts.lists.storage, "zeros", no_memory)
         with pytest.raises(RuntimeError, match="out of memory"):
             to_gpu(gpus, cpu_index)
         with pytest.raises(RuntimeError, match="out of memory"):

@@ -6,7 +6,7 @@ import torch
 
 import faiss_torch
 from faiss_torch.ops.runtime import memory, transfer
-from faiss_torch.parts import training_set
+from faiss_torch.parts.clustering import training_set
 
 N, D, K = 2000, 12, 20
 X = np.random.default_rng(0).standard_normal((N, D)).astype(np.float32)
@@ -144,7 +144,7 @@ def test_work_is_halved_where_memory_is_short():
 
 def test_an_iteration_where_memory_is_short(monkeypatch):
     expected = trained(X)
-    from faiss_torch.parts import assignment
+    from faiss_torch.parts.clustering import assignment
 
     rows = assignment.Assignment._of_rows
     calls = []

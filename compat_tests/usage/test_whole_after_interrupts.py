@@ -10,7 +10,7 @@ import torch
 
 from faiss_torch import interrupts
 from faiss_torch.ops.runtime import chunks
-from faiss_torch.parts import list_storage
+from faiss_torch.parts.lists import storage
 
 D, N = 8, 2000
 
@@ -137,7 +137,7 @@ def checks(monkeypatch):
     """Work is cut to small pieces, so that there are many points."""
     monkeypatch.setattr(chunks.rows_within, "__defaults__", (1 << 12,))
     monkeypatch.setattr(chunks, "TEMPORARY_BYTES", 1 << 12)
-    monkeypatch.setattr(list_storage, "WRITTEN_BYTES", 1 << 10)
+    monkeypatch.setattr(storage, "WRITTEN_BYTES", 1 << 10)
     return Checks(monkeypatch)
 
 

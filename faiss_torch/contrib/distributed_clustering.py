@@ -29,8 +29,8 @@ from torch import Tensor
 from .. import Kmeans, border
 from ..ops.clustering.centroid_update import ClusterSums
 from ..ops.runtime import workers
-from ..parts.clustering import Clustering
-from ..parts.training_set import TrainingSet
+from ..parts.clustering.clustering import Clustering
+from ..parts.clustering.training_set import TrainingSet
 from .torch.clustering import DatasetAssign
 
 Array = np.ndarray

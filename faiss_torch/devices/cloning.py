@@ -13,8 +13,8 @@ from ..indexes.flat import IndexFlat
 from ..indexes.ivf import IndexIVF
 from ..indexes.replicas import IndexReplicas
 from ..indexes.shards import IndexShards, IndexShardsIVF
-from ..parts.direct_map import DirectMap
-from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
+from ..parts.lists.direct_map import DirectMap
+from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..wrapper.vectors import Int32Vector
 from .available import get_num_gpus, gpu_device, no_gpus
 from .copies import copied, inner_indexes, with_inner

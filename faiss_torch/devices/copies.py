@@ -11,8 +11,8 @@ import torch
 from ..indexes.base import Index
 from ..indexes.flat_codes import IndexFlatCodes
 from ..indexes.ivf import IndexIVF
-from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
-from ..parts.list_storage import ListStorage
+from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
+from ..parts.lists.storage import ListStorage
 from ..wrapper.vectors import ObjectVector
 
 

@@ -15,7 +15,7 @@ from ..constants import METRIC_L2, metric_type_from_int
 from ..ops.runtime import workers
 from ..ops.scoring import distances
 from ..ops.search import flat
-from ..parts.row_facts import RowFacts
+from ..parts.screens.facts import RowFacts
 from ..wrapper.pointers import AddressPointer, Pointer
 from .available import current_gpu, get_num_gpus, gpu_device, no_gpus
 from .gpu_indexes import Provider

@@ -20,8 +20,8 @@ from ..indexes.base import Index
 from ..indexes.flat import IndexFlat, IndexFlatIP, IndexFlatL2
 from ..indexes.ivf import IndexIVF
 from ..indexes.ivf_flat import IndexIVFFlat
-from ..parts.inverted_lists import ArrayInvertedLists
-from ..parts.stored_floats import stored_size
+from ..parts.codecs.floats import stored_size
+from ..parts.lists.inverted_lists import ArrayInvertedLists
 from ..wrapper.vectors import Int64Vector, UInt8Vector
 from .available import gpu_device, gpu_number
 from .copies import copied, with_inner

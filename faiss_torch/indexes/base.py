@@ -29,9 +29,9 @@ from ..border import Array, Kind
 from ..constants import METRIC_L2, Float32
 from ..ops.runtime import one_thread, workers
 from ..ops.scoring.small import SmallSet
+from ..parts.codecs.floats import check_storage_dtype
 from ..parts.params import SearchParameters
 from ..parts.selectors import IDSelector, selector_of
-from ..parts.stored_floats import check_storage_dtype
 from ..pickles import named
 from ..torch_devices import existing_device
 from ..wrapper.ownership import Owned

@@ -19,10 +19,10 @@ from ..ops.scoring.small import SmallSet, small_set
 from ..ops.search import flat
 from ..ops.search.filtering import narrowed
 from ..ops.tiles.tile_set import TilesFor
+from ..parts.codecs.floats import recoded, stored_size
 from ..parts.growing import copied
 from ..parts.params import SearchParameters
-from ..parts.row_facts import RowFacts
-from ..parts.stored_floats import recoded, stored_size
+from ..parts.screens.facts import RowFacts
 from ..wrapper.pointers import Pointer
 from ..wrapper.vectors import Int64Vector
 from .base import Index

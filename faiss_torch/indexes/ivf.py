@@ -17,9 +17,9 @@ from .. import border, interrupts
 from ..border import Array
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops.runtime import workers
-from ..parts.deferred_list_storage import DeferredListStorage
-from ..parts.direct_map import DirectMap
-from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
+from ..parts.lists.deferred import DeferredListStorage
+from ..parts.lists.direct_map import DirectMap
+from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.selectors import IDSelector, IDSelectorArray
 from .base import Index
 from .flat import FlatAssignment

@@ -11,7 +11,7 @@ from ..attributes import integer
 from ..constants import METRIC_L2
 from ..ops.scoring.scorers import Scorer, make_scorer
 from ..ops.search import paths
-from ..parts.list_storage import ListStorage
+from ..parts.lists.storage import ListStorage
 from .base import Index
 from .flat import FlatAssignment, IndexFlat
 from .ivf import IndexIVF

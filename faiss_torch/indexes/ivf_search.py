@@ -25,12 +25,12 @@ from ..ops.scoring.scorers import Scorer
 from ..ops.search import by_list as ivf_csr
 from ..ops.search import by_query, filtering, paths
 from ..ops.tiles import lists as list_tiles
-from ..parts.inverted_lists import InvertedLists
-from ..parts.list_storage import ListStorage
+from ..parts.lists import portions
+from ..parts.lists.inverted_lists import InvertedLists
+from ..parts.lists.storage import ListStorage
 from ..parts.params import SearchParameters, SearchParametersIVF
 from ..parts.selectors import IDSelector
 from ..threads import omp_get_max_threads
-from . import ivf_portions
 from .base import Index
 from .c_verbs import IndexIVFCVerbs
 from .ivf_stats import indexIVF_stats
@@ -274,9 +274,9 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
 
             budgeted: paths.Lists | InvertedLists = elsewhere
             if settings.max_codes and settings.sel is not None:
-                budgeted = ivf_portions.ids_to_scan(elsewhere, probes, settings.sel)
+                budgeted = portions.ids_to_scan(elsewhere, probes, settings.sel)
             held, all_rows = elsewhere, self._rows_to_scan(probes, budgeted, settings, k)
-            distances, positions = ivf_portions.search(elsewhere, probes, all_rows, k, self.metric_type, scan)
+            distances, positions = portions.search(elsewhere, probes, all_rows, k, self.metric_type, scan)
         indexIVF_stats.search_time += 1e3 * (time.perf_counter() - start)
         return distances, positions, held
 

@@ -16,10 +16,10 @@ from ..ops.scoring.scorers import ProductScorer, Scorer
 from ..ops.search import by_list as ivf_csr
 from ..ops.search import by_query, paths
 from ..ops.tiles import lists as list_tiles
-from ..parts.inverted_lists import InvertedLists
-from ..parts.list_storage import ListStorage
+from ..parts.lists import portions
+from ..parts.lists.inverted_lists import InvertedLists
+from ..parts.lists.storage import ListStorage
 from ..parts.params import SearchParameters
-from . import ivf_portions
 from .ivf_search import _IVFSearch, _rows_left, _Settings
 
 
@@ -54,7 +54,7 @@ class _IVFVerbs(_IVFSearch):
         # a query gives up by what all its lists hold, and not those of one portion
         of_portion = settings._replace(max_empty_result_buckets=0)
         all_rows = self._rows_to_scan(probes, elsewhere, settings, 0)
-        return ivf_portions.range_search(elsewhere, probes, all_rows, scan, settings.max_empty_result_buckets)
+        return portions.range_search(elsewhere, probes, all_rows, scan, settings.max_empty_result_buckets)
 
     def _range_scan_loaded(
         self,

@@ -11,7 +11,7 @@ from ..attributes import Char, Size
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..ops.gpu.search import Rows
 from ..ops.scoring.small import SmallSet
-from ..parts.clustering import Clustering, ClusteringParameters
+from ..parts.clustering.clustering import Clustering, ClusteringParameters
 from ..parts.params import SearchParameters
 from ..wrapper.pointers import Pointer, pointed
 from .base import Index

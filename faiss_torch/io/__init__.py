@@ -16,7 +16,7 @@ import numpy as np
 from ..constants import IO_FLAG_MMAP, IO_FLAG_MMAP_IFC
 from ..indexes.base import Index
 from ..ops.runtime import pools, torch_state
-from ..parts.inverted_lists import InvertedLists
+from ..parts.lists.inverted_lists import InvertedLists
 from ..wrapper.array_conversions import copy_array_to_vector
 from .files import FileIOReader, FileIOWriter, MappedFileIOReader, Path
 from .list_fields import read_lists, write_lists

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..border import tensor_of
-from ..parts.inverted_lists import ArrayInvertedLists
+from ..parts.lists.inverted_lists import ArrayInvertedLists
 from .fields import Field, Row
 from .primitives import Sink, Source
 

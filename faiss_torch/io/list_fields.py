@@ -17,8 +17,8 @@ import torch
 
 from ..border import default_device, tensor_of
 from ..constants import IO_FLAG_MMAP, IO_FLAG_SKIP_IVF_DATA
-from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
-from ..parts.on_disk_lists import OnDiskInvertedLists
+from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
+from ..parts.lists.on_disk import OnDiskInvertedLists
 from .fields import MAX_D, Field, Row
 from .files import MappedFileIOReader
 from .mapped_lists import MappedInvertedLists

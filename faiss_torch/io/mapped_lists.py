@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..border import default_device, tensor_of
-from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
-from ..parts.list_storage import STORAGE_ATTRIBUTES
-from ..parts.stacked_lists import ReadOnlyInvertedLists
+from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
+from ..parts.lists.stacked import ReadOnlyInvertedLists
+from ..parts.lists.storage import STORAGE_ATTRIBUTES
 
 
 class _ListsInFile(ReadOnlyInvertedLists):

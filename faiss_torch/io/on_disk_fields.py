@@ -9,7 +9,7 @@ import torch
 
 from ..border import tensor_of
 from ..constants import IO_FLAG_MMAP, IO_FLAG_ONDISK_SAME_DIR, IO_FLAG_READ_ONLY, IO_FLAG_SKIP_IVF_DATA
-from ..parts.on_disk_lists import OnDiskInvertedLists
+from ..parts.lists.on_disk import OnDiskInvertedLists
 from .files import FileIOReader, MappedFileIOReader
 from .primitives import Sink, Source
 

@@ -14,9 +14,9 @@ from ..indexes.base import Index
 from ..indexes.id_map import IndexIDMap
 from ..indexes.ivf import IndexIVF
 from ..ops.runtime import workers
-from ..parts.inverted_lists import ArrayInvertedLists, InvertedLists
+from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
+from ..parts.lists.stacked import SliceInvertedLists
 from ..parts.params import SearchParametersIVF
-from ..parts.stacked_lists import SliceInvertedLists
 
 Result = TypeVar("Result")
 

@@ -14,9 +14,9 @@ from ..devices.options import GpuMultipleClonerOptions
 from ..indexes.base import Index
 from ..indexes.flat import IndexFlatIP, IndexFlatL2
 from ..ops.clustering import one_dimension as exact
-from ..parts.clustering import Clustering
-from ..parts.clustering_parameters import ClusteringParameters
-from ..parts.progressive_clustering import ProgressiveDimClustering, ProgressiveDimClusteringParameters
+from ..parts.clustering.clustering import Clustering
+from ..parts.clustering.parameters import ClusteringParameters
+from ..parts.clustering.progressive import ProgressiveDimClustering, ProgressiveDimClusteringParameters
 from ..wrapper.pointers import Pointer, pointed
 
 

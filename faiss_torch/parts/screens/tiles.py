@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..ops.runtime import workers
-from ..ops.scoring.scorers import Stored
-from ..ops.tiles.tile import Frame, Tile
-from ..ops.tiles.tile_set import ARITHMETICS, ListTiles, TileSet
-from ..threads import omp_get_max_threads
-from .screen_copies import ScreenCopies
+from ...ops.runtime import workers
+from ...ops.scoring.scorers import Stored
+from ...ops.tiles.tile import Frame, Tile
+from ...ops.tiles.tile_set import ARITHMETICS, ListTiles, TileSet
+from ...threads import omp_get_max_threads
+from .copies import ScreenCopies
 
 
 class ScreenTiles(ScreenCopies[ListTiles]):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .. import interrupts
-from ..ops.runtime import workers
-from ..ops.scoring.ragged import entries_at, order_after_removal, rank_in_run
-from ..threads import omp_get_max_threads
-from .deferred_list_storage import add_found
-from .list_storage import ListStorage
-from .selectors import IDSelector
+from ... import interrupts
+from ...ops.runtime import workers
+from ...ops.scoring.ragged import entries_at, order_after_removal, rank_in_run
+from ...threads import omp_get_max_threads
+from ..selectors import IDSelector
+from .deferred import add_found
+from .storage import ListStorage
 
 if TYPE_CHECKING:
     from .inverted_lists import InvertedLists

@@ -8,12 +8,12 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .. import forks
-from ..ops.runtime import workers
-from ..ops.runtime.scripted import scripted
-from ..ops.scoring.ragged import ranges
-from ..ops.scoring.scorers import BLOCK, Stored
-from ..ops.tiles.tile import Frame, make_frame
+from ... import forks
+from ...ops.runtime import workers
+from ...ops.runtime.scripted import scripted
+from ...ops.scoring.ragged import ranges
+from ...ops.scoring.scorers import BLOCK, Stored
+from ...ops.tiles.tile import Frame, make_frame
 
 Copies = TypeVar("Copies")
 

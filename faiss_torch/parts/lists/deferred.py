@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import forks
-from ..ops.runtime import chunks, workers
-from .growing import zeros
-from .list_storage import STORAGE_ATTRIBUTES, ListStorage
+from ... import forks
+from ...ops.runtime import chunks, workers
+from ..growing import zeros
+from .storage import STORAGE_ATTRIBUTES, ListStorage
 
 if TYPE_CHECKING:
-    from .lists_by_place import ListsByPlace
+    from .by_place import ListsByPlace
 
 #: Bytes of the entries that wait, at most.
 WAITING_BYTES = 32 << 20

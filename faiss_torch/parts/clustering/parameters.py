@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..attributes import CheckedAttributes, Size
-from ..constants import ClusteringInitMethod_RANDOM
-from ..wrapper.ownership import Owned
-from ..wrapper.vectors import ObjectVector
+from ...attributes import CheckedAttributes, Size
+from ...constants import ClusteringInitMethod_RANDOM
+from ...wrapper.ownership import Owned
+from ...wrapper.vectors import ObjectVector
 
 
 class ClusteringParameters(Owned, CheckedAttributes):

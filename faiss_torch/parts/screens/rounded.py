@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ops.gpu.search import rewritten_rows, rounded_rows
+from ...ops.gpu.search import rewritten_rows, rounded_rows
 
 #: Stands for rows that a device has no room for.
 _NO_ROOM = object()

@@ -14,22 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import border
-from ..attributes import Size
-from ..border import Array
-from ..constants import ClusteringInitMethod_RANDOM, is_similarity_metric
-from ..interrupts import InterruptCallback
-from ..ops.clustering import initialization as initializations
-from ..ops.clustering import steps
-from ..ops.clustering.centroid_update import ClusterSums
-from ..ops.clustering.lloyd import Lloyd, Options, Turn, runs_ahead
-from ..ops.clustering.one_dimension import kmeans1d
-from ..ops.runtime import workers
-from ..wrapper.pointers import Pointer, table
-from ..wrapper.vectors import Float32Vector
+from ... import border
+from ...attributes import Size
+from ...border import Array
+from ...constants import ClusteringInitMethod_RANDOM, is_similarity_metric
+from ...interrupts import InterruptCallback
+from ...ops.clustering import initialization as initializations
+from ...ops.clustering import steps
+from ...ops.clustering.centroid_update import ClusterSums
+from ...ops.clustering.lloyd import Lloyd, Options, Turn, runs_ahead
+from ...ops.clustering.one_dimension import kmeans1d
+from ...ops.runtime import workers
+from ...wrapper.pointers import Pointer, table
+from ...wrapper.vectors import Float32Vector
 from .assignment import Assignment, Clock, ClusteringIndex
-from .clustering_initialization import ClusteringInitialization
-from .clustering_parameters import ClusteringIterationStats, ClusteringIterationStatsVector, ClusteringParameters
+from .initialization import ClusteringInitialization
+from .parameters import ClusteringIterationStats, ClusteringIterationStatsVector, ClusteringParameters
 from .training_set import TrainingSet
 
 #: What the seeds of the tries of `nredo` differ by.

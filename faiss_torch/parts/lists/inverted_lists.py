@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import interrupts
-from ..attributes import integer, size
-from ..border import Array, at_pointer, integers_in, tensor_of
-from ..ops.runtime import chunks
-from ..ops.scoring.ragged import ranges
-from ..wrapper.ownership import Owned
-from ..wrapper.pointers import Pointer
-from ..wrapper.vectors import ObjectVector
-from .deferred_list_storage import DeferredListStorage
-from .lists_by_place import ListsByPlace
+from ... import interrupts
+from ...attributes import integer, size
+from ...border import Array, at_pointer, integers_in, tensor_of
+from ...ops.runtime import chunks
+from ...ops.scoring.ragged import ranges
+from ...wrapper.ownership import Owned
+from ...wrapper.pointers import Pointer
+from ...wrapper.vectors import ObjectVector
+from .by_place import ListsByPlace
+from .deferred import DeferredListStorage
 
 _CPU = torch.device("cpu")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.byte_sums.blocks import BLOCK_ROWS, LINE_BYTES, MORE_LINES, CodeBlocks, make_blocks
-from ..ops.runtime import chunks, workers
-from ..ops.scoring.ragged import ranges, rank_in_run
-from ..ops.scoring.scorers import Stored
-from ..ops.tiles.tile import Frame
-from ..threads import omp_get_max_threads
-from .growing import GrowingTensor
-from .screen_copies import ScreenCopies
+from ...ops.byte_sums.blocks import BLOCK_ROWS, LINE_BYTES, MORE_LINES, CodeBlocks, make_blocks
+from ...ops.runtime import chunks, workers
+from ...ops.scoring.ragged import ranges, rank_in_run
+from ...ops.scoring.scorers import Stored
+from ...ops.tiles.tile import Frame
+from ...threads import omp_get_max_threads
+from ..growing import GrowingTensor
+from .copies import ScreenCopies
 
 #: Bytes of vectors that a worker encodes at a time.
 ENCODED_BYTES = 1 << 21

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..border import Array, at_pointer, integers_in, tensor_of
-from ..ops.runtime import chunks, torch_state
-from ..ops.scoring.ragged import rank_in_run
-from ..wrapper.pointers import Pointer
-from ..wrapper.vectors import ObjectVector
+from ...border import Array, at_pointer, integers_in, tensor_of
+from ...ops.runtime import chunks, torch_state
+from ...ops.scoring.ragged import rank_in_run
+from ...wrapper.pointers import Pointer
+from ...wrapper.vectors import ObjectVector
 from .file_slots import FreeSlots
 from .inverted_lists import InvertedLists
-from .list_storage import ListStorage
+from .storage import ListStorage
 
 _CPU = torch.device("cpu")
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import interrupts
-from ..attributes import CheckedAttributes
-from ..border import tensor_of
-from ..wrapper.ownership import Owned
-from ..wrapper.vectors import Int64Vector
+from ... import interrupts
+from ...attributes import CheckedAttributes
+from ...border import tensor_of
+from ...wrapper.ownership import Owned
+from ...wrapper.vectors import Int64Vector
+from ..selectors import IDSelector, IDSelectorArray
+from .by_place import ListsByPlace
 from .inverted_lists import ArrayInvertedLists
-from .list_storage import ListStorage
-from .lists_by_place import ListsByPlace
-from .selectors import IDSelector, IDSelectorArray
+from .storage import ListStorage
 
 
 def lo_build(list_no: int, offset: int) -> int:

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import interrupts, threads
-from ..border import Array
-from ..interrupts import Call
-from ..ops.clustering import steps
-from ..ops.clustering.centroid_update import ClusterSums, centroid_update
-from ..ops.clustering.nearest import Carried
-from ..ops.runtime import memory, streams
-from ..ops.scoring.equal_rows import Different, different_ones
+from ... import interrupts, threads
+from ...border import Array
+from ...interrupts import Call
+from ...ops.clustering import steps
+from ...ops.clustering.centroid_update import ClusterSums, centroid_update
+from ...ops.clustering.nearest import Carried
+from ...ops.runtime import memory, streams
+from ...ops.scoring.equal_rows import Different, different_ones
 from .training_set import TrainingSet
 
 

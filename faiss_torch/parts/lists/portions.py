@@ -12,14 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..constants import FLT_MAX
-from ..ops.scoring import candidates, topk
-from ..ops.scoring.distances import METRICS
-from ..ops.scoring.scorers import Stored
-from ..ops.search.paths import Lists
-from ..parts.inverted_lists import InvertedLists
-from ..parts.list_storage import ListStorage
-from ..parts.selectors import IDSelector
+from ...constants import FLT_MAX
+from ...ops.scoring import candidates, topk
+from ...ops.scoring.distances import METRICS
+from ...ops.scoring.scorers import Stored
+from ...ops.search.paths import Lists
+from ..selectors import IDSelector
+from .inverted_lists import InvertedLists
+from .storage import ListStorage
 
 #: Bytes of the lists that are in memory at a time.
 LOADED_BYTES = 32 << 20

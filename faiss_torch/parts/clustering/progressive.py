@@ -8,16 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .. import border
-from ..attributes import Size
-from ..border import Array
-from ..ops.runtime import workers
-from ..ops.transforms.linear import pca
-from ..wrapper.pointers import Pointer
-from ..wrapper.vectors import Float32Vector
+from ... import border
+from ...attributes import Size
+from ...border import Array
+from ...ops.runtime import workers
+from ...ops.transforms.linear import pca
+from ...wrapper.pointers import Pointer
+from ...wrapper.vectors import Float32Vector
 from .assignment import ClusteringIndex
 from .clustering import Clustering
-from .clustering_parameters import ClusteringIterationStatsVector, ClusteringParameters
+from .parameters import ClusteringIterationStatsVector, ClusteringParameters
 
 
 class ProgressiveDimClusteringParameters(ClusteringParameters):

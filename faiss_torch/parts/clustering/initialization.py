@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import border
-from ..attributes import CheckedAttributes, Int64, Size
-from ..constants import (
+from ... import border
+from ...attributes import CheckedAttributes, Int64, Size
+from ...constants import (
     ClusteringInitMethod_AFK_MC2,
     ClusteringInitMethod_KMEANS_PLUS_PLUS,
     ClusteringInitMethod_RANDOM,
 )
-from ..ops.clustering import initialization as initializations
-from ..ops.clustering import steps
+from ...ops.clustering import initialization as initializations
+from ...ops.clustering import steps
 
 
 class ClusteringInitialization(CheckedAttributes):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..ops.scoring.equal_rows import Rows, are_repeated, ranks_among_equals
-from ..ops.scoring.ragged import ranges
-from ..ops.scoring.scorers import Stored
-from ..ops.search.filtering import narrowed
-from .selectors import IDSelector, IDSelectorBatch, IDSelectorNot
+from ...ops.scoring.equal_rows import Rows, are_repeated, ranks_among_equals
+from ...ops.scoring.ragged import ranges
+from ...ops.scoring.scorers import Stored
+from ...ops.search.filtering import narrowed
+from ..selectors import IDSelector, IDSelectorBatch, IDSelectorNot
 
 #: Fewer rows are not looked at.
 FEWEST_ROWS = 2048

@@ -24,17 +24,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import interrupts
-from ..border import default_device
-from ..ops.runtime import chunks, torch_state, workers
-from ..ops.scoring.ragged import entries_at, moves_of_removal, ranges, rank_in_run
-from ..ops.scoring.scorers import BLOCK
-from ..ops.search import paths
-from ..threads import omp_get_max_threads
-from .growing import zeros
-from .row_facts import RowFacts
-from .selectors import IDSelector
-from .stored_floats import recoded, stored_size
+from ... import interrupts
+from ...border import default_device
+from ...ops.runtime import chunks, torch_state, workers
+from ...ops.scoring.ragged import entries_at, moves_of_removal, ranges, rank_in_run
+from ...ops.scoring.scorers import BLOCK
+from ...ops.search import paths
+from ...threads import omp_get_max_threads
+from ..codecs.floats import recoded, stored_size
+from ..growing import zeros
+from ..screens.facts import RowFacts
+from ..selectors import IDSelector
 
 #: Room of a list that has grown, as a multiple of what it needs, and of the storage as a multiple of all rooms: on the
 #: CPU, where what is not in use is no memory, and on accelerators.

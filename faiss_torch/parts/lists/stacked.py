@@ -15,11 +15,11 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from ..border import Array, at_pointer, integers_in
+from ...border import Array, at_pointer, integers_in
+from ..selectors import IDSelector
+from .by_place import ListsByPlace
 from .inverted_lists import InvertedLists
-from .list_storage import ListStorage
-from .lists_by_place import ListsByPlace
-from .selectors import IDSelector
+from .storage import ListStorage
 
 _CPU = torch.device("cpu")
 

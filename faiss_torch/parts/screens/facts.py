@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import forks, kernels
-from ..constants import FLT_MAX
-from ..ops.byte_sums.blocks import BlocksFor, CodeBlocks
-from ..ops.gpu.search import RoundedFor
-from ..ops.runtime import chunks
-from ..ops.runtime.cuda_graphs import Graphs
-from ..ops.scoring.scorers import BLOCK, Stored, bias_of, rows_to_gather
-from ..ops.scoring.small import SmallSet
-from ..ops.tiles.tile_set import ListTiles, TilesFor
+from ... import forks, kernels
+from ...constants import FLT_MAX
+from ...ops.byte_sums.blocks import BlocksFor, CodeBlocks
+from ...ops.gpu.search import RoundedFor
+from ...ops.runtime import chunks
+from ...ops.runtime.cuda_graphs import Graphs
+from ...ops.scoring.scorers import BLOCK, Stored, bias_of, rows_to_gather
+from ...ops.scoring.small import SmallSet
+from ...ops.tiles.tile_set import ListTiles, TilesFor
+from ..growing import GrowingTensor
+from .byte_sums import ScreenBlocks
+from .copies import ScreenCopies
 from .equal_rows import EqualRows
-from .growing import GrowingTensor
-from .kernel_rows import KernelRows
-from .screen_blocks import ScreenBlocks
-from .screen_copies import ScreenCopies
-from .screen_tiles import ScreenTiles
+from .rounded import KernelRows
+from .tiles import ScreenTiles
 
 
 class RowFacts:

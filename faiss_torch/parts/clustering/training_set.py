@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .. import kernels
-from ..ops.clustering import steps
-from ..ops.clustering.centroid_update import ClusterSums
-from ..ops.runtime import chunks, memory, transfer
+from ... import kernels
+from ...ops.clustering import steps
+from ...ops.clustering.centroid_update import ClusterSums
+from ...ops.runtime import chunks, memory, transfer
 
 #: Dtypes beside float32 that kernels read; vectors of others are cast as they come to a device.
 SHORT = (torch.float16, torch.bfloat16)

@@ -1,0 +1,1 @@
+"""k-means as faiss's classes have it."""

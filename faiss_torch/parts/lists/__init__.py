@@ -1,0 +1,1 @@
+"""Inverted lists, and where they are stored."""

@@ -1,0 +1,1 @@
+"""What is known of stored rows, and the copies that screens use."""
