@@ -60,19 +60,19 @@ from .gpu_names import attributes as __dir__  # noqa: F401
 
 # indexes
 from .indexes.base import Index
-from .indexes.flat import IndexFlat, IndexFlat1D, IndexFlatIP, IndexFlatL2
-from .indexes.flat_codes import IndexFlatCodes
-from .indexes.id_map import IDSelectorTranslated, IndexIDMap, IndexIDMap2
-from .indexes.ivf import IndexIVF
-from .indexes.ivf_flat import IndexIVFFlat
-from .indexes.ivf_flat_dedup import IndexIVFFlatDedup
-from .indexes.ivf_stats import IndexIVFStats
-from .indexes.level1_quantizer import IndexIVFInterface, Level1Quantizer
+from .indexes.composite.id_map import IDSelectorTranslated, IndexIDMap, IndexIDMap2
+from .indexes.composite.replicas import IndexProxy, IndexReplicas
+from .indexes.composite.shards import IndexShards, IndexShardsIVF
+from .indexes.composite.split_vectors import IndexSplitVectors
+from .indexes.composite.threaded import ThreadedIndexBase
+from .indexes.flat.flat import IndexFlat, IndexFlat1D, IndexFlatIP, IndexFlatL2
+from .indexes.flat.flat_codes import IndexFlatCodes
+from .indexes.ivf.base import IndexIVF
+from .indexes.ivf.flat import IndexIVFFlat
+from .indexes.ivf.flat_dedup import IndexIVFFlatDedup
+from .indexes.ivf.level1_quantizer import IndexIVFInterface, Level1Quantizer
+from .indexes.ivf.stats import IndexIVFStats
 from .indexes.random import IndexRandom
-from .indexes.replicas import IndexProxy, IndexReplicas
-from .indexes.shards import IndexShards, IndexShardsIVF
-from .indexes.split_vectors import IndexSplitVectors
-from .indexes.threaded import ThreadedIndexBase
 
 # interrupts
 from .interrupts import InterruptCallback, PythonInterruptCallback, TimeoutCallback, TimeoutGuard

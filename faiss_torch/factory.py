@@ -16,11 +16,11 @@ from typing import NamedTuple
 from .attributes import integer
 from .constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
 from .indexes.base import Index
-from .indexes.flat import IndexFlat
-from .indexes.id_map import IndexIDMap, IndexIDMap2
-from .indexes.ivf import IndexIVF
-from .indexes.ivf_flat import IndexIVFFlat
-from .indexes.ivf_flat_dedup import IndexIVFFlatDedup
+from .indexes.composite.id_map import IndexIDMap, IndexIDMap2
+from .indexes.flat.flat import IndexFlat
+from .indexes.ivf.base import IndexIVF
+from .indexes.ivf.flat import IndexIVFFlat
+from .indexes.ivf.flat_dedup import IndexIVFFlatDedup
 
 _MULTIPLIERS = {"": 1, "k": 1 << 10, "M": 1 << 20}
 

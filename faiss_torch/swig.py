@@ -14,7 +14,7 @@ import torch
 
 from .constants import METRIC_NAMES, Float16, Float32, Int8, UInt8
 from .devices.available import gpus_named
-from .indexes.ivf_stats import IndexIVFStats, indexIVF_stats
+from .indexes.ivf.stats import IndexIVFStats, indexIVF_stats
 from .tools.partitioning import PartitionStats, partition_stats
 
 Anything = TypeVar("Anything")

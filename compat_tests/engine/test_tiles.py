@@ -13,7 +13,7 @@ from screening import METRICS, NAMES, adversarial, few_queries_by_blocks, refere
 import faiss_torch
 from faiss_torch.constants import METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
-from faiss_torch.indexes import ivf_search
+from faiss_torch.indexes.ivf import search as ivf_search
 from faiss_torch.ops.runtime import arithmetic
 from faiss_torch.ops.scoring.scorers import Stored, make_scorer
 from faiss_torch.ops.search import flat

@@ -7,7 +7,7 @@ from pathlib import Path
 import faiss_torch
 from faiss_torch.io.describe import page
 from faiss_torch.io.not_offered import INDEXES_NOT_OFFERED
-from faiss_torch.io.records import RECORDS, record_for
+from faiss_torch.io.records.table import RECORDS, record_for
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 

@@ -35,8 +35,8 @@ reason. The names for GPUs are there where torch sees an accelerator, or after `
 #: (area, the modules whose names belong to it): the first that fits.
 AREAS_BY_MODULE = (
     ("Constants", ("constants",)),
-    ("Flat indexes", ("indexes.base", "indexes.flat", "indexes.flat_codes")),
-    ("Inverted-file indexes", ("indexes.ivf", "indexes.level1_quantizer", "tools.ivflib", "tools.sliding")),
+    ("Flat indexes", ("indexes.base", "indexes.flat.flat", "indexes.flat.flat_codes")),
+    ("Inverted-file indexes", ("indexes.ivf.base", "indexes.ivf.level1_quantizer", "tools.ivflib", "tools.sliding")),
     ("Wrapping and composite indexes", ("indexes",)),
     (
         "Inverted lists",

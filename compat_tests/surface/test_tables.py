@@ -17,7 +17,7 @@ import faiss_torch
 import faiss_torch.indexes
 from faiss_torch import factory
 from faiss_torch.indexes.base import Index
-from faiss_torch.io.records import RECORDS, record_for
+from faiss_torch.io.records.table import RECORDS, record_for
 
 from ..cases import CASES
 from .names import names_of
@@ -68,7 +68,7 @@ class TestIndexType:
         if cls.__name__ in NO_FILES:
             assert record_for(cls()) is None
         else:
-            assert record_for(cls()) is not None, "missing in io/records.py"
+            assert record_for(cls()) is not None, "missing in io/records/table.py"
 
     def test_has_a_case(self, cls):
         if cls.__name__ in OWN_TESTS:

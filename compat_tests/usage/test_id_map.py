@@ -675,7 +675,7 @@ def test_an_object_without_an_index(ours):
 
 def test_assigning_ids_of_an_index_whose_memory_is_elsewhere(ours):
     """As on an accelerator, where the vector is over a copy."""
-    from faiss_torch.indexes.id_map import _CopiedIds
+    from faiss_torch.indexes.composite.id_map import _CopiedIds
 
     given = []
     vector = _CopiedIds(np.arange(3), on_replace=given.append)

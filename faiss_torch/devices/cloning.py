@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from ..indexes.base import Index
-from ..indexes.flat import IndexFlat
-from ..indexes.ivf import IndexIVF
-from ..indexes.replicas import IndexReplicas
-from ..indexes.shards import IndexShards, IndexShardsIVF
+from ..indexes.composite.replicas import IndexReplicas
+from ..indexes.composite.shards import IndexShards, IndexShardsIVF
+from ..indexes.flat.flat import IndexFlat
+from ..indexes.ivf.base import IndexIVF
 from ..parts.lists.direct_map import DirectMap
 from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..wrapper.vectors import Int32Vector

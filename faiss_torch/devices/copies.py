@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ..indexes.base import Index
-from ..indexes.flat_codes import IndexFlatCodes
-from ..indexes.ivf import IndexIVF
+from ..indexes.flat.flat_codes import IndexFlatCodes
+from ..indexes.ivf.base import IndexIVF
 from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.lists.storage import ListStorage
 from ..wrapper.vectors import ObjectVector

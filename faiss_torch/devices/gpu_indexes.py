@@ -17,9 +17,9 @@ from torch import Tensor
 from ..attributes import Int64
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..indexes.base import Index
-from ..indexes.flat import IndexFlat, IndexFlatIP, IndexFlatL2
-from ..indexes.ivf import IndexIVF
-from ..indexes.ivf_flat import IndexIVFFlat
+from ..indexes.flat.flat import IndexFlat, IndexFlatIP, IndexFlatL2
+from ..indexes.ivf.base import IndexIVF
+from ..indexes.ivf.flat import IndexIVFFlat
 from ..parts.codecs.floats import stored_size
 from ..parts.lists.inverted_lists import ArrayInvertedLists
 from ..wrapper.vectors import Int64Vector, UInt8Vector

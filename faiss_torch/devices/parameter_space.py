@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..indexes.base import Index
-from ..indexes.ivf import IndexIVF
-from ..indexes.shards import IndexShardsIVF
-from ..indexes.threaded import ThreadedIndexBase
+from ..indexes.composite.shards import IndexShardsIVF
+from ..indexes.composite.threaded import ThreadedIndexBase
+from ..indexes.ivf.base import IndexIVF
 from ..tools.autotune import ParameterSpace
 
 #: How many values of nprobe there are to try, in powers of two.

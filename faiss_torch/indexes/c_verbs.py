@@ -14,7 +14,7 @@ from ..parts.params import SearchParameters
 from ..parts.range_search_result import RangeSearchResult
 from ..parts.selectors import IDSelector
 from ..wrapper.pointers import Pointer, table, void_table
-from .ivf_stats import IndexIVFStats
+from .ivf.stats import IndexIVFStats
 
 #: numpy's names of the numeric types.
 _DTYPES = {Float32: "float32", Float16: "float16", Int8: "int8"}

@@ -28,7 +28,7 @@ from .primitives import (
     set_deserialization_loop_limit,
     set_deserialization_vector_byte_limit,
 )
-from .records import read_record, write_record
+from .records.table import read_record, write_record
 from .replacement import replacing
 from .streams import (
     BufferedIOReader,

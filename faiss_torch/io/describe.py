@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from .list_fields import Lists
 from .not_offered import INDEXES_NOT_OFFERED, LISTS_NOT_OFFERED
 from .primitives import MAX_NESTING
-from .records import RECORDS, Record, flat, header, ivf_header
+from .records.table import RECORDS, Record, flat, header, ivf_header
 
 INTRODUCTION = f"""\
 # The format of index files

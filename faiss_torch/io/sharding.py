@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..indexes.id_map import IndexIDMap2
-from ..indexes.ivf import IndexIVF
+from ..indexes.composite.id_map import IndexIDMap2
+from ..indexes.ivf.base import IndexIVF
 from . import write_index
 
 

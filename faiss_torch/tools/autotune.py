@@ -14,9 +14,9 @@ import numpy as np
 from ..attributes import CheckedAttributes, Size
 from ..border import Array
 from ..indexes.base import Index
-from ..indexes.ivf import IndexIVF
-from ..indexes.shards import IndexShardsIVF
-from ..indexes.threaded import ThreadedIndexBase
+from ..indexes.composite.shards import IndexShardsIVF
+from ..indexes.composite.threaded import ThreadedIndexBase
+from ..indexes.ivf.base import IndexIVF
 from ..ops.random import rand_perm
 from ..threads import omp_get_max_threads
 from ..wrapper.ownership import Owned

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..border import Array, Kind, at_pointer, crossing, vectors_in, write
 from ..indexes.base import Index
-from ..indexes.id_map import IndexIDMap
-from ..indexes.ivf import IndexIVF
+from ..indexes.composite.id_map import IndexIDMap
+from ..indexes.ivf.base import IndexIVF
 from ..ops.runtime import workers
 from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..parts.lists.stacked import SliceInvertedLists

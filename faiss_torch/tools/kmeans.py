@@ -12,7 +12,7 @@ from ..devices.available import get_num_gpus
 from ..devices.cloning import index_cpu_to_all_gpus
 from ..devices.options import GpuMultipleClonerOptions
 from ..indexes.base import Index
-from ..indexes.flat import IndexFlatIP, IndexFlatL2
+from ..indexes.flat.flat import IndexFlatIP, IndexFlatL2
 from ..ops.clustering import one_dimension as exact
 from ..parts.clustering.clustering import Clustering
 from ..parts.clustering.parameters import ClusteringParameters

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..border import Array, Kind, crossing, default_device, floats_in, tensor_of
 from ..constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
 from ..indexes.base import Index
-from ..indexes.flat import IndexFlat
+from ..indexes.flat.flat import IndexFlat
 from ..ops.runtime import chunks, workers
 from ..ops.scoring import distances
 from ..parts.params import SearchParameters

@@ -53,7 +53,7 @@ class ClusteringIndex(Protocol):
 
 
 class Flat(Protocol):
-    """How a flat index assigns: ``indexes.flat.FlatAssignment``."""
+    """How a flat index assigns: ``indexes.flat.flat.FlatAssignment``."""
 
     device: torch.device
     dtype: torch.dtype

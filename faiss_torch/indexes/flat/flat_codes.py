@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import border
-from ..attributes import Size
-from ..constants import METRIC_L2
-from ..ops.runtime import chunks, workers
-from ..parts.growing import GrowingTensor, copied
-from ..parts.selectors import IDSelector
-from ..wrapper.pointers import Pointer, table
-from ..wrapper.vectors import MaybeOwnedVectorUInt8
-from .base import Index
+from ... import border
+from ...attributes import Size
+from ...constants import METRIC_L2
+from ...ops.runtime import chunks, workers
+from ...parts.growing import GrowingTensor, copied
+from ...parts.selectors import IDSelector
+from ...wrapper.pointers import Pointer, table
+from ...wrapper.vectors import MaybeOwnedVectorUInt8
+from ..base import Index
 
 
 class IndexFlatCodes(Index):

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import interrupts
-from ..border import Array
-from ..constants import METRIC_L2
-from ..ops.scoring.ragged import entries_at
-from ..parts.params import SearchParameters
-from ..parts.selectors import IDSelector
-from .base import Index
-from .ivf import IndexIVF
-from .ivf_flat import IndexIVFFlat
-from .ivf_search import _Settings
+from ... import interrupts
+from ...border import Array
+from ...constants import METRIC_L2
+from ...ops.scoring.ragged import entries_at
+from ...parts.params import SearchParameters
+from ...parts.selectors import IDSelector
+from ..base import Index
+from .base import IndexIVF
+from .flat import IndexIVFFlat
+from .search import _Settings
 
 
 class IndexIVFFlatDedup(IndexIVFFlat):

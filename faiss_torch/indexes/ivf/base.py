@@ -13,17 +13,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .. import border, interrupts
-from ..border import Array
-from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops.runtime import workers
-from ..parts.lists.deferred import DeferredListStorage
-from ..parts.lists.direct_map import DirectMap
-from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
-from ..parts.selectors import IDSelector, IDSelectorArray
-from .base import Index
-from .flat import FlatAssignment
-from .ivf_verbs import _IVFVerbs
+from ... import border, interrupts
+from ...border import Array
+from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ...ops.runtime import workers
+from ...parts.lists.deferred import DeferredListStorage
+from ...parts.lists.direct_map import DirectMap
+from ...parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
+from ...parts.selectors import IDSelector, IDSelectorArray
+from ..base import Index
+from ..flat.flat import FlatAssignment
+from .verbs import _IVFVerbs
 
 
 class IndexIVF(_IVFVerbs):

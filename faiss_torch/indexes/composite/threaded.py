@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from .. import interrupts, threads
-from ..interrupts import Call
-from ..ops.runtime import streams
-from .base import Index
+from ... import interrupts, threads
+from ...interrupts import Call
+from ...ops.runtime import streams
+from ..base import Index
 
 Result = TypeVar("Result")
 

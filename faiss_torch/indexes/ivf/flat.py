@@ -7,14 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..attributes import integer
-from ..constants import METRIC_L2
-from ..ops.scoring.scorers import Scorer, make_scorer
-from ..ops.search import paths
-from ..parts.lists.storage import ListStorage
-from .base import Index
-from .flat import FlatAssignment, IndexFlat
-from .ivf import IndexIVF
+from ...attributes import integer
+from ...constants import METRIC_L2
+from ...ops.scoring.scorers import Scorer, make_scorer
+from ...ops.search import paths
+from ...parts.lists.storage import ListStorage
+from ..base import Index
+from ..flat.flat import FlatAssignment, IndexFlat
+from .base import IndexIVF
 
 
 class IndexIVFFlat(IndexIVF):

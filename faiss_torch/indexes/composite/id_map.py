@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import border, interrupts
-from ..ops.scoring import ragged
-from ..parts.growing import GrowingTensor
-from ..parts.params import SearchParameters
-from ..parts.reverse_map import ReverseMap
-from ..parts.selectors import IDSelector, IDSelectorRange
-from ..wrapper.vectors import Int64Vector, NumberVector
-from .base import Index
+from ... import border, interrupts
+from ...ops.scoring import ragged
+from ...parts.growing import GrowingTensor
+from ...parts.params import SearchParameters
+from ...parts.reverse_map import ReverseMap
+from ...parts.selectors import IDSelector, IDSelectorRange
+from ...wrapper.vectors import Int64Vector, NumberVector
+from ..base import Index
 from .threaded import ThreadedIndexBase
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import forks
-from ..wrapper.ownership import Owned
+from ... import forks
+from ...wrapper.ownership import Owned
 
 
 class IndexIVFStats(Owned):

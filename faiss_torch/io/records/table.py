@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..indexes.flat import IndexFlat, IndexFlatIP, IndexFlatL2
-from ..indexes.id_map import IndexIDMap, IndexIDMap2
-from ..indexes.ivf_flat import IndexIVFFlat
-from ..indexes.ivf_flat_dedup import IndexIVFFlatDedup
-from .fields import (
+from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ...indexes.composite.id_map import IndexIDMap, IndexIDMap2
+from ...indexes.flat.flat import IndexFlat, IndexFlatIP, IndexFlatL2
+from ...indexes.ivf.flat import IndexIVFFlat
+from ...indexes.ivf.flat_dedup import IndexIVFFlatDedup
+from ..fields import (
     MAX_D,
     Boolean,
     Constant,
@@ -32,10 +32,10 @@ from .fields import (
     i64,
     u64,
 )
-from .legacy import LegacyListCodes, LegacyListIds
-from .list_fields import Lists
-from .not_offered import INDEXES_NOT_OFFERED
-from .primitives import Sink, Source, printable
+from ..legacy import LegacyListCodes, LegacyListIds
+from ..list_fields import Lists
+from ..not_offered import INDEXES_NOT_OFFERED
+from ..primitives import Sink, Source, printable
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import interrupts
-from ..ops.runtime import workers
-from ..ops.scoring.distances import METRICS
-from ..ops.search import merge
-from ..parts.params import SearchParameters, SearchParametersIVF
-from ..parts.selectors import IDSelector
-from .base import Index
-from .ivf import IndexIVF
-from .level1_quantizer import IndexIVFInterface, Level1Quantizer
+from ... import interrupts
+from ...ops.runtime import workers
+from ...ops.scoring.distances import METRICS
+from ...ops.search import merge
+from ...parts.params import SearchParameters, SearchParametersIVF
+from ...parts.selectors import IDSelector
+from ..base import Index
+from ..ivf.base import IndexIVF
+from ..ivf.level1_quantizer import IndexIVFInterface, Level1Quantizer
 from .threaded import ThreadedIndexBase, flags_behind_dimension
 
 

@@ -12,29 +12,29 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import kernels
-from ..attributes import Size
-from ..constants import FLT_MAX, METRIC_L2
-from ..ops.byte_sums import lists as list_byte_sums
-from ..ops.byte_sums.blocks import CodeBlocks
-from ..ops.gpu import lists as gpu_lists
-from ..ops.gpu.search import Found, rounded_of, with_more_slack
-from ..ops.runtime import chunks, workers
-from ..ops.scoring.distances import METRICS
-from ..ops.scoring.scorers import Scorer
-from ..ops.search import by_list as ivf_csr
-from ..ops.search import by_query, filtering, paths
-from ..ops.tiles import lists as list_tiles
-from ..parts.lists import portions
-from ..parts.lists.inverted_lists import InvertedLists
-from ..parts.lists.storage import ListStorage
-from ..parts.params import SearchParameters, SearchParametersIVF
-from ..parts.selectors import IDSelector
-from ..threads import omp_get_max_threads
-from .base import Index
-from .c_verbs import IndexIVFCVerbs
-from .ivf_stats import indexIVF_stats
+from ... import kernels
+from ...attributes import Size
+from ...constants import FLT_MAX, METRIC_L2
+from ...ops.byte_sums import lists as list_byte_sums
+from ...ops.byte_sums.blocks import CodeBlocks
+from ...ops.gpu import lists as gpu_lists
+from ...ops.gpu.search import Found, rounded_of, with_more_slack
+from ...ops.runtime import chunks, workers
+from ...ops.scoring.distances import METRICS
+from ...ops.scoring.scorers import Scorer
+from ...ops.search import by_list as ivf_csr
+from ...ops.search import by_query, filtering, paths
+from ...ops.tiles import lists as list_tiles
+from ...parts.lists import portions
+from ...parts.lists.inverted_lists import InvertedLists
+from ...parts.lists.storage import ListStorage
+from ...parts.params import SearchParameters, SearchParametersIVF
+from ...parts.selectors import IDSelector
+from ...threads import omp_get_max_threads
+from ..base import Index
+from ..c_verbs import IndexIVFCVerbs
 from .level1_quantizer import IndexIVFInterface
+from .stats import indexIVF_stats
 
 #: Pairs of a query and a list that are searched at a time.
 PAIRS_A_SEARCH = {"cpu": 1 << 17}

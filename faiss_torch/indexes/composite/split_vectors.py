@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..attributes import Int64
-from ..parts.params import SearchParameters
-from ..wrapper.vectors import ObjectVector
-from .base import Index
+from ...attributes import Int64
+from ...parts.params import SearchParameters
+from ...wrapper.vectors import ObjectVector
+from ..base import Index
 from .threaded import on_each
 
 

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..attributes import Char, Size
-from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops.gpu.search import Rows
-from ..ops.scoring.small import SmallSet
-from ..parts.clustering.clustering import Clustering, ClusteringParameters
-from ..parts.params import SearchParameters
-from ..wrapper.pointers import Pointer, pointed
-from .base import Index
-from .flat import IndexFlat, IndexFlatL2
+from ...attributes import Char, Size
+from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ...ops.gpu.search import Rows
+from ...ops.scoring.small import SmallSet
+from ...parts.clustering.clustering import Clustering, ClusteringParameters
+from ...parts.params import SearchParameters
+from ...wrapper.pointers import Pointer, pointed
+from ..base import Index
+from ..flat.flat import IndexFlat, IndexFlatL2
 
 
 class Level1Quantizer:

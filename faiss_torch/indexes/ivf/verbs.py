@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import border
-from ..border import Array
-from ..ops.gpu import lists as gpu_lists
-from ..ops.runtime import chunks, workers
-from ..ops.scoring import candidates
-from ..ops.scoring.scorers import ProductScorer, Scorer
-from ..ops.search import by_list as ivf_csr
-from ..ops.search import by_query, paths
-from ..ops.tiles import lists as list_tiles
-from ..parts.lists import portions
-from ..parts.lists.inverted_lists import InvertedLists
-from ..parts.lists.storage import ListStorage
-from ..parts.params import SearchParameters
-from .ivf_search import _IVFSearch, _rows_left, _Settings
+from ... import border
+from ...border import Array
+from ...ops.gpu import lists as gpu_lists
+from ...ops.runtime import chunks, workers
+from ...ops.scoring import candidates
+from ...ops.scoring.scorers import ProductScorer, Scorer
+from ...ops.search import by_list as ivf_csr
+from ...ops.search import by_query, paths
+from ...ops.tiles import lists as list_tiles
+from ...parts.lists import portions
+from ...parts.lists.inverted_lists import InvertedLists
+from ...parts.lists.storage import ListStorage
+from ...parts.params import SearchParameters
+from .search import _IVFSearch, _rows_left, _Settings
 
 
 class _IVFVerbs(_IVFSearch):

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import interrupts
-from ..ops.runtime import chunks
-from ..parts.params import SearchParameters
-from ..parts.selectors import IDSelector
-from .base import Index
-from .flat import FlatAssignment, IndexFlat
+from ... import interrupts
+from ...ops.runtime import chunks
+from ...parts.params import SearchParameters
+from ...parts.selectors import IDSelector
+from ..base import Index
+from ..flat.flat import FlatAssignment, IndexFlat
 from .threaded import ThreadedIndexBase, flags_behind_dimension
 
 

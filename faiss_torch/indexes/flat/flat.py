@@ -7,25 +7,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..attributes import integer
-from ..constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ..ops.byte_sums.blocks import BlocksFor
-from ..ops.clustering.nearest import Carried, nearest, nearest_labels
-from ..ops.gpu import search as gpu_search
-from ..ops.gpu.search import RoundedFor, Rows
-from ..ops.runtime import chunks, workers
-from ..ops.scoring.scorers import Stored
-from ..ops.scoring.small import SmallSet, small_set
-from ..ops.search import flat
-from ..ops.search.filtering import narrowed
-from ..ops.tiles.tile_set import TilesFor
-from ..parts.codecs.floats import recoded, stored_size
-from ..parts.growing import copied
-from ..parts.params import SearchParameters
-from ..parts.screens.facts import RowFacts
-from ..wrapper.pointers import Pointer
-from ..wrapper.vectors import Int64Vector
-from .base import Index
+from ...attributes import integer
+from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
+from ...ops.byte_sums.blocks import BlocksFor
+from ...ops.clustering.nearest import Carried, nearest, nearest_labels
+from ...ops.gpu import search as gpu_search
+from ...ops.gpu.search import RoundedFor, Rows
+from ...ops.runtime import chunks, workers
+from ...ops.scoring.scorers import Stored
+from ...ops.scoring.small import SmallSet, small_set
+from ...ops.search import flat
+from ...ops.search.filtering import narrowed
+from ...ops.tiles.tile_set import TilesFor
+from ...parts.codecs.floats import recoded, stored_size
+from ...parts.growing import copied
+from ...parts.params import SearchParameters
+from ...parts.screens.facts import RowFacts
+from ...wrapper.pointers import Pointer
+from ...wrapper.vectors import Int64Vector
+from ..base import Index
 from .flat_codes import IndexFlatCodes
 
 #: Up to this many stored vectors, one query for the nearest is worth the set-up of `nearest`; those that are not stored

@@ -1,0 +1,1 @@
+"""Indexes that compare a query with every vector."""

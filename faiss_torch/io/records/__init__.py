@@ -1,0 +1,1 @@
+"""The records of index types in files."""
