@@ -34,34 +34,34 @@ PERIOD = 0.001
 
 #: The step that a function of the engine belongs to, or all of a module; a module that is not here is its own step.
 STEPS = {
-    "nearest": "assign",
-    "nearest_double": "assign",
-    "nearest_int8": "assign",
-    "kmeans": "update centroids",
-    "flat_small": "probe",
-    "lists": "group by list",
-    "ivf_tiles": "group by list",
-    "ivf_scan": "group by list",
-    "int8_tiles": "product",
-    "bf16_tiles": "product",
-    "tile_screen": "product",
-    "screen.products": "product",
-    "tile_scan": "look at tiles",
-    "ivf_blocks": "query by query",
-    "block_kernels": "query by query",
-    "screen": "look for survivors",
-    "screen.at": "verify",
-    "screen.distances": "verify",
-    "verify": "verify",
-    "tile_verify": "verify",
-    "distances": "verify",
-    "collect": "select",
-    "merge": "select",
-    "topk": "select",
+    "ops.clustering.nearest": "assign",
+    "ops.clustering.nearest_float64": "assign",
+    "ops.clustering.nearest_int8": "assign",
+    "ops.clustering.steps": "update centroids",
+    "ops.scoring.small": "probe",
+    "ops.scoring.ragged": "group by list",
+    "ops.tiles.lists": "group by list",
+    "ops.search.paths": "group by list",
+    "ops.tiles.int8": "product",
+    "ops.tiles.bf16": "product",
+    "ops.tiles.tile_set": "product",
+    "ops.scoring.scorers.products": "product",
+    "ops.tiles.scan": "look at tiles",
+    "ops.byte_sums.lists": "query by query",
+    "ops.byte_sums.loops": "query by query",
+    "ops.scoring.scorers": "look for survivors",
+    "ops.scoring.scorers.at": "verify",
+    "ops.scoring.scorers.distances": "verify",
+    "ops.scoring.verify": "verify",
+    "ops.tiles.verify": "verify",
+    "ops.scoring.distances": "verify",
+    "ops.scoring.candidates": "select",
+    "ops.search.merge": "select",
+    "ops.scoring.topk": "select",
     "border": "convert",
 }
 #: Modules of which a thread is in while it waits, or while it only hands work on.
-WAITING = frozenset({"workers", "threads"})
+WAITING = frozenset({"ops.runtime.workers", "ops.runtime.pools", "threads"})
 
 
 def step_of(frame: FrameType | None) -> tuple[str, str] | None:
@@ -69,10 +69,10 @@ def step_of(frame: FrameType | None) -> tuple[str, str] | None:
     while frame is not None:
         code = frame.f_code
         if PACKAGE in code.co_filename:
-            module = pathlib.Path(code.co_filename).stem
+            module = code.co_filename.rpartition(PACKAGE)[2].removesuffix(".py").replace(os.sep, ".")
             if module in WAITING:
                 return None
-            if module == "scripted":  # it runs what its caller wants
+            if module == "ops.runtime.scripted":  # it runs what its caller wants
                 frame = frame.f_back
                 continue
             function = f"{module}.{code.co_name}"

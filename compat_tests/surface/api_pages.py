@@ -35,13 +35,10 @@ reason. The names for GPUs are there where torch sees an accelerator, or after `
 #: (area, the modules whose names belong to it): the first that fits.
 AREAS_BY_MODULE = (
     ("Constants", ("constants",)),
-    ("Flat indexes", ("indexes.base", "indexes.flat.flat", "indexes.flat.flat_codes")),
-    ("Inverted-file indexes", ("indexes.ivf.base", "indexes.ivf.level1_quantizer", "tools.ivflib", "tools.sliding")),
+    ("Flat indexes", ("indexes.base", "indexes.flat")),
+    ("Inverted-file indexes", ("indexes.ivf", "tools.ivflib", "tools.sliding")),
     ("Wrapping and composite indexes", ("indexes",)),
-    (
-        "Inverted lists",
-        ("parts.lists.inverted_lists", "parts.lists.direct_map", "parts.lists.stacked", "parts.lists.on_disk"),
-    ),
+    ("Inverted lists", ("parts.lists",)),
     ("Search parameters and selectors", ("parts.params", "parts.selectors")),
     ("Clustering", ("parts", "tools.kmeans", "tools.batch_kmeans")),
     ("GPUs", ("devices",)),
@@ -49,7 +46,7 @@ AREAS_BY_MODULE = (
     ("Files", ("io",)),
     ("Random numbers", ("ops.random", "tools.random_arrays")),
     ("Distances, results and arrays", ("tools",)),
-    ("Vectors and pointers", ("array_conversions", "vectors", "pointers")),
+    ("Vectors and pointers", ("wrapper",)),
     ("Threads and interrupts", ("threads", "interrupts")),
     ("Names of the wrapper", ("swig",)),
     ("Running old code", ("alias",)),
@@ -80,7 +77,7 @@ def area_of(module: str) -> str:
     return next(
         area
         for area, modules in AREAS_BY_MODULE
-        if any(module == each or module.startswith((f"{each}.", f"{each}_")) for each in modules)
+        if any(module == each or module.startswith(f"{each}.") for each in modules)
     )
 
 

@@ -49,8 +49,8 @@ OWN_TESTS = {
 def index_classes() -> list[type[Index]]:
     """All index classes of the package's modules."""
     found = {}
-    for module in pkgutil.iter_modules(faiss_torch.indexes.__path__):
-        for name, cls in vars(importlib.import_module(f"faiss_torch.indexes.{module.name}")).items():
+    for module in pkgutil.walk_packages(faiss_torch.indexes.__path__, "faiss_torch.indexes."):
+        for name, cls in vars(importlib.import_module(module.name)).items():
             if inspect.isclass(cls) and issubclass(cls, Index) and not name.startswith("_"):
                 found[cls.__name__] = cls
     return [found[name] for name in sorted(found) if name not in ABSTRACT]

@@ -14,7 +14,7 @@ from faiss_torch.ops.runtime.scripted import scripted
 
 def _scripted_functions():
     code = scripted(lambda: None).__code__
-    for module in pkgutil.iter_modules(ops.__path__, ops.__name__ + "."):
+    for module in pkgutil.walk_packages(ops.__path__, ops.__name__ + "."):
         for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
             if function.__code__ is code and function.__module__ == module.name:
                 yield pytest.param(function.__wrapped__, id=name)

@@ -185,7 +185,7 @@ class IndexIVFInterface(Level1Quantizer):
         return probes
 
     def _small_set_of_centroids(self, x: Tensor, nprobe: int, params: SearchParameters | None) -> SmallSet | None:
-        """Return what `ivf_blocks.probe_and_search` chooses the lists of few queries by, or None where it cannot."""
+        """Return what `byte_sums.lists.probe_and_search` chooses lists by, or None where it cannot."""
         quantizer = self._require_quantizer()
         if params is not None or quantizer.device != x.device or quantizer.d != x.shape[1]:
             return None

@@ -1,4 +1,4 @@
-"""How an IVF index searches for neighbours: settings, probes, and the path. `ivf_verbs` has what else reads lists.
+"""How an IVF index searches for neighbours: settings, probes, and the path. `ivf.verbs` has what else reads lists.
 
 A codec gives ``_lists(storage)`` (the stored lists as the engine reads them), ``_scorer(x, lists)``, ``_decode``.
 """

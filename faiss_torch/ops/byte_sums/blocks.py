@@ -68,7 +68,7 @@ class CodeBlocks(NamedTuple):
     firsts, counts : Tensor, int64, shape (nlist + 1,)
         List j has the blocks ``[firsts[j], firsts[j] + counts[j])``. The last entry stands for no list and has none.
     shift : Tensor, float32, shape (d,)
-        See `tiles.Frame`, as for `rounding`.
+        See `tiles.tile.Frame`, as for `rounding`.
     rounding : float
     """
 
@@ -147,7 +147,7 @@ def _coded(lines: Tensor) -> tuple[Tensor, Tensor]:
 
 @scripted
 def members_of(firsts: Tensor, counts: Tensor, total: int) -> Tensor:
-    """Concatenate ``range(first, first + count)``, `total` numbers in all: see `lists.ranges`."""
+    """Concatenate ``range(first, first + count)``, `total` numbers in all: see `ragged.ranges`."""
     begins = firsts + counts - counts.cumsum(0)
     begins = torch.repeat_interleave(begins, counts, output_size=total)
     return torch.arange(total, dtype=torch.int64, device="cpu").add_(begins)

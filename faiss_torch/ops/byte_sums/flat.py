@@ -1,6 +1,6 @@
-"""Exact search of one query or two among all stored rows, in blocks of codes: see `code_blocks` and `ivf_blocks`.
+"""Exact search of one query or two among all stored rows, in blocks of codes: see `blocks` and `lists`.
 
-The rows are runs, as those of `flat_tiles`, and a query looks at all of them. A product of so few queries takes as long
+The rows are runs, as those of `tiles.flat`, and a query looks at all of them. A product of so few queries takes as long
 as the vectors take to come from memory, and the codes of the blocks are a quarter of these bytes.
 """
 
@@ -37,7 +37,7 @@ def search(
     n, k : int
     metric_type : int
     blocks_for : callable or None
-        See `code_blocks.BlocksFor`.
+        See `byte_sums.blocks.BlocksFor`.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """The scan of inverted lists for few queries: in blocks of codes, without the interpreter's lock.
 
 Few queries seldom look at the same list, and then a product is one query with one list. Of all rows in the blocks of
-the lists that a query looks at, a weighted sum gives lower bounds of their scores (`code_blocks`), as quickly as a
+the lists that a query looks at, a weighted sum gives lower bounds of their scores (`byte_sums.blocks`), as quickly as a
 quarter of the vectors' bytes come from memory. The rows with the k smallest bounds, and some more, are verified. Where
 the next bound does not prove that nothing else can be closer, all rows are verified whose bounds leave that possible.
 """
@@ -104,7 +104,7 @@ def search(
 def search_storage(
     xq: Tensor, probes: Tensor, blocks: CodeBlocks, storage: Storage, k: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As `search`, of a storage; the probes are those of `block_kernels.search_lists`."""
+    """As `search`, of a storage; the probes are those of `byte_sums.loops.search_lists`."""
     found = _over_queries(lambda queries: search_lists(xq[queries], probes[queries], blocks, storage, k), xq.shape[0])
     distances, positions, certain = (_together(each) for each in zip(*found, strict=True))
     return distances, positions, None if bool(certain.all()) else ~certain

@@ -1,4 +1,4 @@
-"""The search of few queries in blocks of codes, without the interpreter's lock: see `ivf_blocks` and `scripted`."""
+"""The search of few queries in blocks of codes, without the interpreter's lock: see `lists` and `scripted`."""
 
 from typing import NamedTuple
 

@@ -13,7 +13,7 @@ LARGEST_DIFFERENCE = 2.0**30
 
 
 class CentroidCodes(NamedTuple):
-    """Centroids in int8, in the order of their largest component: see `nearest_codes`.
+    """Centroids in int8, in the order of their largest component: see `clustering.int8_codes`.
 
     Attributes
     ----------
@@ -67,13 +67,13 @@ def encode(
     ----------
     x : Tensor, float32, shape (n, d)
     shift, ratio
-        Those of the `nearest_codes.Frame`.
+        Those of the `clustering.int8_codes.Frame`.
     largest : int
         The largest code.
     room : Tensor, float32, shape (2 * n * d,) or more
         For intermediate results.
     codes, steps, norms, residuals : Tensor
-        See `nearest_codes.VectorCodes`; written.
+        See `clustering.int8_codes.VectorCodes`; written.
     """
     n, d = x.size(0), x.size(1)
     rounded = room[: n * d].view(n, d)
@@ -169,7 +169,7 @@ def candidates(
     ----------
     x : Tensor, float32, shape (n, d)
     codes, steps, norms, residuals : Tensor
-        See `nearest_codes.VectorCodes`.
+        See `clustering.int8_codes.VectorCodes`.
     centroids : CentroidCodes
     known : Tensor, int64, shape (n,), or None
         Good centroids that are known.

@@ -5,9 +5,9 @@ A tile of vectors is multiplied with a tile of centroids, and only the best cent
 L2 and <x, c> for the inner product: larger is closer in both.
 
 The labels are those of exact arithmetic. Rounding moves a computed score by at most a known bound, so the first
-centroid is certain when the second one is further behind than twice that bound (`screen.margin_of`). The few
+centroid is certain when the second one is further behind than twice that bound (`scoring.scorers.margin_of`). The few
 vectors for which it is not (a thousandth of normally distributed data, all of them where centroids coincide) are
-compared again in float64 (`nearest_double`), and there ties go to the lowest id.
+compared again in float64 (`clustering.nearest_float64`), and there ties go to the lowest id.
 
 Where the machine is good at it, and there are enough centroids, int8 products screen first (`nearest_int8`), and on
 GPUs a Triton kernel in float16 (`kernels.nearest`); labels are the same.
@@ -364,7 +364,7 @@ class _CentroidTiles(NamedTuple):
     width : int
         Centroids of all tiles but the last.
     largest_norm, largest_bias : float
-        Upper bounds for `screen.margin_of`.
+        Upper bounds for `scoring.scorers.margin_of`.
     """
 
     vectors: list[Tensor]

@@ -1,7 +1,7 @@
 """Assignment screened in int8: integer products say which centroids may be the closest, true distances say which is.
 
 The true distance to one good centroid, that of the last iteration or the one with the largest computed score, bounds
-the best score from below. Only centroids that may exceed it, by the bound of `nearest_codes`, are compared by true
+the best score from below. Only centroids that may exceed it, by the bound of `int8_codes`, are compared by true
 distances: less than one for each vector of normally distributed data.
 """
 

@@ -119,7 +119,7 @@ def search(
     impl : str
         One of `kernels.IMPLEMENTATIONS`.
     slack : int
-        See `kernel_search.blocks_wanted`.
+        See `gpu.search.blocks_wanted`.
     """
     rounded = None
     if k <= MOST_NEIGHBOURS:

@@ -225,7 +225,7 @@ class Within(NamedTuple):
         return Within([each for part in parts for each in part.candidates], torch.cat([part.left for part in parts]))
 
     def completed(self, by_scores: Callable[[Tensor], list[Candidates]], per_query: int) -> list[Candidates]:
-        """Return the candidates of all queries: see `tile_verify.within_radius` for `by_scores`."""
+        """Return the candidates of all queries: see `tiles.verify.within_radius` for `by_scores`."""
         if not bool(self.left.any()):
             return self.candidates
         again = self.left.nonzero().view(-1)

@@ -1,9 +1,9 @@
 """The arithmetic that screens: which of those below the machine does fastest, measured once, or pinned.
 
 ============  ======================================================================================================
-``int8``      integer products of rounded vectors (`int8_tiles`): on x86 with VNNI four times the rate of float32; and
-              for few queries on lists, weighted sums of 8-bit lines (`code_blocks`)
-``bf16``      products of vectors rounded to bfloat16 (`bf16_tiles`)
+``int8``      integer products of rounded vectors (`tiles.int8`): on x86 with VNNI four times the rate of float32; and
+              for few queries on lists, weighted sums of 8-bit lines (`byte_sums.blocks`)
+``bf16``      products of vectors rounded to bfloat16 (`tiles.bf16`)
 ``float32``   products of the vectors themselves
 ``none``      no screen: the metric's definition for every pair
 ============  ======================================================================================================
@@ -129,7 +129,7 @@ def int8_is_exact() -> bool:
 
 
 def sums_lines(device: torch.device) -> bool:
-    """Whether weighted sums of 8-bit lines (`code_blocks`) are to bound scores: right, and quick, or int8 is pinned."""
+    """Whether weighted sums of 8-bit lines (`byte_sums.blocks`) are to bound scores: right and quick, or pinned."""
     name = pinned_name()
     if device.type != "cpu" or name not in (None, "int8") or not _has_room():
         return False

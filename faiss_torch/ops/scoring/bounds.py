@@ -75,6 +75,6 @@ def score_factor(rounding: float, similarity: bool) -> float:
 def largest_scores(
     xq: Tensor, shift: Tensor, distances: Tensor, largest_norm: float, rounding: float, similarity: bool
 ) -> Tensor:
-    """What the scores of rows at true distances are at most: see `tiles.largest_scores`."""
+    """What the scores of rows at true distances are at most: see `tiles.tile.largest_scores`."""
     bases, _ = score_bases(xq if similarity else xq - shift, shift, largest_norm, rounding, similarity)
     return bases.add_(distances, alpha=score_factor(rounding, similarity))

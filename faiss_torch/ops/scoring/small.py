@@ -54,7 +54,7 @@ class SmallSet(NamedTuple):
     similarity : bool
         Whether they are compared by inner product, and not by L2 distance.
     largest_norm, largest_bias : float
-        See `screen.margin_of`.
+        See `scoring.scorers.margin_of`.
     """
 
     n: int
@@ -96,7 +96,7 @@ def closest_by_score(
         Of more rows than k.
     k : int
     factor : float
-        `screen.margin_factor`.
+        `scoring.scorers.margin_factor`.
     slack, most_compared
         The constants, which TorchScript sees as defaults.
 
@@ -153,7 +153,7 @@ def nearest_by_score(
         Of more rows than k.
     k : int
     factor : float
-        `screen.margin_factor`.
+        `scoring.scorers.margin_factor`.
     slack, largest
         The constants, which TorchScript sees as defaults.
 

@@ -44,7 +44,7 @@ class _Visit(NamedTuple):
 def search(
     scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k: int, metric_type: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the k closest rows of the probed lists: as `ivf_matrix.search`."""
+    """Return the k closest rows of the probed lists: as `search.by_query.search`."""
     if scorer.nq == 0:
         return scorer.xq.new_empty(0, k), probes.new_empty(0, k)
     thresholds = thresholds_of(scorer, lists, probes, rows, k)

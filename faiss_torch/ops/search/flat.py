@@ -1,7 +1,7 @@
 """Exact search over all stored rows: k nearest neighbours and range search.
 
 The k nearest are found by the minima of blocks (`block_minima`, on GPUs by kernels), on the CPU by tiles and blocks in
-8 bits (`flat_tiles`, `flat_blocks`). Nothing of size nq x nb is ever stored.
+8 bits (`tiles.flat`, `byte_sums.flat`). Nothing of size nq x nb is ever stored.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def knn(
     metric_type, metric_arg
         The metric.
     tiles_for : callable, optional
-        Gives tiles of the rows, where all of them are scanned: see `flat_tiles.tiles_of`.
+        Gives tiles of the rows, where all of them are scanned: see `tiles.flat.tiles_of`.
     blocks_for : callable, optional
         Gives blocks of them, likewise: see `flat_byte_sums.search`.
     rounded_for : RoundedFor, optional
@@ -164,8 +164,8 @@ def knn(
 def _by_all_scores(
     xq: Tensor, stored: Stored, n: int, k: int, metric_type: int
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-    """Search few rows for few queries by the scores of all of them, as `flat_byte_sums.search`; None where there are many
-    of either."""
+    """Search few rows for few queries by the scores of all of them, as `knn`; None where there are many of
+    either."""
     nq, d = xq.shape
     most = MANY_SCORED if n < flat_tiles.FEWEST_ROWS else FEW_SCORED
     if xq.device.type != "cpu" or nq > most or not k < n or max(n, nq * k) * d > SCORED_COMPONENTS:

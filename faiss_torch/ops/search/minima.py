@@ -133,10 +133,10 @@ def search_by_kernels(
     stored : Stored
     n, k, metric_type : int
     rounded : object
-        From `kernel_search.rounded_of`.
+        From `gpu.search.rounded_of`.
     impl : str
     slack : int
-        See `kernel_search.blocks_wanted`.
+        See `gpu.search.blocks_wanted`.
     """
     from ...kernels import block_minima as kernel
 

@@ -1,6 +1,6 @@
 """The scan of inverted lists: what it reads, the choice of its path, and its plain reference.
 
-Three texts of one concept: ``scan_reference`` here (the oracle), ``ivf_matrix`` (query-major) and ``ivf_csr``
+Three texts of one concept: ``scan_reference`` here (the oracle), ``by_query`` (query-major) and ``by_list``
 (list-major). All give the same results.
 """
 
@@ -36,7 +36,7 @@ class Lists(NamedTuple):
     stored : Stored
         The rows of all lists.
     begins : Tensor, int64, CPU, shape (nlist,)
-        List j holds the rows ``[begins[j], begins[j] + sizes[j])``; its room is a multiple of `screen.BLOCK`.
+        List j holds the rows ``[begins[j], begins[j] + sizes[j])``; its room is a multiple of `scoring.scorers.BLOCK`.
     sizes : Tensor, int64, CPU, shape (nlist,)
     ids : Tensor, int64, shape (capacity,)
         The id of each row.

@@ -43,7 +43,7 @@ def tiles_of(scorer: Scorer, n: int, k: int, tiles_for: TilesFor | None) -> List
         Rows in use.
     k : int
     tiles_for : callable or None
-        See `tile_screen.TilesFor`.
+        See `tiles.tile_set.TilesFor`.
     """
     name = arithmetic_for(scorer)
     if name is None or tiles_for is None or n < max(FEWEST_ROWS, FEWEST_ROWS_A_NEIGHBOUR * k):
@@ -56,7 +56,7 @@ def tiles_of(scorer: Scorer, n: int, k: int, tiles_for: TilesFor | None) -> List
 def search(
     scorer: Scorer, tiles: ListTiles, k: int, metric_type: int, guesses: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the k closest rows: as `ivf_tiles.search`."""
+    """Return the k closest rows: as `tiles.lists.search`."""
     distances = scorer.xq.new_empty(scorer.nq, k)
     positions = torch.empty(scorer.nq, k, dtype=torch.int64, device="cpu")
     left = torch.empty(scorer.nq, dtype=torch.bool, device="cpu")
@@ -114,7 +114,7 @@ def _everything(nq: int, ntiles: int) -> Visits:
 
 
 def candidates(scorer: Scorer, tiles: ListTiles, radius: float, by_scores: ByScores) -> list[Candidates]:
-    """Return all rows that may be within a radius: see `tile_verify.within_radius`."""
+    """Return all rows that may be within a radius: see `tiles.verify.within_radius`."""
     columns = tiles.tile_set.facts.columns
     rows = torch.full((scorer.nq,), int(columns.sum()), dtype=torch.int64, device="cpu")
     scan = Scan(Screen(tiles.tile_set, scorer.xq), RANGE_NEIGHBOURS, rows)

@@ -72,7 +72,7 @@ def encode_queries(frame: Frame, xq: Tensor) -> Queries:
 
 @scripted
 def encoded(x: Tensor, ratio: float, digits: int, largest: int = LARGEST) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Round framed queries, given what `ratio_of` and `digits_of` a frame are: the fields of `tiles.Queries`."""
+    """Round framed queries, given what `ratio_of` and `digits_of` a frame are: the fields of `tiles.tile.Queries`."""
     weights = (ratio * largest / x.abs().amax(1, keepdim=True).clamp_(min=1e-30 * largest)).floor_().clamp_(1, largest)
     steps = ratio / weights
     rounded = (x / steps).round_().clamp_(-largest, largest)

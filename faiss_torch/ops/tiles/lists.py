@@ -181,7 +181,7 @@ def search(
 def candidates(
     scorer: Scorer, list_tiles: ListTiles, probes: Tensor, radius: float, by_scores: ByScores
 ) -> list[Candidates]:
-    """Return all rows of the probed lists that may be within a radius: see `tile_verify.within_radius`."""
+    """Return all rows of the probed lists that may be within a radius: see `tiles.verify.within_radius`."""
     pairs = _pairs(list_tiles, probes)
     visits, _ = _by_tile(pairs, None)
     screen, nprobe = Screen(list_tiles.tile_set, scorer.xq), probes.shape[1]

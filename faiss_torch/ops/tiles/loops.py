@@ -30,7 +30,7 @@ class TileFacts(NamedTuple):
         First stored row, number of rows, and columns.
     steps : Tensor, float32, shape (ntiles,)
     lower, upper : Tensor, float32, shape (ntiles, 3)
-        See `tile_screen.Screen`.
+        See `tiles.tile_set.Screen`.
     hidden : Tensor, int64
         Stored rows that are not in their tiles.
     """
@@ -88,7 +88,7 @@ def multiply_bf16(
 
 @scripted
 def query_terms(steps: Tensor, norms: Tensor, residuals: Tensor) -> Tensor:
-    """What the bounds take from queries, float32, (nq, 4): see `tile_screen.Screen`."""
+    """What the bounds take from queries, float32, (nq, 4): see `tiles.tile_set.Screen`."""
     inverse = steps.reciprocal()
     return torch.stack([inverse, residuals * inverse, norms * inverse, steps], 1)
 
@@ -110,7 +110,7 @@ def guesses(
     minima : Tensor, shape (nchunk,)
         Computed scores.
     terms : Tensor, shape (n, 4)
-        Of the pairs of a query and a tile: see `tile_screen.Screen`.
+        Of the pairs of a query and a tile: see `tiles.tile_set.Screen`.
     tiles : Tensor, int64, shape (n,), or (1,) where there is one
     owners : Tensor, int64, shape (nchunk,), or None where there is one tile
         The pair that each chunk belongs to.

@@ -39,7 +39,7 @@ class Look(NamedTuple):
     ----------
     queries, keys : Tensor, int64, shape (n,)
     terms : Tensor, float32, shape (n, 4)
-        Those of the queries: see `tile_screen.Screen`.
+        Those of the queries: see `tiles.tile_set.Screen`.
     tiles : Tensor, int64, shape (n,), or (1,) where all pairs are of one tile
     owners : Tensor, int64, shape (nchunk,), or None
         The pair that each chunk belongs to, where there is more than one tile.
@@ -93,7 +93,7 @@ def look_at(
     queries, keys : Tensor, int64
         Of all entries.
     codes, terms : Tensor, shape (nq, width) and (nq, 4)
-        Of all queries: see `tile_screen.Screen`.
+        Of all queries: see `tiles.tile_set.Screen`.
     facts : TileFacts
     room : Tensor
         For the scores, and those of `ROUNDED_QUERIES` queries more.

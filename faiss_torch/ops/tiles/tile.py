@@ -11,7 +11,7 @@ allows. A tile knows the largest |x'| and |x' - x~| of its rows, a query its own
 residual would spoil it for all are left out of it and named in `always`: every query that looks at the tile has to look
 at them.
 
-``int8_tiles`` and ``bf16_tiles`` are two texts of one concept: ``make_tile`` and ``encode_queries``.
+``tiles.int8`` and ``tiles.bf16`` are two texts of one concept: ``make_tile`` and ``encode_queries``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A screen of tiles: what `tile_scan` multiplies and what it knows of the products."""
+"""A screen of tiles: what `tiles.scan` multiplies and what it knows of the products."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ARITHMETICS = {
 #: Vectors of fewer components are not worth a screen, and sums of more could exceed an int32.
 FEWEST_COMPONENTS, MOST_COMPONENTS = 16, 1 << 16
 
-#: A span of one tile and the entries [first, last) of a `tile_scan.Visits` that look at it.
+#: A span of one tile and the entries [first, last) of a `tiles.scan.Visits` that look at it.
 Span = tuple[int, int, int]
 
 

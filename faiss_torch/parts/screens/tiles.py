@@ -22,7 +22,7 @@ class ScreenTiles(ScreenCopies[ListTiles]):
     ----------
     metric_type : int
     arithmetic : str
-        A key of `tile_screen.ARITHMETICS`.
+        A key of `tiles.tile_set.ARITHMETICS`.
     """
 
     #: Rows of a tile: a longer list has several.
