@@ -31,6 +31,7 @@ _WHOLE = (
     "swigfaiss_avx512_spr",
     "swigfaiss_sve",
     "loader",
+    "array_conversions",
     "extra_wrappers",
     "gpu_wrappers",
 )

@@ -25,7 +25,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 #: What public objects are made of, by module. A name stands in pickles: it stays when what it names moves.
 _PARTS = (
     ("pickles", "_tensor"),
-    ("vectors", "ObjectVector"),
+    ("wrapper.vectors", "ObjectVector"),
     ("ops.search.paths", "Path"),
     ("parts.growing", "GrowingTensor"),
     ("parts.reverse_map", "ReverseMap"),
@@ -37,7 +37,7 @@ _PARTS = (
     ("io.mapped_lists", "_ListsInFile MappedInvertedLists"),
     ("tools.heaps", "HeapArray"),
     ("tools.stats", "PerDimStats"),
-    ("pointers", "Pointer"),
+    ("wrapper.pointers", "Pointer"),
     ("devices.gpu_indexes", "_restored"),
 )
 
