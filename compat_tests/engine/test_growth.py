@@ -210,7 +210,7 @@ def test_an_addition_to_a_flat_index_that_is_interrupted_adds_nothing(monkeypatc
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    last_step = "row_facts.RowFacts.append" if searched else "growing.GrowingTensor.append"
+    last_step = "screens.facts.RowFacts.append" if searched else "growing.GrowingTensor.append"
     for part in (np.full((1, D), np.nan, dtype="float32"), XB[500:900]):
         if searched:
             index.search(XQ, 3)

@@ -305,7 +305,7 @@ PROGRAM = """
 import resource, sys
 import numpy as np
 import faiss_torch
-from faiss_torch.indexes import ivf_portions
+from faiss_torch.parts.lists import portions
 
 def data(n, seed):
     return np.random.RandomState(seed).rand(n, 64).astype("float32")
@@ -326,7 +326,7 @@ def fill(nb, lists):
     return index, index.search(data(500, 7), 5)
 
 faiss_torch.omp_set_num_threads(2)
-ivf_portions.LOADED_BYTES = 4 << 20
+portions.LOADED_BYTES = 4 << 20
 fill(10000, "disk")  # everything that is made once is there
 resource.setrlimit(resource.RLIMIT_DATA, (in_use() + (40 << 20),) * 2)
 index, (D, I) = fill(250000, sys.argv[1])
