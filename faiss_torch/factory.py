@@ -1,139 +1,63 @@
 """index_factory: an index from a text such as ``IVF256,Flat``.
 
-A description is read from the outside in, by three tables of rules: a whole index (``Flat``), the coarse
-quantizer of an inverted file (``IVF256``, or ``IVF256(...)`` with any index in the parentheses), and the code
-of its vectors (what stands behind the comma). A new index type is a row in one of them.
+A description is words with commas between them; a word may have a description in parentheses. It is read from the
+outside in: what stands at either end (``IDMap``), suffixes (``RFlat``), prefixes (``PCA64``), a whole index
+(``Flat``), and last an inverted file, which is a coarse part (``IVF256``) and a code. `kinds` has the words, those of
+faiss that this version does not offer among them: a description is read to its end before anything is made, so that
+the message says what is wrong with it.
 
 Source of the grammar: faiss ``index_factory.cpp``.
 """
 
 from __future__ import annotations
 
+import itertools
+import operator
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
-from .attributes import integer
 from .constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
+from .gaps import GAPS
 from .indexes.base import Index
-from .indexes.composite.id_map import IndexIDMap, IndexIDMap2
 from .indexes.flat.flat import IndexFlat
-from .indexes.ivf.base import IndexIVF
-from .indexes.ivf.flat import IndexIVFFlat
-from .indexes.ivf.flat_dedup import IndexIVFFlatDedup
+from .kinds import KINDS, NOT_OFFERED, Absent, Kind, Part, Wanted, description
+from .placeholders import NotOffered
 
 _MULTIPLIERS = {"": 1, "k": 1 << 10, "M": 1 << 20}
 
 #: faiss reads the numbers of a description as C ints.
 _LARGEST_NUMBER = 2**31 - 1
 
+#: How an inverted file begins: the number of its lists, and the description of its quantizer, which is Flat unless
+#: it says otherwise.
+_COARSE = re.compile(r"IVF([0-9]+)([kM]?)(?:_(HNSW[0-9]*|NSG[0-9]+)|\((.+)\))?")
 
-class Wanted(NamedTuple):
-    """What all parts of one description share.
+#: A type, and its word in a description.
+Matched: TypeAlias = tuple[Kind | Absent, re.Match[str]]
+
+
+class Parsed(NamedTuple):
+    """A description that has been read.
 
     Attributes
     ----------
-    d : int
-        The width of the vectors.
-    metric_type : int
-    own_invlists : bool
-        Whether an inverted file gets lists of its own.
-    nested : tuple of str
-        The texts in parentheses, which a rule sees as ``Index0``, ``Index1`` ...
+    text : str
+    kind : Kind or Absent
+        The type of the outermost index.
+    match : re.Match
+        Its word.
+    inner : tuple of Parsed
+        What the index is made of, as in `Wanted`.
+    nlist : int
+        As in `Wanted`; 0 where the quantizer's type decides it.
     """
 
-    d: int
-    metric_type: int
-    own_invlists: bool
-    nested: tuple[str, ...]
-
-
-class Coarse(NamedTuple):
-    """A coarse quantizer and the number of lists."""
-
-    quantizer: Index
-    nlist: int
-
-
-class IndexRule(NamedTuple):
-    """A whole index, by a pattern for its whole text."""
-
-    pattern: str
-    build: Callable[[Wanted, re.Match[str]], Index]
-
-
-class CoarseRule(NamedTuple):
-    """A coarse quantizer, by a pattern for what stands before the first comma."""
-
-    pattern: str
-    build: Callable[[Wanted, re.Match[str]], Coarse]
-
-
-class CodeRule(NamedTuple):
-    """The code of an inverted file, by a pattern for what stands behind the first comma."""
-
-    pattern: str
-    build: Callable[[Wanted, re.Match[str], Coarse], IndexIVF]
-
-
-def _nlist(match: re.Match[str]) -> int:
-    if int(match[1]) > _LARGEST_NUMBER:
-        raise RuntimeError(f"could not parse index string: {match[1]} in {match[0]!r} is too large a number")
-    return int(match[1]) * _MULTIPLIERS[match[2]]
-
-
-def _flat(wanted: Wanted, match: re.Match[str]) -> Index:
-    return IndexFlat(wanted.d, wanted.metric_type)
-
-
-def _flat_quantizer(wanted: Wanted, match: re.Match[str]) -> Coarse:
-    return Coarse(IndexFlat(wanted.d, wanted.metric_type), _nlist(match))
-
-
-def _nested_quantizer(wanted: Wanted, match: re.Match[str]) -> Coarse:
-    return Coarse(_parse(wanted.nested[int(match[3])], wanted._replace(own_invlists=True, nested=())), _nlist(match))
-
-
-def _ivf_flat(wanted: Wanted, match: re.Match[str], coarse: Coarse) -> IndexIVF:
-    return IndexIVFFlat(coarse.quantizer, wanted.d, coarse.nlist, wanted.metric_type, wanted.own_invlists)
-
-
-def _ivf_flat_dedup(wanted: Wanted, match: re.Match[str], coarse: Coarse) -> IndexIVF:
-    return IndexIVFFlatDedup(coarse.quantizer, wanted.d, coarse.nlist, wanted.metric_type, wanted.own_invlists)
-
-
-def _wrapped_by(cls: type[IndexIDMap]) -> Callable[[Wanted, re.Match[str]], Index]:
-    def build(wanted: Wanted, match: re.Match[str]) -> Index:
-        text = _with_parentheses(match[1] or match[2], wanted.nested)
-        index = cls(_parse(text, wanted._replace(own_invlists=True, nested=())))
-        index.own_fields = True
-        return index
-
-    return build
-
-
-INDEX_RULES = (
-    # in front of an index or behind it; the first of two rules that match is the outer index
-    IndexRule("(.+),IDMap2|IDMap2,(.+)", _wrapped_by(IndexIDMap2)),
-    IndexRule("(.+),IDMap|IDMap,(.+)", _wrapped_by(IndexIDMap)),
-    IndexRule("Flat", _flat),
-)
-
-COARSE_RULES = (
-    CoarseRule("IVF([0-9]+)([kM]?)", _flat_quantizer),
-    CoarseRule(r"IVF([0-9]+)([kM]?)\(Index([0-9])\)", _nested_quantizer),
-)
-
-CODE_RULES = (
-    CodeRule("Flat", _ivf_flat),
-    CodeRule("FlatDedup", _ivf_flat_dedup),
-)
-
-#: What the tables above read, for messages.
-OFFERED = (
-    "Flat; IVF{nlist},Flat; IVF{nlist},FlatDedup; IVF{nlist}(...),Flat with an index in the parentheses; "
-    "IDMap,... or IDMap2,... of one of these"
-)
+    text: str
+    kind: Kind | Absent
+    match: re.Match[str]
+    inner: tuple[Parsed, ...] = ()
+    nlist: int = 0
 
 
 def index_factory(d: int, description: str, metric: int = METRIC_L2, own_invlists: bool = True) -> Index:
@@ -157,87 +81,18 @@ def index_factory(d: int, description: str, metric: int = METRIC_L2, own_invlist
     Raises
     ------
     RuntimeError
-        If a part of the description is not understood; the message says which.
+        If a part of the description is not understood, or makes a type that is not offered; the message says which.
     TypeError
-        If `d` is not an integer or the description not a text.
+        If an argument is of another type, or an integer takes more than 32 bits.
     """
     if not isinstance(description, str):
         raise TypeError(f"index_factory: expected a text as description, not {type(description).__name__}")
-    if isinstance(d, float) or not hasattr(d, "__index__"):
-        raise TypeError(f"index_factory: expected an integer as dimension, not {type(d).__name__}")
-    wanted = Wanted(integer(d, "d"), metric_type_from_int(metric), own_invlists, ())
-    return _parse(re.sub(r"\s", "", description), wanted)
-
-
-def _parse(description: str, wanted: Wanted) -> Index:
-    normal, nested = _split_parentheses(description)
-    wanted = wanted._replace(nested=nested)
-    for rule in INDEX_RULES:
-        match = re.fullmatch(rule.pattern, normal)
-        if match:
-            return rule.build(wanted, match)
-    coarse_text, _, code_text = normal.partition(",")
-    coarse_matches = ((rule, re.fullmatch(rule.pattern, coarse_text)) for rule in COARSE_RULES)
-    coarse_rule, coarse_match = next((found for found in coarse_matches if found[1]), (None, None))
-    if coarse_rule is None or coarse_match is None:
-        raise _not_understood(description, _with_parentheses(coarse_text, nested))
-    code_matches = ((rule, re.fullmatch(rule.pattern, code_text)) for rule in CODE_RULES)
-    code_rule, code_match = next((found for found in code_matches if found[1]), (None, None))
-    if code_rule is None or code_match is None:
-        missing = "the code behind a comma is missing" if not code_text else ""
-        raise _not_understood(description, _with_parentheses(code_text, nested), missing)
-    coarse = coarse_rule.build(wanted, coarse_match)
-    return _set_ivf_fields(code_rule.build(wanted, code_match, coarse))
-
-
-def _set_ivf_fields(index: IndexIVF) -> IndexIVF:
-    """What faiss sets on every inverted file that its factory makes."""
-    # a flat quantizer is filled by k-means; others are trained on all data (2), as k-means cannot use them
-    index.quantizer_trains_alone = 0 if isinstance(index.quantizer, IndexFlat) else 2
-    index.cp.spherical = index.metric_type == METRIC_INNER_PRODUCT
-    index.own_fields = True
-    return index
-
-
-def _split_parentheses(description: str) -> tuple[str, tuple[str, ...]]:
-    """Replace what stands in parentheses by Index0 ...: ``IVF8(Flat),Flat`` gives ``IVF8(Index0),Flat``."""
-    outside: list[str] = []
-    nested: list[str] = []
-    depth = begin = 0
-    for position, character in enumerate(description):
-        if character == "(":
-            depth += 1
-            if depth == 1:
-                outside.append(f"{description[begin:position]}(Index{len(nested)})")
-                begin = position + 1
-        elif character == ")":
-            depth -= 1
-            if depth == 0:
-                nested.append(description[begin:position])
-                begin = position + 1
-        if depth < 0:
-            break
-    if depth != 0:
-        raise RuntimeError(f"could not parse index string {description!r}: unbalanced parentheses")
-    return "".join(outside) + description[begin:], tuple(nested)
-
-
-def _with_parentheses(text: str, nested: tuple[str, ...]) -> str:
-    """Put back what `_split_parentheses` replaced."""
-    return re.sub(r"\(Index([0-9]+)\)", lambda match: f"({nested[int(match[1])]})", text)
-
-
-def _not_understood(description: str, part: str, reason: str = "") -> RuntimeError:
-    what = reason or f"could not understand {part!r}"
-    where = "" if part == description else f" in {description!r}"
-    return RuntimeError(f"could not parse index string: {what}{where}. This version reads {OFFERED}")
-
-
-#: The descriptions of inverted files' codes, by class; a subclass stands before its base.
-CODE_NAMES: tuple[tuple[type[IndexIVF], str], ...] = (
-    (IndexIVFFlatDedup, "FlatDedup"),
-    (IndexIVFFlat, "Flat"),
-)
+    width, metric_type = _int32(d, "dimension"), metric_type_from_int(_int32(metric, "metric"))
+    text = re.sub(r"\s", "", description)
+    _check_numbers(text)
+    parsed = _parsed(_words(text))
+    _check_offered(parsed)
+    return _built(parsed, width, metric_type, own_invlists)
 
 
 def reverse_index_factory(index: Index) -> str:
@@ -257,13 +112,165 @@ def reverse_index_factory(index: Index) -> str:
     NotImplementedError
         If no description makes such an index.
     """
-    if isinstance(index, IndexFlat):
-        return "Flat"
-    if isinstance(index, IndexIDMap):
-        return f"{'IDMap2' if isinstance(index, IndexIDMap2) else 'IDMap'},{reverse_index_factory(index.index)}"
-    if isinstance(index, IndexIVF):
-        nested = "" if isinstance(index.quantizer, IndexFlat) else f"({reverse_index_factory(index.quantizer)})"
-        for index_class, name in CODE_NAMES:
-            if isinstance(index, index_class):
-                return f"IVF{index.nlist}{nested},{name}"
-    raise NotImplementedError(f"no index_factory string makes a {type(index).__name__}")
+    return description(index)
+
+
+def _int32(value: Any, name: str) -> int:
+    """A C int; faiss's factory refuses a larger one as it refuses another type."""
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"index_factory: expected an integer as {name}, not {type(value).__name__}")
+    number = operator.index(value)
+    if not -(2**31) <= number < 2**31:
+        raise TypeError(f"index_factory: expected an integer of 32 bits as {name}, not {number}")
+    return number
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def _check_numbers(text: str) -> None:
+    for number in re.findall("[0-9]+", text):
+        digits = number.lstrip("0")
+        if len(digits) > 10 or int(digits or "0") > _LARGEST_NUMBER:
+            raise _not_understood(text, f"{number} is too large a number")
+
+
+def _words(text: str) -> list[str]:
+    """The words of a description: ``IVF8(IVF2,Flat),Flat`` gives ``IVF8(IVF2,Flat)`` and ``Flat``."""
+    words, depth, begin = [], 0, 0
+    for position, character in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            words.append(text[begin:position])
+            begin = position + 1
+    if depth != 0:
+        raise _not_understood(text, "unbalanced parentheses")
+    return [*words, text[begin:]]
+
+
+def _matched(part: Part, text: str) -> Matched | None:
+    """The type whose word, in a part of a description, is a text."""
+    rows: Iterable[Kind | Absent] = itertools.chain(KINDS, NOT_OFFERED)
+    for row in rows:
+        match = re.fullmatch(row.pattern, text) if row.part is part else None
+        if match:
+            return row, match
+    return None
+
+
+def _parsed(words: list[str]) -> Parsed:
+    return _wrapper(words) or _whole(words) or _inverted_file(words)
+
+
+def _wrapper(words: list[str]) -> Parsed | None:
+    """An index around another one, by the word at the end or at the beginning."""
+    text = ",".join(words)
+    for kind in KINDS:
+        if kind.part is Part.END:
+            for word, rest in ((words[-1], words[:-1]), (words[0], words[1:])):
+                match = re.fullmatch(kind.pattern, word)
+                if match:
+                    return _around(text, (kind, match), rest)
+    for part, word, rest in ((Part.SUFFIX, words[-1], words[:-1]), (Part.PREFIX, words[0], words[1:])):
+        found = _matched(part, word)
+        if found:
+            return _around(text, found, rest)
+    return None
+
+
+def _around(text: str, found: Matched, rest: list[str]) -> Parsed:
+    kind, match = found
+    if not any(rest):
+        raise _not_understood(text, f"there is no index beside {match[0]!r}")
+    inner = [_parsed(rest)]
+    if "index" in match.re.groupindex:
+        inner.append(_parsed(_words(match["index"])))
+    return Parsed(text, kind, match, tuple(inner))
+
+
+def _whole(words: list[str]) -> Parsed | None:
+    text = ",".join(words)
+    found = _matched(Part.WHOLE, text)
+    return Parsed(text, *found) if found else None
+
+
+def _coarse(word: str) -> tuple[Parsed, int] | None:
+    """The quantizer of an inverted file and the number of its lists; 0 where the quantizer's type decides it."""
+    match = _COARSE.fullmatch(word)
+    if match:
+        quantizer = match[3] or match[4] or "Flat"
+        return _parsed(_words(quantizer)), int(match[1]) * _MULTIPLIERS[match[2]]
+    found = _matched(Part.COARSE, word)
+    return (Parsed(word, *found), 0) if found else None
+
+
+def _inverted_file(words: list[str]) -> Parsed:
+    text, code = ",".join(words), ",".join(words[1:])
+    coarse = _coarse(words[0])
+    if coarse is None:
+        raise _not_understood(text, *_unknown(words))
+    if not code:
+        raise _not_understood(text, "the code behind a comma is missing")
+    found = _matched(Part.CODE, code)
+    if found is None:
+        raise _not_understood(text, f"could not understand {code!r}", code)
+    quantizer, nlist = coarse
+    return Parsed(text, *found, (quantizer,), nlist)
+
+
+def _unknown(words: list[str]) -> tuple[str, str]:
+    """What is wrong with words that no index begins with, and the part that is wrong."""
+    first, rest = words[0], ",".join(words[1:])
+    if "" in words:
+        return ("a word beside a comma is missing" if len(words) > 1 else "it is empty"), ""
+    if rest and _matched(Part.WHOLE, first):
+        return f"could not understand {rest!r} behind {first!r}", rest
+    return f"could not understand {first!r}", first
+
+
+def _not_understood(text: str, fault: str, part: str = "") -> RuntimeError:
+    where = "" if part == text else f" in {text!r}"
+    examples = "; ".join(kind.example for kind in KINDS if kind.example)
+    return RuntimeError(f"could not parse index string: {fault}{where}. This version makes such as {examples}")
+
+
+def _parts(parsed: Parsed) -> Iterator[Parsed]:
+    """A description and those that it is made of, from the outside in."""
+    yield parsed
+    for inner in parsed.inner:
+        yield from _parts(inner)
+
+
+def _check_offered(parsed: Parsed) -> None:
+    for part in _parts(parsed):
+        if isinstance(part.kind, Absent):
+            word, name = part.match[0], part.kind.name
+            where = "" if word == part.text else f" in {part.text!r}"
+            raise NotOffered(
+                f"could not parse index string: {word!r}{where} asks for {name}, which faiss_torch does not offer: "
+                f"{GAPS[name]}"
+            )
+
+
+# --- building ------------------------------------------------------------------------------------------------------
+
+
+def _built(parsed: Parsed, d: int, metric_type: int, own_invlists: bool = True) -> Any:
+    """An index from its description; those inside it have lists of their own, as in faiss."""
+    assert isinstance(parsed.kind, Kind)
+    assert parsed.kind.build is not None
+    inner = tuple(_built(each, d, metric_type) for each in parsed.inner)
+    index = parsed.kind.build(Wanted(d, metric_type, own_invlists, parsed.match, inner, parsed.nlist))
+    if parsed.kind.part is Part.CODE:
+        _set_ivf_fields(index)
+    return index
+
+
+def _set_ivf_fields(index: Any) -> None:
+    """What faiss sets on every inverted file that its factory makes."""
+    # a flat quantizer is filled by k-means; others are trained on all data (2), as k-means cannot use them
+    index.quantizer_trains_alone = 0 if isinstance(index.quantizer, IndexFlat) else 2
+    index.cp.spherical = index.metric_type == METRIC_INNER_PRODUCT
+    index.own_fields = True

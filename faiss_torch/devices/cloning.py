@@ -18,14 +18,8 @@ from ..parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
 from ..wrapper.vectors import Int32Vector
 from .available import get_num_gpus, gpu_device, no_gpus
 from .copies import copied, inner_indexes, with_inner
-from .gpu_indexes import GPU_CLASSES, Provider, as_gpu, as_plain, off_gpu
-from .options import (
-    GpuClonerOptions,
-    GpuIndexConfig,
-    GpuIndexFlatConfig,
-    GpuIndexIVFFlatConfig,
-    GpuMultipleClonerOptions,
-)
+from .gpu_indexes import GPU_CLASSES, Provider, as_gpu, as_plain, config_class, off_gpu
+from .options import GpuClonerOptions, GpuMultipleClonerOptions
 from .resources import GpuResourcesVector, StandardGpuResources, resources_of
 
 #: A GPU, by its number, and the resources to use on it.
@@ -35,14 +29,6 @@ Place = tuple[Provider, int]
 def _require_index(function: str, index: Any) -> None:
     if not isinstance(index, Index):
         raise TypeError(f"{function}: expected an index, got {type(index).__name__}")
-
-
-def _config(index: Index, device: int, options: GpuClonerOptions) -> GpuIndexConfig:
-    """What the options mean for an index."""
-    if isinstance(index, IndexIVF):
-        of_quantizer = GpuIndexFlatConfig(device, useFloat16=options.useFloat16CoarseQuantizer)
-        return GpuIndexIVFFlatConfig(device, indicesOptions=options.indicesOptions, flatConfig=of_quantizer)
-    return GpuIndexFlatConfig(device, useFloat16=options.useFloat16)
 
 
 def index_cpu_to_gpu(provider: Provider, device: int, index: Index, options: GpuClonerOptions | None = None) -> Index:
@@ -76,7 +62,7 @@ def index_cpu_to_gpu(provider: Provider, device: int, index: Index, options: Gpu
     dtype = torch.float16 if options.useFloat16 else None
     quantizer_dtype = torch.float16 if options.useFloat16CoarseQuantizer else None
     new = copied(as_plain(index), target, dtype, quantizer_dtype)
-    return as_gpu(new, resources, _config(index, int(device), options))
+    return as_gpu(new, resources, config_class(new)._of_copy(int(device), options))
 
 
 def index_gpu_to_cpu(gpu_index: Index) -> Index:

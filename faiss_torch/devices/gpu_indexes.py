@@ -20,9 +20,11 @@ from ..indexes.base import Index
 from ..indexes.flat.flat import IndexFlat, IndexFlatIP, IndexFlatL2
 from ..indexes.ivf.base import IndexIVF
 from ..indexes.ivf.flat import IndexIVFFlat
+from ..kinds import KINDS
 from ..parts.codecs.floats import stored_size
 from ..parts.lists.inverted_lists import ArrayInvertedLists
 from ..wrapper.vectors import Int64Vector, UInt8Vector
+from . import options
 from .available import gpu_device, gpu_number
 from .copies import copied, with_inner
 from .options import INDICES_32_BIT, GpuIndexConfig, GpuIndexFlatConfig, GpuIndexIVFConfig, GpuIndexIVFFlatConfig
@@ -382,24 +384,26 @@ class GpuIndexIVFFlat(GpuIndexIVF, IndexIVFFlat):
         self._copy_to(index)
 
 
-#: The class that a copy on a GPU has. An index of any other class keeps it there.
-GPU_CLASSES: dict[type[Index], type[GpuIndex]] = {
-    IndexFlat: GpuIndexFlat,
-    IndexFlatL2: GpuIndexFlatL2,
-    IndexFlatIP: GpuIndexFlatIP,
-    IndexIVFFlat: GpuIndexIVFFlat,
+#: The class that a copy on a GPU has, by that of the index. An index of any other class keeps it there.
+GPU_CLASSES: dict[type[Index], type[GpuIndex]] = {kind.cls: globals()[kind.gpu] for kind in KINDS if kind.gpu}
+
+_CONFIGS: dict[type[Index], type[GpuIndexConfig]] = {
+    kind.cls: getattr(options, kind.gpu_config) for kind in KINDS if kind.gpu
 }
 
 _GPU_ATTRIBUTES = frozenset(inspect.get_annotations(GpuIndex))
+
+
+def config_class(index: Index) -> type[GpuIndexConfig]:
+    """Return the class of the configuration that a copy of an index on a GPU has."""
+    return _CONFIGS.get(type(index), GpuIndexConfig)
 
 
 def as_gpu(index: Index, resources: GpuResources, config: GpuIndexConfig) -> Any:
     """Return an index that is on a GPU already under the classes of GPUs, over the same memory."""
 
     def inner_as_gpu(inner: Index) -> Index:
-        own = GpuIndexFlatConfig() if isinstance(inner, IndexFlat) else GpuIndexIVFFlatConfig()
-        own.device = config.device
-        return as_gpu(inner, resources, own)
+        return as_gpu(inner, resources, config_class(inner)(config.device))
 
     cls = GPU_CLASSES.get(type(index))
     gpu = with_inner(index, inner_as_gpu, cls)

@@ -39,6 +39,11 @@ class GpuIndexConfig(CheckedAttributes):
     memorySpace: int = Device
     use_cuvs: bool = False
 
+    @classmethod
+    def _of_copy(cls, device: int, options: GpuClonerOptions) -> GpuIndexConfig:
+        """What the options mean for an index that is copied."""
+        return cls(device)
+
 
 @dataclass(slots=True)
 class GpuIndexFlatConfig(GpuIndexConfig):
@@ -54,6 +59,10 @@ class GpuIndexFlatConfig(GpuIndexConfig):
 
     useFloat16: bool = False
     storeTransposed: bool = False
+
+    @classmethod
+    def _of_copy(cls, device: int, options: GpuClonerOptions) -> GpuIndexConfig:
+        return cls(device, useFloat16=options.useFloat16)
 
 
 @dataclass(slots=True)
@@ -73,6 +82,11 @@ class GpuIndexIVFConfig(GpuIndexConfig):
     indicesOptions: int = INDICES_64_BIT
     flatConfig: GpuIndexFlatConfig = field(default_factory=GpuIndexFlatConfig)
     allowCpuCoarseQuantizer: bool = False
+
+    @classmethod
+    def _of_copy(cls, device: int, options: GpuClonerOptions) -> GpuIndexConfig:
+        of_quantizer = GpuIndexFlatConfig(device, useFloat16=options.useFloat16CoarseQuantizer)
+        return cls(device, indicesOptions=options.indicesOptions, flatConfig=of_quantizer)
 
 
 @dataclass(slots=True)
