@@ -1,4 +1,4 @@
-"""The tables are complete: an index type has a name, a record, a description, and a case.
+"""The tables are complete: an index type has a name, a kind, a record, and a case.
 
 A type that lacks one of them is named here with the place where it is missing.
 """
@@ -15,21 +15,20 @@ import pytest
 
 import faiss_torch
 import faiss_torch.indexes
-from faiss_torch import factory
+from faiss_torch.contrib import factory_tools
+from faiss_torch.devices.gpu_indexes import GpuIndex
+from faiss_torch.gaps import GAPS
+from faiss_torch.gpu_names import GPU_NAMES
 from faiss_torch.indexes.base import Index
 from faiss_torch.io.records.table import RECORDS, record_for
+from faiss_torch.kinds import KINDS, NOT_OFFERED, Part
 
 from ..cases import CASES
 from .names import names_of
 
 #: Bases that are not made themselves.
 ABSTRACT = {"Index", "IndexFlatCodes", "IndexIVF", "ThreadedIndexBase"}
-
-#: A description for each row of the factory's INDEX_RULES.
-WHOLE = ("IDMap2,Flat", "IDMap,Flat", "Flat")
-
-#: Types that no description makes, in faiss neither.
-NO_DESCRIPTION = {"IndexFlatL2", "IndexFlatIP", "IndexFlat1D"}
+ABSTRACT_ON_GPUS = {"GpuIndex", "GpuIndexIVF"}
 
 #: Types that faiss has no file format for, and no description.
 NO_FILES = {"IndexShards", "IndexShardsIVF", "IndexReplicas", "IndexSplitVectors", "IndexRandom"}
@@ -76,17 +75,85 @@ class TestIndexType:
         else:
             assert cls.__name__ in {case.cls for case in CASES}, "missing in compat_tests/cases.py"
 
-    def test_has_a_description(self, cls):
-        if cls.__name__ in NO_DESCRIPTION | NO_FILES:
+    def test_has_a_kind(self, cls):
+        assert [kind.cls for kind in KINDS].count(cls) == 1, "missing in kinds.py"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.cls.__name__)
+class TestKind:
+    def test_makes_its_type(self, kind):
+        if kind.part is Part.NONE:
+            assert (kind.pattern, kind.example, kind.build) == ("", "", None)
             return
-        codes = [f"IVF4,{name}" for _, name in factory.CODE_NAMES]
-        made = {type(factory.index_factory(8, description)) for description in [*WHOLE, *codes]}
-        assert cls in made, "missing in factory.py"
+        for metric in (faiss_torch.METRIC_L2, faiss_torch.METRIC_INNER_PRODUCT):
+            index = faiss_torch.index_factory(8, kind.example, metric)
+            assert type(index) is kind.cls
+            assert (index.d, index.metric_type, index.ntotal) == (8, metric, 0)
+
+    def test_describes_itself(self, kind):
+        index = faiss_torch.index_factory(8, kind.example) if kind.example else kind.cls()
+        for reverse in (faiss_torch.reverse_index_factory, factory_tools.reverse_index_factory):
+            if kind.describe is None:
+                with pytest.raises(NotImplementedError, match=kind.cls.__name__):
+                    reverse(index)
+                continue
+            made = faiss_torch.index_factory(8, reverse(index))
+            assert type(made) is kind.cls or not kind.example
+            assert isinstance(index, type(made))
+            assert reverse(made) == reverse(index)
+
+    def test_goes_to_a_gpu_and_back(self, kind, gpus):
+        index = faiss_torch.index_factory(8, kind.example) if kind.example else kind.cls()
+        assert gpus.isGpuIndexImplemented(index) == bool(kind.gpu) == bool(kind.gpu_config)
+        if not kind.gpu:
+            return
+        copied = gpus.index_cpu_to_gpu(gpus.StandardGpuResources(), 0, index)
+        assert type(copied) is getattr(gpus, kind.gpu)
+        assert type(copied).plain_class is kind.cls
+        assert type(copied._config) is getattr(gpus, kind.gpu_config)
+        assert type(gpus.index_gpu_to_cpu(copied)) is kind.cls
+        if kind.describe:
+            assert faiss_torch.reverse_index_factory(copied) == faiss_torch.reverse_index_factory(index)
+
+    def test_is_not_among_those_that_are_not_offered(self, kind):
+        assert kind.cls.__name__ not in {row.name for row in NOT_OFFERED}, "its row leaves NOT_OFFERED"
 
 
-def test_abstract_and_described_names_exist():
+@pytest.fixture
+def gpus():
+    """The CPU stands for a GPU."""
+    faiss_torch.set_gpu_devices(["cpu"])
+    yield faiss_torch
+    faiss_torch.set_gpu_devices(None)
+
+
+def subclasses(cls: type) -> set[type]:
+    return {cls}.union(*map(subclasses, cls.__subclasses__()))
+
+
+def test_every_folder_of_indexes_is_looked_at():
+    """The package's import brings classes from all folders."""
+    names = {cls.__name__ for cls in subclasses(Index) if cls.__module__.startswith("faiss_torch.indexes.")}
+    assert {name for name in names if not name.startswith("_")} == {cls.__name__ for cls in index_classes()} | ABSTRACT
+    folders = {cls.__module__.split(".")[2] for cls in index_classes()}
+    assert folders >= {"flat", "ivf", "composite"}
+
+
+def test_every_gpu_class_has_a_kind():
+    named = {value for value in GPU_NAMES.values() if isinstance(value, type) and issubclass(value, GpuIndex)}
+    assert {cls.__name__ for cls in named} - ABSTRACT_ON_GPUS == {kind.gpu for kind in KINDS} - {""}
+
+
+@pytest.mark.parametrize("row", NOT_OFFERED, ids=lambda row: row.name)
+def test_what_is_not_offered_is_a_gap(row):
+    assert row.name in GAPS
+    assert row.part is not Part.NONE
+    re.compile(row.pattern)
+
+
+def test_tables_of_names_are_up_to_date():
     names = {cls.__name__ for cls in index_classes()}
-    assert names >= NO_DESCRIPTION | NO_FILES | set(OWN_TESTS)
+    assert names >= NO_FILES | set(OWN_TESTS)
     assert names_of(faiss_torch) >= ABSTRACT
 
 
@@ -94,22 +161,6 @@ def test_no_fourcc_stands_for_two_records():
     fourccs = [record.fourcc for record in RECORDS]
     assert len(fourccs) == len(set(fourccs))
     assert all(len(fourcc) == 4 for fourcc in fourccs)
-
-
-@pytest.mark.parametrize("table", ["INDEX_RULES", "COARSE_RULES", "CODE_RULES"])
-def test_factory_patterns(table):
-    patterns = [rule.pattern for rule in getattr(factory, table)]
-    assert len(patterns) == len(set(patterns))
-    if table == "INDEX_RULES":
-        matching = [[pattern for pattern in patterns if re.fullmatch(pattern, text)] for text in WHOLE]
-        assert matching == [[pattern] for pattern in patterns]
-
-
-def test_reverse_factory_names_a_subclass_before_its_base():
-    classes = [cls for cls, _ in factory.CODE_NAMES]
-    for position, cls in enumerate(classes):
-        assert not any(issubclass(later, cls) for later in classes[position + 1 :]), cls
-    assert {name for _, name in factory.CODE_NAMES} == {rule.pattern for rule in factory.CODE_RULES}
 
 
 def test_every_case_is_offered():
