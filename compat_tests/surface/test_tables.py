@@ -15,6 +15,7 @@ import pytest
 
 import faiss_torch
 import faiss_torch.indexes
+from faiss_torch.attributes import annotated
 from faiss_torch.contrib import factory_tools
 from faiss_torch.devices.gpu_indexes import GpuIndex
 from faiss_torch.gaps import GAPS
@@ -111,6 +112,7 @@ class TestKind:
         assert type(copied) is getattr(gpus, kind.gpu)
         assert type(copied).plain_class is kind.cls
         assert type(copied._config) is getattr(gpus, kind.gpu_config)
+        assert annotated(type(copied))["_config"] == kind.gpu_config
         assert type(gpus.index_gpu_to_cpu(copied)) is kind.cls
         if kind.describe:
             assert faiss_torch.reverse_index_factory(copied) == faiss_torch.reverse_index_factory(index)

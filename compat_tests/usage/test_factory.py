@@ -82,7 +82,14 @@ def test_the_message_names_the_part(ours, description, part):
     assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("arguments", [(8, b"Flat"), ("8", "Flat"), (8.0, "Flat")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (8, b"Flat"), ("8", "Flat"), (8.0, "Flat"), (np.float32(8), "Flat"), (None, "Flat"), (2**31, "Flat"), (8,), (),
+        (8, "Flat", "1"), (8, "Flat", 1.0), (8, "Flat", None), (8, "Flat", 2**31), (8, "IVF4,Flat", 1, 0),
+        (8, "IVF4,Flat", 1, None), (8, "IVF4,Flat", 1, True, True),
+    ],
+)  # fmt: skip
 def test_other_types_of_arguments(faiss, arguments):
     with pytest.raises(TypeError):
         faiss.index_factory(*arguments)
@@ -106,6 +113,13 @@ def test_indexes_from_descriptions_work(faiss, description):
 class TestBeyondFaiss:
     def test_spaces_are_passed_over(self, ours):
         assert ours.index_factory(8, " IVF16 ( IVF4, Flat ), Flat ").quantizer.nlist == 4
+
+    def test_keywords(self, ours):
+        index = ours.index_factory(d=8, description="IVF16,Flat", metric=ours.METRIC_INNER_PRODUCT, own_invlists=False)
+        assert (index.metric_type, index.invlists) == (ours.METRIC_INNER_PRODUCT, None)
+
+    def test_integers_of_numpy(self, ours):
+        assert ours.index_factory(np.int64(8), "Flat", np.int64(0)).metric_type == ours.METRIC_INNER_PRODUCT
 
     @pytest.mark.parametrize("description", [d for d in DESCRIPTIONS if d not in ("IVF1k,Flat", "IVF16(Flat),Flat")])
     def test_reverse(self, ours, description):

@@ -59,10 +59,8 @@ IVF16,,Flat IVF16FlatX FlatL2Panorama FlatPanorama4 LSHtr ZnLattice2x5 SQtq1 SQ 
 HNSW32,EDEN HNSW32,RaBitQ0 HNSW32_Flat,Flat HNSWx NSG16,Foo NSG16,RaBitQ NNDescent16 SVSFlat MinMax MinMax, Flat,MinMax
 RFlat ,RFlat Flat,Refine Flat,Refine() Flat,Refine(Foo) Flat,RFlat(Flat) Foo foo,bar flat (Flat) Flat, ,Flat , ,,
 Flat,Flat Flat,PQ2 IVF99999999999999999999,Flat PQ99999999999 BFlat BIVF16 IDMap IDMap, ,IDMap IDMap3,Flat IDMap2
-Flat,Foo,IDMap FooFlat FlatFoo Sqfp16 PQ2X4
+Flat,Foo,IDMap FooFlat FlatFoo Sqfp16 PQ2X4 EDEN9 EDEN2BIASEDX RaBitQ0 RaBitQfs_ LSQ2x4fsr RQ2x8fs
 """
-
-TEXTS = ["", *UNDERSTOOD.split(), *NOT_UNDERSTOOD.split()]
 
 #: Words of which descriptions are put together at random.
 WORDS = """
@@ -116,16 +114,36 @@ def compare(reference, text, metric="METRIC_L2"):
 
 
 @pytest.mark.parametrize("metric", ["METRIC_L2", "METRIC_INNER_PRODUCT"])
-@pytest.mark.parametrize("text", TEXTS)
-def test_beside_faiss(reference, text, metric):
+@pytest.mark.parametrize("text", UNDERSTOOD.split())
+def test_what_faiss_understands(reference, text, metric):
     message = compare(reference, text, metric)
-    assert not message or message.startswith("could not parse index string: ")
+    assert not message or "asks for" in message
+
+
+@pytest.mark.parametrize("text", ["", *NOT_UNDERSTOOD.split()])
+def test_what_faiss_does_not_understand(reference, text):
+    with pytest.raises(RuntimeError):
+        reference.index_factory(D, text)
+    message = compare(reference, text)
+    assert message.startswith("could not parse index string: ")
+    assert "asks for" not in message
+
+
+def understands(reference, text):
+    try:
+        return reference.index_factory(D, text) is not None
+    except RuntimeError:
+        return False
 
 
 def test_words_put_together_at_random(reference):
     generator = random.Random(1)
     for length in [2, 3, 4] * 200:
-        compare(reference, ",".join(generator.choices(WORDS.split(), k=length)))
+        text = ",".join(generator.choices(WORDS.split(), k=length))
+        message = compare(reference, text)
+        # faiss cannot read parentheses behind MinMax
+        if not understands(reference, text) and not (text.startswith("MinMax") and "(" in text):
+            assert "asks for" not in message, text
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +213,7 @@ def test_no_word_has_two_meanings():
     rows = [*KINDS, *NOT_OFFERED]
     patterns = [(row.part, row.pattern) for row in rows if row.part is not Part.NONE]
     assert len(patterns) == len(set(patterns))
-    words = {word for text in TEXTS for word in [text, *text.split(","), text.partition(",")[2]]}
+    words = {word for text in UNDERSTOOD.split() for word in [text, *text.split(","), text.partition(",")[2]]}
     for word, part in itertools.product(words, Part):
         fitting = [row for row in rows if row.part is part is not Part.NONE and re.fullmatch(row.pattern, word)]
         assert len(fitting) <= 1, (word, fitting)
