@@ -1,36 +1,28 @@
 """The types of indexes, one literal row each, and the texts that `index_factory` reads.
 
-The table is read by the factory (`build`, from a text), by the reverse factory (`describe`), by copies to GPUs
-(`gpu`, `gpu_config`) and by the tests that look for what a type lacks.
+The factory reads the table (`build` makes an index from a text), and so do the reverse factory (`describe`), copies to
+GPUs (`gpu`, `gpu_config`), and the tests that look for what a type lacks.
 
-To add a type, take its row from `NOT_OFFERED`, where all texts of faiss stand that this version does not build, and
-complete it in `KINDS`. `IndexScalarQuantizer` needs no more than this::
-
-    Kind(
-        IndexScalarQuantizer,
-        Part.WHOLE,
-        _SQ,
-        example="SQ8",
-        build=lambda wanted: IndexScalarQuantizer(wanted.d, qtype_of(wanted.match[0]), wanted.metric_type),
-        describe=lambda index: name_of(index.sq.qtype),
-    )
-
-and the code of an inverted file, which stands behind the comma, this::
+To add a type, take its line out of `NOT_OFFERED`, which has the other texts of faiss, and make it a row of `KINDS`.
+Such a row needs nothing besides::
 
     Kind(
         IndexIVFScalarQuantizer,
         Part.CODE,
         _SQ,
         example="IVF16,SQ8",
-        build=lambda wanted: IndexIVFScalarQuantizer(*_ivf(wanted), qtype_of(wanted.match[0]), wanted.metric_type),
-        describe=lambda index: f"{_coarse(index)},{name_of(index.sq.qtype)}",
+        build=lambda wanted: IndexIVFScalarQuantizer(
+            *ivf_arguments(wanted), getattr(ScalarQuantizer, SQ_TYPES[wanted.match[0]]), wanted.metric_type, True,
+            wanted.own_invlists,
+        ),
+        describe=lambda index: f"{coarse(index)},{sq_text(index.sq)}",
         gpu="GpuIndexIVFScalarQuantizer",
         gpu_config="GpuIndexIVFScalarQuantizerConfig",
     )
 
-A class of GPUs is a name, which `devices` looks up: it stands on a higher floor. A type that no text makes has a row
-without a pattern. The order of rows is of no account, but among those that stand at either end of a text, where the
-first one that fits is the outer index.
+`sq_text` stands for a function beside the rows. Classes for GPUs are names, which `devices/gpu_indexes.py` looks up in
+itself and in `devices/options.py`: they stand on a higher floor. A type that no text makes has a row without a pattern.
+The order of rows matters for `Part.END` alone: the first of two that fit is the outer index.
 
 Source of the texts: faiss ``index_factory.cpp``.
 """
@@ -163,13 +155,13 @@ def description(index: Any) -> str:
     return describe(index)
 
 
-def _coarse(index: IndexIVF) -> str:
+def coarse(index: IndexIVF) -> str:
     """What stands before the comma in the description of an inverted file."""
     quantizer = description(index.quantizer)
     return f"IVF{index.nlist}" if quantizer == "Flat" else f"IVF{index.nlist}({quantizer})"
 
 
-def _ivf(wanted: Wanted) -> tuple[Index, int, int]:
+def ivf_arguments(wanted: Wanted) -> tuple[Index, int, int]:
     """What the constructors of inverted files begin with."""
     return wanted.inner[0], wanted.d, wanted.nlist
 
@@ -199,8 +191,8 @@ KINDS: tuple[Kind, ...] = (
         Part.CODE,
         "Flat",
         example="IVF16,Flat",
-        build=lambda wanted: IndexIVFFlat(*_ivf(wanted), wanted.metric_type, wanted.own_invlists),
-        describe=lambda index: f"{_coarse(index)},Flat",
+        build=lambda wanted: IndexIVFFlat(*ivf_arguments(wanted), wanted.metric_type, wanted.own_invlists),
+        describe=lambda index: f"{coarse(index)},Flat",
         gpu="GpuIndexIVFFlat",
         gpu_config="GpuIndexIVFFlatConfig",
     ),
@@ -209,8 +201,8 @@ KINDS: tuple[Kind, ...] = (
         Part.CODE,
         "FlatDedup",
         example="IVF16,FlatDedup",
-        build=lambda wanted: IndexIVFFlatDedup(*_ivf(wanted), wanted.metric_type, wanted.own_invlists),
-        describe=lambda index: f"{_coarse(index)},FlatDedup",
+        build=lambda wanted: IndexIVFFlatDedup(*ivf_arguments(wanted), wanted.metric_type, wanted.own_invlists),
+        describe=lambda index: f"{coarse(index)},FlatDedup",
     ),
     Kind(
         IndexIDMap2,

@@ -7,8 +7,9 @@ import re
 import pytest
 
 import faiss_torch
+from faiss_torch import factory, kinds
 from faiss_torch.gaps import GAPS
-from faiss_torch.kinds import KINDS, NOT_OFFERED, Part
+from faiss_torch.kinds import KINDS, NOT_OFFERED, Kind, Part
 
 D = 8
 
@@ -207,6 +208,66 @@ def test_the_message_says_what_is_wrong(ours, text, part):
 def test_what_is_nested_too_deep(ours, text):
     with pytest.raises(RuntimeError):
         ours.index_factory(D, text)
+
+
+class Rounded(faiss_torch.IndexFlat):
+    """Stands for a type to come."""
+
+
+class IVFRounded(faiss_torch.IndexIVFFlat):
+    """Stands for a code to come."""
+
+
+class Refined(faiss_torch.IndexIDMap):
+    """Stands for an index that two others make up."""
+
+    def __init__(self, base_index, refine_index):
+        super().__init__(base_index)
+        self.referenced_objects = [refine_index]
+
+
+ROWS = (
+    Kind(
+        Rounded,
+        Part.WHOLE,
+        "SQ(8|4)",
+        build=lambda wanted: Rounded(wanted.d, wanted.metric_type),
+        describe=lambda index: "SQ8",
+    ),
+    Kind(
+        IVFRounded,
+        Part.CODE,
+        "SQ(8|4)",
+        build=lambda wanted: IVFRounded(*kinds.ivf_arguments(wanted), wanted.metric_type, wanted.own_invlists),
+        describe=lambda index: f"{kinds.coarse(index)},SQ8",
+    ),
+    Kind(
+        Refined,
+        Part.SUFFIX,
+        r"Refine\((?P<index>.+)\)",
+        build=lambda wanted: Refined(*wanted.inner),
+        describe=lambda index: (
+            f"{kinds.description(index.index)},Refine({kinds.description(index.referenced_objects[0])})"
+        ),
+    ),
+)
+
+
+def test_a_row_is_all_that_a_type_needs(ours, monkeypatch):
+    for module in (kinds, factory):
+        monkeypatch.setattr(module, "KINDS", (*KINDS, *ROWS))
+    text = "IDMap,IVF4(SQ8),SQ4,Refine(IVF2,SQ8)"
+    index = ours.index_factory(D, text, ours.METRIC_INNER_PRODUCT, False)
+    assert type(index) is ours.IndexIDMap
+    assert type(index.index) is Refined
+    ivf, other = index.index.index, index.index.referenced_objects[0]
+    assert (type(ivf), ivf.nlist, type(ivf.quantizer)) == (IVFRounded, 4, Rounded)
+    assert (type(other), other.nlist, type(other.quantizer)) == (IVFRounded, 2, ours.IndexFlat)
+    assert ivf.metric_type == other.metric_type == ivf.quantizer.metric_type == ours.METRIC_INNER_PRODUCT
+    assert ivf.own_invlists  # own_invlists=False is for the outermost index, as in faiss
+    assert ours.reverse_index_factory(index) == text.replace("SQ4", "SQ8")
+    with pytest.raises(NotImplementedError, match="'PQ2' in 'IVF4,PQ2' asks for IndexIVFPQ"):
+        ours.index_factory(D, "SQ8,Refine(IVF4,PQ2)")
 
 
 def test_no_word_has_two_meanings():
