@@ -21,17 +21,13 @@ from .constants import METRIC_INNER_PRODUCT, METRIC_L2, metric_type_from_int
 from .gaps import GAPS
 from .indexes.base import Index
 from .indexes.flat.flat import IndexFlat
-from .kinds import KINDS, NOT_OFFERED, Absent, Kind, Part, Wanted, description
+from .kinds import COARSE, KINDS, NOT_OFFERED, Absent, Kind, Part, Wanted, describe
 from .placeholders import NotOffered
 
 _MULTIPLIERS = {"": 1, "k": 1 << 10, "M": 1 << 20}
 
 #: faiss reads the numbers of a description as C ints.
 _LARGEST_NUMBER = 2**31 - 1
-
-#: How an inverted file begins: the number of its lists, and the description of its quantizer, which is Flat unless
-#: it says otherwise.
-_COARSE = re.compile(r"IVF([0-9]+)([kM]?)(?:_(HNSW[0-9]*|NSG[0-9]+)|\((.+)\))?")
 
 #: A type, and its word in a description.
 Matched: TypeAlias = tuple[Kind | Absent, re.Match[str]]
@@ -112,7 +108,7 @@ def reverse_index_factory(index: Index) -> str:
     NotImplementedError
         If no description makes such an index.
     """
-    return description(index)
+    return describe(index)
 
 
 def _int32(value: Any, name: str) -> int:
@@ -198,7 +194,7 @@ def _whole(words: list[str]) -> Parsed | None:
 
 def _coarse(word: str) -> tuple[Parsed, int] | None:
     """The quantizer of an inverted file and the number of its lists; 0 where the quantizer's type decides it."""
-    match = _COARSE.fullmatch(word)
+    match = re.fullmatch(COARSE, word)
     if match:
         quantizer = match[3] or match[4] or "Flat"
         return _parsed(_words(quantizer)), int(match[1]) * _MULTIPLIERS[match[2]]
@@ -247,7 +243,8 @@ def _check_offered(parsed: Parsed) -> None:
     for part in _parts(parsed):
         if isinstance(part.kind, Absent):
             word, name = part.match[0], part.kind.name
-            where = "" if word == part.text else f" in {part.text!r}"
+            text = parsed.text if word == part.text else part.text
+            where = "" if word == text else f" in {text!r}"
             raise NotOffered(
                 f"could not parse index string: {word!r}{where} asks for {name}, which faiss_torch does not offer: "
                 f"{GAPS[name]}"

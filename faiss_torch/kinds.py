@@ -131,7 +131,14 @@ class Absent(NamedTuple):
     pattern: str
 
 
-def description(index: Any) -> str:
+_GRAPH = "HNSW[0-9]*|NSG[0-9]+"
+
+#: How an inverted file begins: the number of its lists, in units of one, k or M, and the description of its quantizer,
+#: with an underscore or in parentheses; Flat goes without saying.
+COARSE = rf"IVF([0-9]+)([kM]?)(?:_({_GRAPH})|\((.+)\))?"
+
+
+def describe(index: Any) -> str:
     """Return the description that makes an index of this kind.
 
     Parameters
@@ -149,16 +156,18 @@ def description(index: Any) -> str:
         If no description makes such an index.
     """
     kinds = (kind for cls in type(index).__mro__ for kind in KINDS if kind.cls is cls)
-    describe = next((kind.describe for kind in kinds), None)
-    if describe is None:
+    own = next((kind.describe for kind in kinds), None)
+    if own is None:
         raise NotImplementedError(f"no index_factory string makes a {type(index).__name__}")
-    return describe(index)
+    return own(index)
 
 
 def coarse(index: IndexIVF) -> str:
     """What stands before the comma in the description of an inverted file."""
-    quantizer = description(index.quantizer)
-    return f"IVF{index.nlist}" if quantizer == "Flat" else f"IVF{index.nlist}({quantizer})"
+    quantizer = describe(index.quantizer)
+    if quantizer == "Flat":
+        return f"IVF{index.nlist}"
+    return f"IVF{index.nlist}_{quantizer}" if re.fullmatch(_GRAPH, quantizer) else f"IVF{index.nlist}({quantizer})"
 
 
 def ivf_arguments(wanted: Wanted) -> tuple[Index, int, int]:
@@ -210,7 +219,7 @@ KINDS: tuple[Kind, ...] = (
         "IDMap2",
         example="IDMap2,Flat",
         build=lambda wanted: _owner(IndexIDMap2(wanted.inner[0])),
-        describe=lambda index: f"IDMap2,{description(index.index)}",
+        describe=lambda index: f"IDMap2,{describe(index.index)}",
     ),
     Kind(
         IndexIDMap,
@@ -218,7 +227,7 @@ KINDS: tuple[Kind, ...] = (
         "IDMap",
         example="IDMap,Flat",
         build=lambda wanted: _owner(IndexIDMap(wanted.inner[0])),
-        describe=lambda index: f"IDMap,{description(index.index)}",
+        describe=lambda index: f"IDMap,{describe(index.index)}",
     ),
     Kind(IndexShards),
     Kind(IndexShardsIVF),

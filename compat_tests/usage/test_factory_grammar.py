@@ -177,11 +177,11 @@ def test_what_is_not_offered_is_what_faiss_makes(refused, row):
     ("text", "part"),
     [
         ("PCA64,IVF16,Flat", "'PCA64' in 'PCA64,IVF16,Flat' asks for PCAMatrix"),
-        ("IVF16_HNSW32,Flat", "'HNSW32' asks for IndexHNSWFlat"),
+        ("IVF16_HNSW32,Flat", "'HNSW32' in 'IVF16_HNSW32,Flat' asks for IndexHNSWFlat"),
         ("IVF16(IVF4,PQ2),Flat", "'PQ2' in 'IVF4,PQ2' asks for IndexIVFPQ"),
         ("IVF16,Flat,Refine(SQ8)", "'Refine(SQ8)' in 'IVF16,Flat,Refine(SQ8)' asks for IndexRefine"),
         ("IDMap,Flat,RFlat", "'RFlat' in 'Flat,RFlat' asks for IndexRefineFlat"),
-        ("IMI2x8,Flat", "'IMI2x8' asks for MultiIndexQuantizer"),
+        ("IMI2x8,Flat", "'IMI2x8' in 'IMI2x8,Flat' asks for MultiIndexQuantizer"),
         # what faiss does not understand either comes first
         ("PCA64,Foo", "could not understand 'Foo'"),
         ("PQ8,Foo", "could not understand 'Foo' behind 'PQ8' in 'PQ8,Foo'"),
@@ -218,6 +218,10 @@ class IVFRounded(faiss_torch.IndexIVFFlat):
     """Stands for a code to come."""
 
 
+class Graph(faiss_torch.IndexFlat):
+    """Stands for a quantizer that is written with an underscore."""
+
+
 class Refined(faiss_torch.IndexIDMap):
     """Stands for an index that two others make up."""
 
@@ -246,9 +250,14 @@ ROWS = (
         Part.SUFFIX,
         r"Refine\((?P<index>.+)\)",
         build=lambda wanted: Refined(*wanted.inner),
-        describe=lambda index: (
-            f"{kinds.description(index.index)},Refine({kinds.description(index.referenced_objects[0])})"
-        ),
+        describe=lambda index: f"{kinds.describe(index.index)},Refine({kinds.describe(index.referenced_objects[0])})",
+    ),
+    Kind(
+        Graph,
+        Part.WHOLE,
+        "HNSW([0-9]*)",
+        build=lambda wanted: Graph(wanted.d, wanted.metric_type),
+        describe=lambda index: "HNSW32",
     ),
 )
 
@@ -266,6 +275,10 @@ def test_a_row_is_all_that_a_type_needs(ours, monkeypatch):
     assert ivf.metric_type == other.metric_type == ivf.quantizer.metric_type == ours.METRIC_INNER_PRODUCT
     assert ivf.own_invlists  # own_invlists=False is for the outermost index, as in faiss
     assert ours.reverse_index_factory(index) == text.replace("SQ4", "SQ8")
+    text = "IVF4_HNSW32,Flat"
+    for index in (ours.index_factory(D, text), ours.index_factory(D, "IVF4(HNSW),Flat")):
+        assert type(index.quantizer) is Graph
+        assert ours.reverse_index_factory(index) == text
     with pytest.raises(NotImplementedError, match="'PQ2' in 'IVF4,PQ2' asks for IndexIVFPQ"):
         ours.index_factory(D, "SQ8,Refine(IVF4,PQ2)")
 
