@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..ops.runtime import chunks, torch_state
-from ..ops.scoring.scorers import BLOCK
+from ..ops.scoring.stored import BLOCK
 
 #: How much more room a second allocation takes than is needed. On the CPU, room that is not in use is address space
 #: and no memory; on an accelerator it is memory.

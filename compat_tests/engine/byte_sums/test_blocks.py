@@ -16,7 +16,8 @@ from faiss_torch.ops.byte_sums.blocks import BLOCK_ROWS, NO_ROW, CodeBlocks, bou
 from faiss_torch.ops.runtime import arithmetic
 from faiss_torch.ops.scoring import small as flat_small
 from faiss_torch.ops.scoring.ragged import ranges
-from faiss_torch.ops.scoring.scorers import Stored, bias_of, margin_factor
+from faiss_torch.ops.scoring.scorers import margin_factor
+from faiss_torch.ops.scoring.stored import Stored, bias_of
 from faiss_torch.ops.tiles.tile import make_frame
 
 

@@ -7,11 +7,12 @@ from screening import NAMES, adversarial, check_neighbours
 import faiss_torch
 from faiss_torch import kernels
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L2
+from faiss_torch.ops.gpu import flat as gpu_flat
 from faiss_torch.ops.gpu import search as gpu_search
 from faiss_torch.ops.gpu.search import RoundedFor, rounded_rows
 from faiss_torch.ops.runtime.cuda_graphs import Graphs
-from faiss_torch.ops.scoring.scorers import BLOCK, Stored, bias_of
-from faiss_torch.ops.search import flat, minima
+from faiss_torch.ops.scoring.stored import BLOCK, Stored, bias_of
+from faiss_torch.ops.search import flat
 from faiss_torch.ops.search.filtering import narrowed
 from faiss_torch.parts.screens import rounded as kernel_rows
 
@@ -94,7 +95,7 @@ def test_rows_that_are_stored_in_less(dtype, d, metric_type):
     rows = stored(xb.float(), metric_type)._replace(vectors=torch.nn.functional.pad(xb, (0, 0, 0, -len(xb) % BLOCK)))
     rounded = gpu_search.rounded_rows(rows.vectors[:700], metric_type, rows.bias[:700])
     assert rounded.centroids.data_ptr() == rows.vectors.data_ptr()
-    found = minima.search_by_kernels(xq, rows, 700, 5, metric_type, rounded, "triton")
+    found = gpu_flat.search_by_kernels(xq, rows, 700, 5, metric_type, rounded, "triton")
     certain = ~found.left
     assert certain.sum() >= (2 if dtype == torch.bfloat16 or metric_type == METRIC_L2 else 8)
     check_neighbours((found.distances[certain], found.positions[certain]), xq[certain], xb.float(), 5, metric_type)
@@ -158,8 +159,8 @@ def test_more_neighbours_as_close_as_the_last_than_a_first_try_looks_at():
     xq = xb[100:103] + 1e-3
     rows = stored(xb, METRIC_L2)
     rounded = rounded_for(rows, len(xb), METRIC_L2).make(rows)
-    assert minima.search_by_kernels(xq, rows, 900, 5, METRIC_L2, rounded, "triton").left.all()
-    found = minima.search_by_kernels(xq, rows, 900, 5, METRIC_L2, rounded, "triton", gpu_search.MORE_SLACK)
+    assert gpu_flat.search_by_kernels(xq, rows, 900, 5, METRIC_L2, rounded, "triton").left.all()
+    found = gpu_flat.search_by_kernels(xq, rows, 900, 5, METRIC_L2, rounded, "triton", gpu_search.MORE_SLACK)
     assert not found.left.any()
     assert torch.equal(found.positions, torch.arange(100, 105, device=DEVICE).expand(3, 5))
     assert torch.equal(searched(xq, xb, 5, METRIC_L2)[1], found.positions)
@@ -187,7 +188,7 @@ def test_many_neighbours_of_wide_rows(monkeypatch):
     xq, xb = normal(3, 20), normal(2000, 20, seed=1)
     rows = stored(xb, METRIC_L2)
     rounded = rounded_for(rows, len(xb), METRIC_L2).make(rows)
-    found = minima.search_by_kernels(xq, rows, 2000, 90, METRIC_L2, rounded, "triton")
+    found = gpu_flat.search_by_kernels(xq, rows, 2000, 90, METRIC_L2, rounded, "triton")
     assert not found.left.any()
     assert torch.equal(found.positions, flat.knn_reference(xq, xb, 90, METRIC_L2)[1])
 
@@ -245,8 +246,8 @@ def test_an_index(metric, monkeypatch):
     expected.add(xb)
     wanted = expected.search(xq, 7)
     used = []
-    by_kernels = minima.search_by_kernels
-    monkeypatch.setattr(minima, "search_by_kernels", lambda *args: used.append(1) or by_kernels(*args))
+    by_kernels = gpu_flat.search_by_kernels
+    monkeypatch.setattr(gpu_flat, "search_by_kernels", lambda *args: used.append(1) or by_kernels(*args))
     monkeypatch.setattr(kernels, "DEVICES", ("cpu", "cuda"))
     for part in (xb[:1000], xb[1000:]):
         index.add(part)

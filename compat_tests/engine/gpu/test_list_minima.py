@@ -13,10 +13,11 @@ from faiss_torch.ops.gpu import search as gpu_search
 from faiss_torch.ops.gpu.search import RoundedFor
 from faiss_torch.ops.runtime.cuda_graphs import Graphs
 from faiss_torch.ops.scoring.candidates import Candidates, in_range
-from faiss_torch.ops.scoring.scorers import BLOCK, Stored, bias_of, make_scorer, multiplies
+from faiss_torch.ops.scoring.scorers import make_scorer, multiplies
+from faiss_torch.ops.scoring.stored import BLOCK, Lists, Stored, bias_of
 from faiss_torch.ops.search import by_query
 from faiss_torch.ops.search.filtering import narrowed_lists
-from faiss_torch.ops.search.paths import Lists, scan_reference
+from faiss_torch.ops.search.paths import scan_reference
 
 pytest.importorskip("triton")
 from faiss_torch.kernels import block_minima as kernel

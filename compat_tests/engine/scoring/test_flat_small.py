@@ -5,8 +5,9 @@ import torch
 
 from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
 from faiss_torch.ops.scoring.distances import METRICS
-from faiss_torch.ops.scoring.scorers import BLOCK, make_scorer
+from faiss_torch.ops.scoring.scorers import make_scorer
 from faiss_torch.ops.scoring.small import search_all, search_by_definition
+from faiss_torch.ops.scoring.stored import BLOCK
 from faiss_torch.ops.search import flat
 from faiss_torch.ops.search.flat import closest, knn_reference
 from faiss_torch.parts.growing import GrowingTensor

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
-from faiss_torch.ops.scoring.scorers import BLOCK, MetricScorer, ProductScorer, make_scorer, minima_of_blocks, survivors
+from faiss_torch.ops.scoring.scorers import MetricScorer, ProductScorer, make_scorer, minima_of_blocks, survivors
+from faiss_torch.ops.scoring.stored import BLOCK
 from faiss_torch.ops.scoring.verify import verified_topk
 from faiss_torch.ops.search.filtering import narrowed
 from faiss_torch.ops.search.flat import knn_reference

@@ -16,9 +16,10 @@ import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
 from faiss_torch.ops.runtime import arithmetic
 from faiss_torch.ops.scoring.scorers import make_scorer
+from faiss_torch.ops.scoring.stored import allowed_rows
 from faiss_torch.ops.search import by_list, by_query, flat
 from faiss_torch.ops.search.filtering import narrowed, narrowed_lists
-from faiss_torch.ops.search.paths import allowed_rows, scan_reference
+from faiss_torch.ops.search.paths import scan_reference
 from faiss_torch.parts.growing import GrowingTensor
 from faiss_torch.parts.lists.storage import ListStorage
 from faiss_torch.parts.screens.facts import RowFacts

@@ -11,9 +11,10 @@ import faiss_torch
 from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2, METRIC_NAMES
 from faiss_torch.ops.scoring.ragged import group_by_list, ranges, rank_in_run
 from faiss_torch.ops.scoring.scorers import make_scorer
+from faiss_torch.ops.scoring.stored import allowed_rows
 from faiss_torch.ops.search import by_list, by_query
 from faiss_torch.ops.search.filtering import narrowed_lists
-from faiss_torch.ops.search.paths import CPU_CSR_GROUP, allowed_rows, choose_path, scan_reference
+from faiss_torch.ops.search.paths import CPU_CSR_GROUP, choose_path, scan_reference
 from faiss_torch.parts.lists.storage import ListStorage
 from faiss_torch.parts.selectors import IDSelectorRange
 

@@ -15,7 +15,8 @@ from faiss_torch.constants import METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
 from faiss_torch.indexes.ivf import search as ivf_search
 from faiss_torch.ops.runtime import arithmetic
-from faiss_torch.ops.scoring.scorers import Stored, make_scorer
+from faiss_torch.ops.scoring.scorers import make_scorer
+from faiss_torch.ops.scoring.stored import Stored
 from faiss_torch.ops.search import flat
 from faiss_torch.ops.search.flat import knn_reference
 from faiss_torch.ops.tiles import flat as flat_tiles

@@ -14,8 +14,8 @@ from ...ops.clustering.nearest import Carried, nearest, nearest_labels
 from ...ops.gpu import search as gpu_search
 from ...ops.gpu.search import RoundedFor, Rows
 from ...ops.runtime import chunks, workers
-from ...ops.scoring.scorers import Stored
 from ...ops.scoring.small import SmallSet, small_set
+from ...ops.scoring.stored import Stored
 from ...ops.search import flat
 from ...ops.search.filtering import narrowed
 from ...ops.tiles.tile_set import TilesFor

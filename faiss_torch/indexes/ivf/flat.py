@@ -10,7 +10,7 @@ from torch import Tensor
 from ...attributes import integer
 from ...constants import METRIC_L2
 from ...ops.scoring.scorers import Scorer, make_scorer
-from ...ops.search import paths
+from ...ops.scoring.stored import Lists
 from ...parts.lists.storage import ListStorage
 from ..base import Index
 from ..flat.flat import FlatAssignment, IndexFlat
@@ -71,8 +71,8 @@ class IndexIVFFlat(IndexIVF):
     def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
         return codes.view(torch.float32).clone()
 
-    def _lists(self, storage: ListStorage) -> paths.Lists:
+    def _lists(self, storage: ListStorage) -> Lists:
         return storage.lists_for_scan(self.metric_type)
 
-    def _scorer(self, x: Tensor, lists: paths.Lists) -> Scorer:
+    def _scorer(self, x: Tensor, lists: Lists) -> Scorer:
         return make_scorer(x, lists.stored, self.metric_type, self.metric_arg)

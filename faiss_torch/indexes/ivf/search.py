@@ -22,6 +22,7 @@ from ...ops.gpu.search import Found, rounded_of, with_more_slack
 from ...ops.runtime import chunks, workers
 from ...ops.scoring.distances import METRICS
 from ...ops.scoring.scorers import Scorer
+from ...ops.scoring.stored import Lists, allowed_rows, rows_of_probes
 from ...ops.search import by_list as ivf_csr
 from ...ops.search import by_query, filtering, paths
 from ...ops.tiles import lists as list_tiles
@@ -66,9 +67,9 @@ class _Settings(NamedTuple):
     max_empty_result_buckets: int
 
 
-def _rows_left(rows: Tensor, probes: Tensor, lists: paths.Lists) -> Tensor:
+def _rows_left(rows: Tensor, probes: Tensor, lists: Lists) -> Tensor:
     """How many rows of each probed list a query looks at, where a filter may have left fewer of them."""
-    return rows if lists.stored.rows is None else torch.minimum(rows, paths.allowed_rows(probes, lists.sizes, 0))
+    return rows if lists.stored.rows is None else torch.minimum(rows, allowed_rows(probes, lists.sizes, 0))
 
 
 class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
@@ -110,14 +111,14 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         elsewhere = lists.elsewhere()
         return lists if elsewhere is None else elsewhere
 
-    def _lists(self, storage: ListStorage) -> paths.Lists:
+    def _lists(self, storage: ListStorage) -> Lists:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")
 
     def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
         """Vectors of codes: float32, (n, d)."""
         raise RuntimeError(f"{type(self).__name__} has no codec")
 
-    def _scorer(self, x: Tensor, lists: paths.Lists) -> Scorer:
+    def _scorer(self, x: Tensor, lists: Lists) -> Scorer:
         raise RuntimeError(f"search is not implemented for {type(self).__name__}")
 
     def _settings(self, params: SearchParameters | None) -> _Settings:
@@ -272,7 +273,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
             def scan(storage: ListStorage, queries: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
                 return self._scan_loaded(x[queries], probes[queries], k, settings, path, storage, rows)
 
-            budgeted: paths.Lists | InvertedLists = elsewhere
+            budgeted: Lists | InvertedLists = elsewhere
             if settings.max_codes and settings.sel is not None:
                 budgeted = portions.ids_to_scan(elsewhere, probes, settings.sel)
             held, all_rows = elsewhere, self._rows_to_scan(probes, budgeted, settings, k)
@@ -298,7 +299,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     ) -> tuple[Tensor, Tensor]:
         """As `_scan_loaded`, for few queries: screened by blocks where that pays."""
         lists = self._lists(storage)
-        rows, nprobed, scanned = paths.rows_of_probes(probes, lists.sizes)
+        rows, nprobed, scanned = rows_of_probes(probes, lists.sizes)
         indexIVF_stats.count(len(x), nprobed, scanned)
         blocks = self._blocks_of(lists, probes, scanned)
         if blocks is None:
@@ -336,7 +337,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
 
         blocks = None
         if lists.counts is not None and self._are_few(len(x), settings):  # of which a filter leaves many rows
-            blocks = self._blocks_of(lists, probes, paths.rows_of_probes(probes, lists.sizes)[2])
+            blocks = self._blocks_of(lists, probes, rows_of_probes(probes, lists.sizes)[2])
 
         def search(some: slice) -> None:
             if all_rows is None:
@@ -348,7 +349,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         self._over_queries(search, len(x), settings.nprobe, lists.tiles_for is not None)
         return distances, lists.stored.stored_rows(positions)
 
-    def _blocks_of(self, lists: paths.Lists, probes: Tensor, scanned: int) -> CodeBlocks | None:
+    def _blocks_of(self, lists: Lists, probes: Tensor, scanned: int) -> CodeBlocks | None:
         """Blocks of the probed lists, which have so many rows together, where they are to screen few queries."""
         if not list_byte_sums.suits(lists, scanned, probes.numel(), self.metric_type):
             return None
@@ -374,7 +375,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     def _nearest(
         self,
         x: Tensor,
-        lists: paths.Lists,
+        lists: Lists,
         probes: Tensor,
         rows: Tensor,
         k: int,
@@ -405,7 +406,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         return distances, positions
 
     def _nearest_by_kernels(
-        self, x: Tensor, lists: paths.Lists, probes: Tensor, rows: Tensor, k: int, path: paths.Path
+        self, x: Tensor, lists: Lists, probes: Tensor, rows: Tensor, k: int, path: paths.Path
     ) -> Found | None:
         def search(queries: Tensor | slice, slack: int) -> Found | None:
             what = probes[queries], rows[queries], k, self.metric_type, path.name == "csr"
@@ -414,7 +415,7 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
         found = search(slice(None), 1)
         return None if found is None else with_more_slack(found, search)
 
-    def _lists_to_scan(self, storage: ListStorage, probes: Tensor, settings: _Settings) -> paths.Lists:
+    def _lists_to_scan(self, storage: ListStorage, probes: Tensor, settings: _Settings) -> Lists:
         lists = self._lists(storage)
         if settings.sel is None:
             return lists
@@ -437,14 +438,14 @@ class _IVFSearch(Index, IndexIVFInterface, IndexIVFCVerbs):
     def _rows_to_scan(self, probes: Tensor, lists: Any, settings: _Settings, k: int) -> Tensor:
         """How many rows of each probed list a query looks at; `max_codes` counts those that a filter leaves."""
         counts, whole_sizes = getattr(lists, "counts", None), getattr(lists, "whole_sizes", None)
-        rows = paths.allowed_rows(probes, getattr(lists, "sizes_there", lists.sizes), 0)
-        found = rows if counts is None else paths.allowed_rows(probes, counts, 0)
-        seen = rows if whole_sizes is None else paths.allowed_rows(probes, whole_sizes, 0)
+        rows = allowed_rows(probes, getattr(lists, "sizes_there", lists.sizes), 0)
+        found = rows if counts is None else allowed_rows(probes, counts, 0)
+        seen = rows if whole_sizes is None else allowed_rows(probes, whole_sizes, 0)
         if settings.max_codes and settings.ensure_topk_full:
             enough = found.cumsum(1) - found >= max(settings.max_codes, k)
             rows, found, seen = (each.masked_fill(enough, 0) for each in (rows, found, seen))
         elif settings.max_codes and counts is None:
-            rows = found = seen = paths.allowed_rows(probes, lists.sizes, settings.max_codes)
+            rows = found = seen = allowed_rows(probes, lists.sizes, settings.max_codes)
         elif settings.max_codes:
             rows, found = filtering.rows_within_budget(lists, probes, settings.max_codes)
             seen = rows

@@ -13,6 +13,7 @@ from ...ops.gpu import lists as gpu_lists
 from ...ops.runtime import chunks, workers
 from ...ops.scoring import candidates
 from ...ops.scoring.scorers import ProductScorer, Scorer
+from ...ops.scoring.stored import Lists
 from ...ops.search import by_list as ivf_csr
 from ...ops.search import by_query, paths
 from ...ops.tiles import lists as list_tiles
@@ -91,7 +92,7 @@ class _IVFVerbs(_IVFSearch):
         return torch.cat(lims), torch.cat(distances), lists.stored.stored_rows(torch.cat(positions))
 
     def _within(
-        self, scorer: Scorer, lists: paths.Lists, probes: Tensor, rows: Tensor, radius: float, path: paths.Path
+        self, scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, radius: float, path: paths.Path
     ) -> list[candidates.Candidates]:
         """Rows of the probed lists that may be within a radius: screened by tiles where that pays."""
         scan = ivf_csr.candidates if path.name == "csr" else by_query.candidates

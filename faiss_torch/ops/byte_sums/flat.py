@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ...constants import METRIC_INNER_PRODUCT
-from ..runtime import arithmetic
-from ..scoring.scorers import Stored
+from ..scoring.stored import Stored
 from ..tiles.flat import RUN
 from . import lists as list_byte_sums
 from .blocks import BlocksFor
 from .loops import MOST_ROWS, Storage
+from .measured import sums_lines
 
 #: Up to so many queries are searched so, of which k are this part of the rows at most.
 FEW_QUERIES, LARGEST_SHARE = 2, 1 / 16
@@ -50,7 +50,7 @@ def search(
         return None
     if n * xq.shape[1] < FEWEST_COMPONENTS:
         return None
-    if not (list_byte_sums.suits_rows(stored, metric_type) and arithmetic.sums_lines(xq.device)):
+    if not (list_byte_sums.suits_rows(stored, metric_type) and sums_lines(xq.device)):
         return None
     begins = torch.arange(0, n, RUN, dtype=torch.int64, device="cpu")
     runs = torch.arange(len(begins), dtype=torch.int64, device="cpu")

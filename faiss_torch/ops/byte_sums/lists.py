@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ...threads import omp_get_max_threads
-from ..runtime import arithmetic, chunks, torch_state, workers
-from ..scoring.scorers import Stored, margin_factor
+from ..runtime import chunks, torch_state, workers
+from ..scoring.scorers import margin_factor
 from ..scoring.small import SmallSet
-from ..search.paths import Lists
+from ..scoring.stored import Lists, Stored
 from ..tiles.tile_set import FEWEST_COMPONENTS
 from .blocks import BLOCK_ROWS, LARGEST_NORM, MOST_COMPONENTS, CodeBlocks
 from .loops import MOST_ROWS, Storage, probe_and_search_lists, search_lists
+from .measured import sums_lines
 
 Found = TypeVar("Found")
 
@@ -44,7 +45,7 @@ def are_few(nq: int, nprobe: int, nlist: int, mean_size: float, d: int, device: 
     few = FEW_QUERIES_A_LIST * min(2.0, max(1.0, MANY_COMPONENTS / max(1, d)))
     if nq == 0 or nq * nprobe > few * nlist or nprobe * mean_size > MOST_ROWS / 2:
         return False
-    return arithmetic.sums_lines(device)
+    return sums_lines(device)
 
 
 def suits(lists: Lists, scanned: int, pairs: int, metric_type: int) -> bool:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ... import kernels
 from ...constants import FLT_MAX, METRIC_INNER_PRODUCT
-from ..search import minima
-from ..search.paths import Lists, allowed_rows
+from ..scoring.stored import Lists, allowed_rows
+from . import flat
 from .search import (
     MOST_NEIGHBOURS,
     RANGE_NEIGHBOURS,
@@ -67,7 +67,7 @@ def probe_and_search(
     if max(k, nprobe) > MOST_NEIGHBOURS:
         return None
     stored, metric = centroids.stored, centroids.metric_type
-    coarse = minima.search_by_kernels(xq, stored, centroids.n, nprobe, metric, centroids.rounded)
+    coarse = flat.search_by_kernels(xq, stored, centroids.n, nprobe, metric, centroids.rounded)
     if coarse is None:
         return None
     rows = allowed_rows(coarse.positions, lists.sizes_there, 0)

@@ -17,7 +17,8 @@ from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..runtime import chunks, memory
 from ..runtime.cuda_graphs import Graphs
 from ..scoring.candidates import Candidates
-from ..scoring.scorers import Stored, multiplies
+from ..scoring.scorers import multiplies
+from ..scoring.stored import Stored
 
 Result = TypeVar("Result")
 

@@ -23,8 +23,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ..byte_sums.blocks import BLOCK_ROWS, LINE_BYTES, weighted_sums
-
 NAMES = ("int8", "bf16", "float32", "none")
 
 #: How much faster than float32 an arithmetic has to be: its copies of vectors take memory, its survivors time.
@@ -35,9 +33,6 @@ _QUERIES, _ROWS, _COMPONENTS = 256, 512, 128
 
 #: Bytes of address space that are to be free when something is measured.
 _ROOM = 64 << 20
-
-#: Sums of 8-bit lines that are measured, of how many lines each.
-_SUMS, _LINES = 64, 128
 
 
 class _Pin:
@@ -57,7 +52,8 @@ def chosen(device: torch.device) -> str:
     name = pinned_name()
     if name is not None:
         return name
-    return _fastest() if device.type == "cpu" and _has_room() else "float32"
+    measurable = device.type == "cpu" and (_fastest.cache_info().currsize or has_room())
+    return _fastest() if measurable else "float32"
 
 
 def pinned_name() -> str | None:
@@ -86,14 +82,11 @@ def pinned(name: str) -> Iterator[None]:
         _Pin.name = before
 
 
-def _has_room() -> bool:
+def has_room() -> bool:
     """Whether there is room to measure, and to make the copies that searches in the arithmetic take.
 
-    oneDNN ends the process, or computes no more products of a kind, where it finds none for what it compiles. Once
-    something has been measured the question is not asked again.
+    oneDNN ends the process, or computes no more products of a kind, where it finds none for what it compiles.
     """
-    if _fastest.cache_info().currsize and _sums_lines.cache_info().currsize:
-        return True
     try:
         mmap.mmap(-1, _ROOM).close()
     except (OSError, ValueError):
@@ -106,13 +99,13 @@ def _fastest() -> str:
     """Measure: a few milliseconds, at the first search that could make use of it."""
     x = torch.linspace(-1, 1, _QUERIES * _COMPONENTS, dtype=torch.float32, device="cpu").view(_QUERIES, _COMPONENTS)
     y = torch.linspace(-1, 1, _ROWS * _COMPONENTS, dtype=torch.float32, device="cpu").view(_COMPONENTS, _ROWS)
-    plain = _seconds(lambda: torch.mm(x, y))
+    plain = seconds(lambda: torch.mm(x, y))
     if int8_is_exact():
         x8, y8 = (each.mul(127).to(torch.int8) for each in (x, y))
-        if _seconds(lambda: torch._int_mm(x8, y8)) * WORTHWHILE < plain:
+        if seconds(lambda: torch._int_mm(x8, y8)) * WORTHWHILE < plain:
             return "int8"
     x16, y16 = x.bfloat16(), y.bfloat16()
-    if _seconds(lambda: torch.mm(x16, y16).float()) * WORTHWHILE < plain:
+    if seconds(lambda: torch.mm(x16, y16).float()) * WORTHWHILE < plain:
         return "bf16"
     return "float32"
 
@@ -128,41 +121,7 @@ def int8_is_exact() -> bool:
     return torch.equal(product, (x.long() @ x.T.long()).to(torch.int32))
 
 
-def sums_lines(device: torch.device) -> bool:
-    """Whether weighted sums of 8-bit lines (`byte_sums.blocks`) are to bound scores: right and quick, or pinned."""
-    name = pinned_name()
-    if device.type != "cpu" or name not in (None, "int8") or not _has_room():
-        return False
-    return _sums_lines(name is None)
-
-
-@functools.cache
-def _sums_lines(quickly: bool) -> bool:
-    """Compare torch's operation for them with a product of the same size in float32: not every build has fbgemm, which
-    makes it quick."""
-    numbers = torch.arange(_SUMS * _LINES * LINE_BYTES, dtype=torch.int64, device="cpu")
-    lines = numbers.remainder(251).to(torch.uint8).view(_SUMS * _LINES, -1)
-    facts = torch.tensor([0.5, -3.0], dtype=torch.float32, device="cpu").repeat(len(lines), 1)
-    lines[:, BLOCK_ROWS:] = facts.view(torch.uint8)
-    which = torch.arange(len(lines), dtype=torch.int64, device="cpu")
-    begins = which[::_LINES].contiguous()
-    weights = torch.linspace(-1, 1, len(lines), dtype=torch.float32, device="cpu")
-
-    def sums() -> torch.Tensor:
-        return weighted_sums(lines, which, begins, weights)
-
-    try:
-        found = sums()
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    values = (lines[:, :BLOCK_ROWS].float() * 0.5 - 3) * weights[:, None]
-    if not torch.allclose(found, values.view(_SUMS, _LINES, -1).sum(1), rtol=1e-4, atol=0.05):
-        return False
-    x, q = weights.new_zeros(_SUMS * BLOCK_ROWS, _LINES), weights.new_zeros(_LINES)
-    return not quickly or _seconds(sums) < _seconds(lambda: torch.mv(x, q))
-
-
-def _seconds(task: Callable[[], object]) -> float:
+def seconds(task: Callable[[], object]) -> float:
     """The least seconds that a task takes, or inf where it fails: oneDNN may have no primitive for it."""
     times = [float("inf")]
     with contextlib.suppress(RuntimeError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .scorers import Stored
+from .stored import Stored
 
 #: A row is outlying whose norm is so many times the median, if there are no more of them than this.
 OUTLYING, MOST_OUTLYING = 8.0, 64

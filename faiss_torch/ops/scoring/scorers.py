@@ -13,7 +13,7 @@ distances of gathered candidates), ``margin`` (how far apart two scores must be 
 from __future__ import annotations
 
 import contextlib
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,83 +23,10 @@ from ..runtime import arithmetic, chunks, workers
 from ..runtime.torch_state import bits_of_factors
 from .bounds import gathered_distances, margins
 from .distances import METRICS, distance, temporary_bytes
-from .ragged import entries_at
-
-#: Rows of a stored list come in multiples of this (the last ones unused), so that its blocks have one shape.
-BLOCK = 16
+from .stored import Stored, rows_to_gather
 
 #: From this many rows on, oneDNN's products are worth their set-up.
 ONEDNN_ROWS = 128
-
-#: Bytes of the candidates that are gathered at once for their true distances: on the CPU what stays in a core's cache.
-GATHER_BYTES = {"cpu": 2 << 20}
-
-
-def rows_to_gather(bytes_per_row: int, device: torch.device) -> int:
-    """Return how many rows of such a size are gathered at once: at least 1."""
-    return chunks.rows_within(bytes_per_row, GATHER_BYTES.get(device.type, chunks.TEMPORARY_BYTES))
-
-
-class Stored(NamedTuple):
-    """What a scan reads of stored vectors.
-
-    Attributes
-    ----------
-    vectors : Tensor, float32, float16, bfloat16, int8 or uint8, shape (capacity, d)
-        All rows finite, or `finite` is False. What is not float32 is converted tile by tile, as it is read.
-    bias : Tensor, float32, shape (capacity,)
-        See the module's text; +inf in rows that are not to be found. Vectors of the caller's own may be fewer, by less
-        than a `BLOCK`.
-    largest_norm : float
-        An upper bound of the norms.
-    finite : bool
-        Whether every stored vector is finite.
-    rows : Tensor, int64, or None
-        Where only some of the vectors are scanned: which. The scan's row j is then ``vectors[rows[j]]``, gathered
-        tile by tile, and `bias` is that of row j.
-    """
-
-    vectors: Tensor
-    bias: Tensor
-    largest_norm: float
-    finite: bool
-    rows: Tensor | None = None
-
-    @property
-    def is_made_up(self) -> bool:
-        """Whether `part` makes a copy: then the rows asked for at a time have to be few."""
-        return self.rows is not None or self.vectors.dtype != torch.float32 or self._is_short
-
-    @property
-    def _is_short(self) -> bool:
-        return len(self.vectors) < len(self.bias)
-
-    def part(self, begin: int, end: int) -> Tensor:
-        """Vectors of rows [begin, end): float32, (end - begin, d)."""
-        if self.rows is None:
-            found = self.vectors[begin:end].to(torch.float32)
-            missing = end - begin - len(found)
-            return torch.nn.functional.pad(found, (0, 0, 0, missing)) if missing else found
-        return self.vectors.index_select(0, self.rows[begin:end]).to(torch.float32)
-
-    def at(self, positions: Tensor) -> Tensor:
-        """Vectors of some rows: int64, any shape -> float32, (*shape, d). A tensor of the caller's own."""
-        chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]
-        if self._is_short:
-            chosen = chosen.clamp(max=len(self.vectors) - 1)
-        found = self.vectors.index_select(0, chosen).to(torch.float32)
-        return found.view(*positions.shape, found.shape[1])
-
-    def stored_rows(self, positions: Tensor) -> Tensor:
-        """Rows of `vectors` that rows of the scan stand for; -1 stays -1."""
-        return positions if self.rows is None else entries_at(self.rows, positions)
-
-
-def bias_of(vectors: Tensor, metric_type: int) -> Tensor:
-    """Return the bias of vectors that are to be found: shape (n,)."""
-    if metric_type == METRIC_L2:
-        return vectors.square().sum(-1).mul_(0.5)
-    return vectors.new_zeros(len(vectors))
 
 
 def margin_of(x: Tensor, largest_norm: float, largest_bias: float) -> Tensor:

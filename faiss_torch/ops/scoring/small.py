@@ -15,7 +15,8 @@ from ..runtime.scripted import scripted
 from . import topk
 from .bounds import margins
 from .distances import METRICS, distance
-from .scorers import BLOCK, Scorer, Stored, multiplies
+from .scorers import Scorer, multiplies
+from .stored import BLOCK, Stored
 from .verify import SLACK, verified_topk
 
 #: Up to this many factors in all pairs of a query and a row, they are compared by the metric's definition.

@@ -19,8 +19,8 @@ from ..runtime import workers
 from ..scoring import topk
 from ..scoring.candidates import Candidates, top_k_of
 from ..scoring.ragged import group_by_list
-from ..scoring.scorers import BLOCK, Scorer, minima_of_blocks, survivors
-from .paths import Lists
+from ..scoring.scorers import Scorer, minima_of_blocks, survivors
+from ..scoring.stored import BLOCK, Lists
 
 #: Scores of one tile: on the CPU it stays in a core's cache beside the list.
 TILE_SCORES = 1 << 18

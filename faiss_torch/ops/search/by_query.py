@@ -18,9 +18,9 @@ from ..runtime import chunks, workers
 from ..scoring import ragged
 from ..scoring.candidates import Candidates
 from ..scoring.distances import METRICS
-from ..scoring.scorers import Scorer, rows_to_gather
+from ..scoring.scorers import Scorer
+from ..scoring.stored import SHORT_LIST, Lists, rows_to_gather
 from ..scoring.verify import verified_topk
-from .paths import SHORT_LIST, Lists
 
 Result = TypeVar("Result")
 

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from ..scoring.ragged import ranges, rank_in_run
-from ..scoring.scorers import BLOCK, Stored
-from .paths import Lists, allowed_rows
+from ..scoring.stored import BLOCK, Lists, Stored, allowed_rows
 
 #: Up to this share of selected rows they are gathered.
 GATHER_SHARE = 0.25

@@ -13,6 +13,7 @@ from ...constants import FLT_MAX
 from ...threads import omp_get_max_threads
 from ..byte_sums import flat as flat_byte_sums
 from ..byte_sums.blocks import BlocksFor
+from ..gpu import flat as gpu_flat
 from ..gpu import search as gpu_search
 from ..gpu.search import Found, RoundedFor
 from ..runtime import chunks, workers
@@ -20,17 +21,7 @@ from ..scoring import topk
 from ..scoring.candidates import Candidates, in_range
 from ..scoring.distances import METRICS, distance
 from ..scoring.outlying import without_outlying
-from ..scoring.scorers import (
-    BLOCK,
-    ProductScorer,
-    Scorer,
-    Stored,
-    make_scorer,
-    margin_factor,
-    minima_of_blocks,
-    products,
-    survivors,
-)
+from ..scoring.scorers import ProductScorer, Scorer, make_scorer, margin_factor, minima_of_blocks, products, survivors
 from ..scoring.small import (
     FEW_FACTORS,
     closest_by_score,
@@ -40,6 +31,7 @@ from ..scoring.small import (
     search_by_definition,
     small_set,
 )
+from ..scoring.stored import BLOCK, Stored
 from ..scoring.verify import SLACK
 from ..tiles import flat as flat_tiles
 from ..tiles.tile_set import TilesFor
@@ -123,7 +115,7 @@ def knn(
     blocks_for : callable, optional
         Gives blocks of them, likewise: see `flat_byte_sums.search`.
     rounded_for : RoundedFor, optional
-        Gives them as the kernels take them: see `minima.search_by_kernels`.
+        Gives them as the kernels take them: see `gpu_flat.search_by_kernels`.
     impl : str
         Whether kernels search: one of `kernels.IMPLEMENTATIONS`.
 
@@ -194,7 +186,7 @@ def _by_kernels(
     assert rounded_for is not None
 
     def search(queries: Tensor, slack: int = 1) -> Found | None:
-        return minima.search_by_kernels(queries, stored, n, k, metric_type, rounded, impl, slack)
+        return gpu_flat.search_by_kernels(queries, stored, n, k, metric_type, rounded, impl, slack)
 
     results = rounded_for.graphs.search(xq, (n, k, metric_type), (rounded,), search, n * xq.shape[1])
     if results is None:
@@ -339,7 +331,7 @@ def range_search(
     if n and scorer.nq and isinstance(scorer, ProductScorer):
         rounded = gpu_search.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
         if rounded is not None:
-            by_kernels = minima.candidates_by_kernels(xq, stored, n, radius, metric_type, rounded, impl)
+            by_kernels = gpu_flat.candidates_by_kernels(xq, stored, n, radius, metric_type, rounded, impl)
     if by_kernels is not None:
         found = by_kernels.completed(by_scores, 1)
     elif tiles is not None:

@@ -7,78 +7,17 @@ Three texts of one concept: ``scan_reference`` here (the oracle), ``by_query`` (
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..byte_sums.blocks import BlocksFor
-from ..gpu.search import RoundedFor
-from ..runtime.scripted import scripted
 from ..scoring.distances import METRICS, distance
-from ..scoring.scorers import Stored
-from ..tiles.tile_set import TilesFor
+from ..scoring.stored import SHORT_LIST, Lists
 
 #: On the CPU a batch goes list-major when a list has at least this many of its queries on average. With 512 lists of
 #: 512 vectors the query-major path was the faster one at 2 queries a list, and the slower one at 8.
 CPU_CSR_GROUP = 4.0
-
-#: On the CPU, rows of lists are gathered where the lists have fewer than this on average: reading one where it lies
-#: costs a few microseconds, however short it is.
-SHORT_LIST = 64
-
-
-class Lists(NamedTuple):
-    """Inverted lists in one storage.
-
-    Attributes
-    ----------
-    stored : Stored
-        The rows of all lists.
-    begins : Tensor, int64, CPU, shape (nlist,)
-        List j holds the rows ``[begins[j], begins[j] + sizes[j])``; its room is a multiple of `scoring.scorers.BLOCK`.
-    sizes : Tensor, int64, CPU, shape (nlist,)
-    ids : Tensor, int64, shape (capacity,)
-        The id of each row.
-    counts : Tensor, int64, CPU, shape (nlist,), or None
-        How many rows of each list can be found, where a filter leaves fewer of them than the sizes say.
-    whole_sizes : Tensor, int64, CPU, shape (nlist,), or None
-        What the sizes were, where a filter made them fewer.
-    tiles_for, blocks_for : callable or None
-        Give tiles and blocks of the lists, where whole lists are scanned.
-    rounded_for : RoundedFor or None
-        Gives the rows in 16 bits: see `list_minima`.
-    needed_for : callable or None
-        Gives the selector of the entries that a search for k neighbours needs, where many are equal; else None.
-    there : tuple of two Tensors, or None
-        `begins` and `sizes` on the device of the rows, where these are known there.
-    """
-
-    stored: Stored
-    begins: Tensor
-    sizes: Tensor
-    ids: Tensor
-    counts: Tensor | None = None
-    whole_sizes: Tensor | None = None
-    tiles_for: TilesFor | None = None
-    blocks_for: BlocksFor | None = None
-    rounded_for: RoundedFor | None = None
-    needed_for: Callable[[int], Any] | None = None
-    there: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def begins_there(self) -> Tensor:
-        """The begins on the device of the rows."""
-        return self.begins.to(self.ids.device) if self.there is None else self.there[0]
-
-    @property
-    def sizes_there(self) -> Tensor:
-        """The sizes on the device of the rows."""
-        return self.sizes.to(self.ids.device) if self.there is None else self.there[1]
-
-    def without_screens(self) -> Lists:
-        """The same for a scan that looks at parts of lists, or is not to go by lists."""
-        return self._replace(tiles_for=None, blocks_for=None)
 
 
 class Path(NamedTuple):
@@ -134,35 +73,6 @@ def choose_path(
         bound = threshold * nlist / 512
         rule = f"average group of {group:.2f} queries a list against {threshold:g} * nlist / 512 = {bound:.2f}"
     return Path("csr" if group >= bound else "matrix", rule)
-
-
-def allowed_rows(probes: Tensor, sizes: Tensor, max_codes: int) -> Tensor:
-    """How many rows of each probed list a query may look at.
-
-    Parameters
-    ----------
-    probes : Tensor, int64, shape (nq, nprobe)
-        -1 for no list.
-    sizes : Tensor, int64, shape (nlist,)
-    max_codes : int
-        Rows that a query may look at in all, in the order of its probes; 0 for no limit.
-
-    Returns
-    -------
-    Tensor, int64, shape (nq, nprobe)
-    """
-    rows = sizes.to(probes.device)[probes.clamp(min=0)].masked_fill_(probes < 0, 0)
-    if max_codes:
-        before = rows.cumsum(1) - rows
-        rows = torch.minimum(rows, (max_codes - before).clamp_(min=0))
-    return rows
-
-
-@scripted
-def rows_of_probes(probes: Tensor, sizes: Tensor) -> tuple[Tensor, int, int]:
-    """Return `allowed_rows` without a limit, how many of the probed lists have rows, and how many rows these are."""
-    rows = sizes.index_select(0, probes.clamp(min=0).view(-1)).view_as(probes).masked_fill_(probes < 0, 0)
-    return rows, int(rows.count_nonzero()), int(rows.sum())
 
 
 def scan_reference(

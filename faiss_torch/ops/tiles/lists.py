@@ -10,7 +10,7 @@ from torch import Tensor
 from ..scoring.candidates import Candidates
 from ..scoring.ragged import ranges
 from ..scoring.scorers import Scorer
-from ..search.paths import SHORT_LIST, Lists
+from ..scoring.stored import SHORT_LIST, Lists
 from . import scan as tile_scan
 from .scan import CHUNK, CHUNK_BITS, Scan, Visits
 from .tile_set import ListTiles, Screen, Span, arithmetic_for

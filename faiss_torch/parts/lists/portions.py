@@ -15,8 +15,7 @@ from torch import Tensor
 from ...constants import FLT_MAX
 from ...ops.scoring import candidates, topk
 from ...ops.scoring.distances import METRICS
-from ...ops.scoring.scorers import Stored
-from ...ops.search.paths import Lists
+from ...ops.scoring.stored import Lists, Stored
 from ..selectors import IDSelector
 from .inverted_lists import InvertedLists
 from .storage import ListStorage

@@ -28,8 +28,7 @@ from ... import interrupts
 from ...border import default_device
 from ...ops.runtime import chunks, torch_state, workers
 from ...ops.scoring.ragged import entries_at, moves_of_removal, ranges, rank_in_run
-from ...ops.scoring.scorers import BLOCK
-from ...ops.search import paths
+from ...ops.scoring.stored import BLOCK, Lists
 from ...threads import omp_get_max_threads
 from ..codecs.floats import recoded, stored_size
 from ..growing import zeros
@@ -107,7 +106,7 @@ class ListStorage:
 
     # what a search reads
 
-    def lists_for_scan(self, metric_type: int) -> paths.Lists:
+    def lists_for_scan(self, metric_type: int) -> Lists:
         """Return the lists as the engine reads them, for codes that are float32 vectors."""
         vectors = self._codes.view(self.storage_dtype)
         facts = self._facts
@@ -122,7 +121,7 @@ class ListStorage:
                     facts.write(rows[part], vectors[rows[part]])
             facts.remove(self._rows_behind())
             self._facts = facts  # only now, for another thread may search meanwhile
-        return paths.Lists(
+        return Lists(
             facts.stored(vectors),
             self._begins,
             self.sizes,

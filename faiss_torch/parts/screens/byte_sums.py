@@ -8,7 +8,7 @@ from torch import Tensor
 from ...ops.byte_sums.blocks import BLOCK_ROWS, LINE_BYTES, MORE_LINES, CodeBlocks, make_blocks
 from ...ops.runtime import chunks, workers
 from ...ops.scoring.ragged import ranges, rank_in_run
-from ...ops.scoring.scorers import Stored
+from ...ops.scoring.stored import Stored
 from ...ops.tiles.tile import Frame
 from ...threads import omp_get_max_threads
 from ..growing import GrowingTensor

@@ -12,7 +12,7 @@ from ... import forks
 from ...ops.runtime import workers
 from ...ops.runtime.scripted import scripted
 from ...ops.scoring.ragged import ranges
-from ...ops.scoring.scorers import BLOCK, Stored
+from ...ops.scoring.stored import BLOCK, Stored
 from ...ops.tiles.tile import Frame, make_frame
 
 Copies = TypeVar("Copies")

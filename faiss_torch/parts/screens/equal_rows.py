@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...ops.scoring.equal_rows import Rows, are_repeated, ranks_among_equals
 from ...ops.scoring.ragged import ranges
-from ...ops.scoring.scorers import Stored
+from ...ops.scoring.stored import Stored
 from ...ops.search.filtering import narrowed
 from ..selectors import IDSelector, IDSelectorBatch, IDSelectorNot
 

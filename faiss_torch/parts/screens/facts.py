@@ -14,8 +14,8 @@ from ...ops.byte_sums.blocks import BlocksFor, CodeBlocks
 from ...ops.gpu.search import RoundedFor
 from ...ops.runtime import chunks
 from ...ops.runtime.cuda_graphs import Graphs
-from ...ops.scoring.scorers import BLOCK, Stored, bias_of, rows_to_gather
 from ...ops.scoring.small import SmallSet
+from ...ops.scoring.stored import BLOCK, Stored, bias_of, rows_to_gather
 from ...ops.tiles.tile_set import ListTiles, TilesFor
 from ..growing import GrowingTensor
 from .byte_sums import ScreenBlocks

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...ops.runtime import workers
-from ...ops.scoring.scorers import Stored
+from ...ops.scoring.stored import Stored
 from ...ops.tiles.tile import Frame, Tile
 from ...ops.tiles.tile_set import ARITHMETICS, ListTiles, TileSet
 from ...threads import omp_get_max_threads
