@@ -7,8 +7,8 @@ from comparison import assert_same_neighbours
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faiss_torch.constants import METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
-from faiss_torch.ops.scoring.scorers import MetricScorer, ProductScorer, make_scorer, minima_of_blocks, survivors
+from faiss_torch.constants import FLT_MAX, METRIC_INNER_PRODUCT, METRIC_L1, METRIC_L2
+from faiss_torch.ops.scoring.scorers import MetricScorer, ProductScorer, Visit, make_scorer, minima_of_blocks, survivors
 from faiss_torch.ops.scoring.stored import BLOCK
 from faiss_torch.ops.scoring.verify import verified_topk
 from faiss_torch.ops.search.filtering import narrowed
@@ -58,7 +58,7 @@ def test_two_scores_further_apart_than_the_margin_are_in_order(name, metric_type
     scorer = make_scorer(xq, stored_rows(xb, metric_type), metric_type)
     assert isinstance(scorer, ProductScorer)
     queries = torch.arange(len(xq))
-    scores = scorer.block(0, 400, queries, torch.empty(400 * len(xq))).T
+    scores = scorer.block(Visit(0, 0, 400, queries), torch.empty(400 * len(xq))).T
     x, q = xb.double(), xq.double()
     exact = -(q @ x.T)
     if metric_type == METRIC_L2:
@@ -70,7 +70,7 @@ def test_two_scores_further_apart_than_the_margin_are_in_order(name, metric_type
     gathered = scorer.gathered(queries, torch.arange(400).expand(len(xq), 400))
     assert bool(((gathered.double() - exact).abs() <= scorer.margin[:, None].double() / 2).all())
     row = torch.empty(400)
-    scorer.rows_of(0, 400, 3, row)
+    scorer.rows_of(Visit(0, 0, 400, torch.tensor([3])), row)
     assert bool(((row.double() - exact[3]).abs() <= scorer.margin[3].double() / 2).all())
 
 
@@ -102,7 +102,7 @@ def test_verified_results_are_those_of_float64(name, metric_type, k):
     stored = stored_rows(xb, metric_type)
     scorer = make_scorer(xq, stored, metric_type)
     queries = torch.arange(len(xq))
-    scores = scorer.block(0, 400, queries, torch.empty(400 * len(xq))).T.contiguous()
+    scores = scorer.block(Visit(0, 0, 400, queries), torch.empty(400 * len(xq))).T.contiguous()
     similarity = metric_type == METRIC_INNER_PRODUCT
     D, I = verified_topk(scorer, queries, scores, torch.arange(400), None, k, similarity)
     D_exact, I_exact = knn_reference(xq.double(), xb.double(), k, metric_type)
@@ -158,7 +158,7 @@ def test_hidden_rows_and_rows_never_written_score_infinity():
     selected[[2, 5]] = False
     for metric_type in (*PRODUCTS, METRIC_L1):
         scorer = make_scorer(xb[:3], stored_rows(xb, metric_type, selected), metric_type)
-        scores = scorer.block(0, 32, torch.arange(3), torch.empty(96))
+        scores = scorer.block(Visit(0, 0, 32, torch.arange(3)), torch.empty(96))
         infinite = scores.isinf().all(1).nonzero().view(-1).tolist()
         assert infinite == [2, 5, *range(21, 32)]
         assert int(scores.isinf().sum()) == 3 * len(infinite)
@@ -181,3 +181,26 @@ def test_survivors_are_all_scores_within_the_threshold(nblock, group, seed, shar
     wanted = (scores <= thresholds) & (scores < float("inf"))
     assert found == set(map(tuple, wanted.nonzero().tolist()))
     assert torch.equal(values, scores[rows, columns])
+
+
+@pytest.mark.parametrize("width", [5, 12, 40, 300])
+@pytest.mark.parametrize("similarity", [False, True])
+def test_exact_scores_are_not_computed_again(width, similarity):
+    """Of few distinct values, so that ties are cut off by k: the lowest ids are kept, in whatever order they stand."""
+
+    class Exact:
+        exact = True
+
+    rng = torch.Generator().manual_seed(width)
+    scores = torch.randint(-3, 4, (30, width), generator=rng).float()
+    scores[3], scores[4, 2:] = float("inf"), float("inf")
+    scores[5, 1] = FLT_MAX
+    ids = torch.randperm(width, generator=rng) * 7 + 1
+    k = 6
+    queries, positions = torch.arange(30), torch.arange(width)
+    D, found = verified_topk(Exact(), queries, scores.clone(), positions, ids, k, similarity)
+    for row in range(30):
+        expected = sorted((float(score), int(i)) for score, i in zip(scores[row], ids, strict=True) if score < FLT_MAX)
+        expected = expected[:k] + [(FLT_MAX, -1)] * (k - len(expected))
+        assert [(-float(a) if similarity else float(a)) for a in D[row]] == [score for score, _ in expected]
+        assert [int(ids[i]) if i >= 0 else -1 for i in found[row]] == [i for _, i in expected]

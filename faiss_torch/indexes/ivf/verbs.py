@@ -12,7 +12,7 @@ from ...border import Array
 from ...ops.gpu import lists as gpu_lists
 from ...ops.runtime import chunks, workers
 from ...ops.scoring import candidates
-from ...ops.scoring.scorers import ProductScorer, Scorer
+from ...ops.scoring.scorers import Scorer
 from ...ops.scoring.stored import Lists
 from ...ops.search import by_list as ivf_csr
 from ...ops.search import by_query, paths
@@ -101,7 +101,7 @@ class _IVFVerbs(_IVFSearch):
             some = scorer.of_queries(queries)
             return scan(some, lists, probes[queries], rows[queries], some.score_of(radius) + some.margin)
 
-        if isinstance(scorer, ProductScorer):
+        if scorer.by_products:
             by_list = path.name == "csr"
             by_kernels = gpu_lists.candidates(scorer.xq, lists, probes, rows, radius, self.metric_type, by_list)
             if by_kernels is not None:

@@ -173,13 +173,12 @@ def in_range(
         Stored rows, by key and then ascending.
     """
     queries = candidates.queries(per_query)
-    distances = torch.empty_like(candidates.scores)
-
-    def part(rows: slice) -> None:
-        distances[rows] = scorer.distances(queries[rows], candidates.positions[rows, None]).squeeze(1)
-
-    workers.map_over_workers(part, chunks.slices(len(queries), 1 << 16), omp_get_max_threads())
-    inside = distances > radius if METRICS[metric_type].similarity else distances < radius
+    similarity = METRICS[metric_type].similarity
+    if scorer.exact:
+        distances = candidates.scores.neg() if similarity else candidates.scores
+    else:
+        distances = _distances(candidates, queries, scorer)
+    inside = distances > radius if similarity else distances < radius
     keys, positions, distances = candidates.keys[inside], candidates.positions[inside], distances[inside]
     queries = queries[inside]
     if max_empty_lists:
@@ -190,6 +189,17 @@ def in_range(
     lims = torch.zeros(scorer.nq + 1, dtype=torch.int64, device=keys.device)
     lims[1:] = torch.bincount(queries, minlength=scorer.nq).cumsum(0)
     return lims, distances[order], positions[order]
+
+
+def _distances(candidates: Candidates, queries: Tensor, scorer: Scorer) -> Tensor:
+    """The true distance of each candidate."""
+    distances = torch.empty_like(candidates.scores)
+
+    def part(rows: slice) -> None:
+        distances[rows] = scorer.distances(queries[rows], candidates.positions[rows, None]).squeeze(1)
+
+    workers.map_over_workers(part, chunks.slices(len(queries), 1 << 16), omp_get_max_threads())
+    return distances
 
 
 def before_giving_up(keys: Tensor, nq: int, per_query: int, max_empty_lists: int) -> Tensor:

@@ -13,7 +13,7 @@ distances of gathered candidates), ``margin`` (how far apart two scores must be 
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -82,22 +82,60 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+class Visit(NamedTuple):
+    """Stored rows of one list, and the queries that look at them.
+
+    Attributes
+    ----------
+    list_no : int
+        0 where the rows are in no list.
+    begin, end : int
+        The rows ``[begin, end)``.
+    queries : Tensor, int64, shape (group,)
+    """
+
+    list_no: int
+    begin: int
+    end: int
+    queries: Tensor
+
+    @property
+    def rows(self) -> int:
+        """How many rows these are."""
+        return self.end - self.begin
+
+
 class Scorer(Protocol):
-    """The queries of one search against stored vectors."""
+    """The queries of one search against stored rows.
+
+    Attributes
+    ----------
+    xq : Tensor, float32, shape (nq, d)
+    stored : Stored
+    margin : Tensor, float32, shape (nq,)
+        How far apart two scores must be for their order to be certain.
+    nq : int
+    exact : bool
+        Whether scores are the distances themselves, negated for a similarity: then nothing is verified.
+    by_products : bool
+        Whether scores are products of float vectors, which tiles, sums of bytes and kernels may screen as well.
+    """
 
     xq: Tensor
     stored: Stored
     margin: Tensor
     nq: int
+    exact: bool
+    by_products: bool
 
-    def block(self, begin: int, end: int, queries: Tensor, buffer: Tensor) -> Tensor:
-        """Scores of stored rows [begin, end) for a group of queries: a view of `buffer`, shape (rows, group)."""
+    def block(self, visit: Visit, buffer: Tensor) -> Tensor:
+        """Scores of a visit: a view of `buffer`, shape (rows, group)."""
 
-    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
-        """Scores of stored rows [begin, end) for a group of queries, shape (group, rows): for tiles of few shapes."""
+    def tile(self, visit: Visit) -> Tensor:
+        """Scores of a visit, shape (group, rows): for tiles of few shapes."""
 
-    def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
-        """Scores of stored rows [begin, end) for one query, written to `out`, shape (rows,)."""
+    def rows_of(self, visit: Visit, out: Tensor) -> None:
+        """Scores of a visit of one query, written to `out`, shape (rows,)."""
 
     def gathered(self, queries: Tensor, positions: Tensor) -> Tensor:
         """Scores of gathered rows: `queries` (n,), `positions` (n, m) -> (n, m)."""
@@ -115,6 +153,8 @@ class Scorer(Protocol):
 class ProductScorer:
     """L2 and inner product by matrix product.
 
+    Scores are computed by products, and distances by differences.
+
     Parameters
     ----------
     xq : Tensor, float32, shape (nq, d)
@@ -125,6 +165,8 @@ class ProductScorer:
         METRIC_L2 or METRIC_INNER_PRODUCT.
     """
 
+    exact, by_products = False, True
+
     def __init__(self, xq: Tensor, stored: Stored, metric_type: int) -> None:
         self.xq = xq
         self.nq = len(xq)
@@ -133,31 +175,33 @@ class ProductScorer:
         largest = stored.largest_norm
         self.margin = margin_of(xq, largest, largest * largest / 2 if metric_type == METRIC_L2 else 0.0)
 
-    def block(self, begin: int, end: int, queries: Tensor, buffer: Tensor) -> Tensor:
-        rows = end - begin
-        out = buffer[: rows * len(queries)].view(rows, len(queries))
+    def block(self, visit: Visit, buffer: Tensor) -> Tensor:
+        _, begin, end, queries = visit
+        out = buffer[: visit.rows * len(queries)].view(visit.rows, len(queries))
         if len(queries) == 1:
-            self.rows_of(begin, end, int(queries[0]), out[:, 0])
+            self.rows_of(visit, out[:, 0])
             return out
         group = self.xq.index_select(0, queries)
         vectors = self.stored.part(begin, end)
         return torch.addmm(self.bias[begin:end, None], vectors, group.T, alpha=-1, out=out)
 
-    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
+    def tile(self, visit: Visit) -> Tensor:
+        _, begin, end, queries = visit
         if len(queries) == 1:
-            out = self.xq.new_empty(1, end - begin)
-            self.rows_of(begin, end, int(queries[0]), out[0])
+            out = self.xq.new_empty(1, visit.rows)
+            self.rows_of(visit, out[0])
             return out
         return products(self.xq.index_select(0, queries).neg_(), self.stored.part(begin, end), self.bias[begin:end])
 
-    def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
+    def rows_of(self, visit: Visit, out: Tensor) -> None:
+        _, begin, end, queries = visit
+        q = self.xq[int(queries[0])]
         if not self.stored.is_made_up:
-            torch.addmv(self.bias[begin:end], self.stored.vectors[begin:end], self.xq[query], alpha=-1, out=out)
+            torch.addmv(self.bias[begin:end], self.stored.vectors[begin:end], q, alpha=-1, out=out)
             return
-        for part in chunks.slices(end - begin, rows_to_gather(4 * self.xq.shape[1], self.xq.device)):
+        for part in chunks.slices(visit.rows, rows_to_gather(4 * self.xq.shape[1], self.xq.device)):
             first, last = begin + part.start, begin + part.stop
-            vectors = self.stored.part(first, last)
-            torch.addmv(self.bias[first:last], vectors, self.xq[query], alpha=-1, out=out[part])
+            torch.addmv(self.bias[first:last], self.stored.part(first, last), q, alpha=-1, out=out[part])
 
     def gathered(self, queries: Tensor, positions: Tensor) -> Tensor:
         # a batch of matrix-vector products takes four times as long as this
@@ -190,6 +234,8 @@ class ProductScorer:
 class MetricScorer:
     """Any metric, and any data, by its definition: the scores are the distances themselves."""
 
+    exact, by_products = True, False
+
     def __init__(self, xq: Tensor, stored: Stored, metric_type: int, metric_arg: float = 0.0) -> None:
         self.xq = xq
         self.nq = len(xq)
@@ -203,24 +249,25 @@ class MetricScorer:
             values = values.neg()
         return values.masked_fill_(values.isnan() | bias.isinf(), float("inf"))
 
-    def block(self, begin: int, end: int, queries: Tensor, buffer: Tensor) -> Tensor:
-        rows = end - begin
-        out = buffer[: rows * len(queries)].view(rows, len(queries))
+    def block(self, visit: Visit, buffer: Tensor) -> Tensor:
+        _, begin, _, queries = visit
+        out = buffer[: visit.rows * len(queries)].view(visit.rows, len(queries))
         group = self.xq.index_select(0, queries)
-        for part in chunks.slices(rows, rows_to_gather(self._pair_bytes * len(queries), group.device)):
+        for part in chunks.slices(visit.rows, rows_to_gather(self._pair_bytes * len(queries), group.device)):
             x = self.stored.part(begin + part.start, begin + part.stop)[:, None]
             bias = self.bias[begin + part.start : begin + part.stop, None]
             out[part] = self._score(distance(group[None], x, self.metric_type, self.metric_arg), bias)
         return out
 
-    def tile(self, begin: int, end: int, queries: Tensor) -> Tensor:
-        return self.block(begin, end, queries, self.xq.new_empty((end - begin) * len(queries))).T
+    def tile(self, visit: Visit) -> Tensor:
+        return self.block(visit, self.xq.new_empty(visit.rows * len(visit.queries))).T
 
-    def rows_of(self, begin: int, end: int, query: int, out: Tensor) -> None:
-        for part in chunks.slices(end - begin, rows_to_gather(self._pair_bytes, self.xq.device)):
+    def rows_of(self, visit: Visit, out: Tensor) -> None:
+        begin, q = visit.begin, self.xq[int(visit.queries[0])]
+        for part in chunks.slices(visit.rows, rows_to_gather(self._pair_bytes, self.xq.device)):
             x = self.stored.part(begin + part.start, begin + part.stop)
             bias = self.bias[begin + part.start : begin + part.stop]
-            out[part] = self._score(distance(self.xq[query], x, self.metric_type, self.metric_arg), bias)
+            out[part] = self._score(distance(q, x, self.metric_type, self.metric_arg), bias)
 
     def gathered(self, queries: Tensor, positions: Tensor) -> Tensor:
         return self._score(self.distances(queries, positions), self.bias[positions])

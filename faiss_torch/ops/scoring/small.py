@@ -15,7 +15,7 @@ from ..runtime.scripted import scripted
 from . import topk
 from .bounds import margins
 from .distances import METRICS, distance
-from .scorers import Scorer, multiplies
+from .scorers import Scorer, Visit, multiplies
 from .stored import BLOCK, Stored
 from .verify import SLACK, verified_topk
 
@@ -202,13 +202,13 @@ def search_all(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: boo
     distances, ids
         As `verify.verified_topk`, where the row is the id.
     """
-    scores = scorer.tile(0, rows, group)
+    scores = scorer.tile(Visit(0, 0, rows, group))
 
     def verified(some: Tensor) -> tuple[Tensor, Tensor]:
         everything = torch.arange(rows, dtype=torch.int64, device=group.device)
         return verified_topk(scorer, group[some], scores[some], everything, None, k, similarity)
 
-    if k + SLACK >= rows:
+    if scorer.exact or k + SLACK >= rows:
         return verified(torch.arange(group.shape[0], dtype=torch.int64, device=group.device))
     best, columns = scores.topk(k + SLACK, dim=1, largest=False)
     positions = columns.sort(dim=1).values  # of equal distances the sort below leaves the lowest id in front

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...constants import FLT_MAX
 from . import topk
 from .scorers import Scorer
 
@@ -61,6 +62,10 @@ def verified_topk(
         Stored rows; -1 where there are fewer.
     """
     missing = -torch.finfo(torch.float32).max if similarity else torch.finfo(torch.float32).max
+    if scorer.exact:
+        keys, found = _smallest(scores, positions, ids, k)
+        found = found.masked_fill_(keys == FLT_MAX, -1)
+        return topk.pad(keys.neg_() if similarity else keys, k, missing), topk.pad(found, k, -1)
     distances = scores.new_empty(len(queries), k)
     found = positions.new_empty(len(queries), k)
     pending = torch.arange(len(queries), dtype=torch.int64, device=scores.device)
@@ -85,6 +90,40 @@ def verified_topk(
         pending = pending[uncertain]
         verified *= 4
     return distances, found
+
+
+def _smallest(scores: Tensor, positions: Tensor, ids: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    """Sort the k smallest scores, (n, width), which are distances: (n, min(k, width)) of them, and their positions.
+
+    Of equal scores the lowest ids are kept. Scores of few distinct values tie by the hundred.
+    """
+
+    def ids_at(where: Tensor) -> Tensor:
+        return where if ids is None else ids[where]
+
+    positions = positions.expand(scores.shape)
+    if not scores.shape[1]:
+        return scores, positions
+    best, columns = topk.smallest(scores, k + SLACK)
+    found = positions.gather(1, columns)
+    kth = best.sort(dim=1).values[:, min(k, best.shape[1]) - 1]
+    tied = (best.amax(1) <= kth) & (kth < float("inf"))
+    if best.shape[1] < scores.shape[1] and bool(tied.any()):
+        rows = tied.nonzero().view(-1)
+        some = positions[rows]
+        equal = scores[rows] == kth[rows, None]
+        last = torch.iinfo(torch.int64).max
+        where = torch.where(equal, ids_at(some), last).topk(best.shape[1], dim=1, largest=False).indices
+        # the lowest ids of those that tie, beside those that are smaller
+        smaller = best[rows].masked_fill(best[rows] == kth[rows, None], float("inf"))
+        others = kth[rows, None].expand(where.shape).masked_fill(~equal.gather(1, where), float("inf"))
+        values = torch.cat([smaller, others], 1)
+        both = torch.cat([found[rows], some.gather(1, where)], 1)
+        values, order = topk.sort_rows(values, ids_at(both), best.shape[1])
+        best[rows], found[rows] = values, both.gather(1, order)
+    best = best.masked_fill(~(best < FLT_MAX), FLT_MAX)
+    best, order = topk.sort_rows(best, ids_at(found), min(k, best.shape[1]))
+    return best, found.gather(1, order)
 
 
 def _closest(

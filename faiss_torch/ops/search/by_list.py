@@ -19,7 +19,7 @@ from ..runtime import workers
 from ..scoring import topk
 from ..scoring.candidates import Candidates, top_k_of
 from ..scoring.ragged import group_by_list
-from ..scoring.scorers import Scorer, minima_of_blocks, survivors
+from ..scoring.scorers import Scorer, Visit, minima_of_blocks, survivors
 from ..scoring.stored import BLOCK, Lists
 
 #: Scores of one tile: on the CPU it stays in a core's cache beside the list.
@@ -33,9 +33,10 @@ TILE_ROWS = 2048
 MINIMA_A_NEIGHBOUR = 4
 
 
-class _Visit(NamedTuple):
-    """One list, or a piece of it, and a part of its group."""
+class _Group(NamedTuple):
+    """One list, and a part of the pairs of a query and this list."""
 
+    list_no: int
     begin: int
     rows: int
     pairs: Tensor
@@ -85,12 +86,12 @@ def thresholds_of(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, k:
     target = (before + torch.arange(scorer.nq, dtype=torch.int64, device=probes.device)[:, None] * width).view(-1)
     steps = torch.arange(wanted, dtype=torch.int64, device=probes.device)[:, None]
 
-    def look(visit: _Visit, buffer: Tensor) -> None:
-        queries = torch.div(visit.pairs, nprobe, rounding_mode="floor")
-        n = -(-min(visit.rows, TILE_ROWS) // BLOCK) * BLOCK
-        scores = scorer.block(visit.begin, visit.begin + n, queries, buffer)
+    def look(group: _Group, buffer: Tensor) -> None:
+        queries = torch.div(group.pairs, nprobe, rounding_mode="floor")
+        n = -(-min(group.rows, TILE_ROWS) // BLOCK) * BLOCK
+        scores = scorer.block(Visit(group.list_no, group.begin, group.begin + n, queries), buffer)
         some = _fold(minima_of_blocks(scores, block), wanted)
-        minima[(target[visit.pairs] + steps[: len(some)]).view(-1)] = some.reshape(-1)
+        minima[(target[group.pairs] + steps[: len(some)]).view(-1)] = some.reshape(-1)
 
     _over_lists(look, lists, probes, chosen)
     return topk.smallest(minima.view(-1, width), k)[0].amax(1) + scorer.margin
@@ -104,19 +105,19 @@ def candidates(scorer: Scorer, lists: Lists, probes: Tensor, rows: Tensor, thres
     limited = bool((rows[chosen] < lists.sizes.to(probes.device)[probes[chosen]]).any())
     found: list[Candidates] = []
 
-    def look(visit: _Visit, buffer: Tensor) -> None:
-        queries = torch.div(visit.pairs, nprobe, rounding_mode="floor")
+    def look(group: _Group, buffer: Tensor) -> None:
+        queries = torch.div(group.pairs, nprobe, rounding_mode="floor")
         bounds = thresholds[queries]
-        for piece in range(0, visit.rows, TILE_ROWS):
-            n = min(TILE_ROWS, visit.rows - piece)
-            begin = visit.begin + piece
-            scores = scorer.block(begin, begin + -(-n // BLOCK) * BLOCK, queries, buffer)
+        for piece in range(0, group.rows, TILE_ROWS):
+            n = min(TILE_ROWS, group.rows - piece)
+            begin = group.begin + piece
+            scores = scorer.block(Visit(group.list_no, begin, begin + -(-n // BLOCK) * BLOCK, queries), buffer)
             if limited:
                 inner = torch.arange(piece, piece + len(scores), dtype=torch.int64, device=probes.device)
-                scores.masked_fill_(inner[:, None] >= limits[visit.pairs], float("inf"))
+                scores.masked_fill_(inner[:, None] >= limits[group.pairs], float("inf"))
             row, column, values = survivors(scores, minima_of_blocks(scores, BLOCK), bounds)
             if len(row):
-                found.append(Candidates(visit.pairs[column], row + begin, values))
+                found.append(Candidates(group.pairs[column], row + begin, values))
 
     _over_lists(look, lists, probes, chosen)
     return found
@@ -137,13 +138,13 @@ def _fold(minima: Tensor, wanted: int) -> Tensor:
     return minima[:wanted] if times <= 1 else minima[: times * wanted].view(times, wanted, -1).amin(0)
 
 
-def _over_lists(look: Callable[[_Visit, Tensor], None], lists: Lists, probes: Tensor, chosen: Tensor) -> None:
+def _over_lists(look: Callable[[_Group, Tensor], None], lists: Lists, probes: Tensor, chosen: Tensor) -> None:
     """Visit every chosen list with its group, worker threads over lists, each with a buffer of its own."""
     groups = group_by_list(probes, chosen)
     on_cpu = probes.device.type == "cpu"
     tile = TILE_SCORES if on_cpu else ACCELERATOR_TILE_SCORES
     begins, sizes = lists.begins.tolist(), lists.sizes.tolist()
-    visits = []
+    parts = []
     largest = 0
     for j, list_no in enumerate(groups.list_nos):
         first, last = groups.lims[j], groups.lims[j + 1]
@@ -152,12 +153,14 @@ def _over_lists(look: Callable[[_Visit, Tensor], None], lists: Lists, probes: Te
         step = -(-(last - first) // pieces)
         largest = max(largest, step * tile_rows)
         for begin in range(first, last, step):
-            visits.append(_Visit(begins[list_no], sizes[list_no], groups.pairs[begin : min(begin + step, last)]))
-    following = iter(visits)  # a list's iterator gives each item to one thread only
+            parts.append(
+                _Group(list_no, begins[list_no], sizes[list_no], groups.pairs[begin : min(begin + step, last)])
+            )
+    following = iter(parts)  # a list's iterator gives each item to one thread only
 
     def work() -> None:
         buffer = workers.workspace(largest, probes.device)
-        for visit in following:
-            look(visit, buffer)
+        for group in following:
+            look(group, buffer)
 
     workers.run([work] * (omp_get_max_threads() if on_cpu else 1), omp_get_max_threads())

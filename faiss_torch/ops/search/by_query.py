@@ -18,7 +18,7 @@ from ..runtime import chunks, workers
 from ..scoring import ragged
 from ..scoring.candidates import Candidates
 from ..scoring.distances import METRICS
-from ..scoring.scorers import Scorer
+from ..scoring.scorers import Scorer, Visit
 from ..scoring.stored import SHORT_LIST, Lists, rows_to_gather
 from ..scoring.verify import verified_topk
 
@@ -102,9 +102,9 @@ def _scores(scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, g
                 scores[part] = scorer.gathered(group, positions[:, part])[0]
             return scores[None], positions
         filled = 0
-        for begin, n in zip(begins[0].tolist(), rows[0].tolist(), strict=True):
+        for list_no, begin, n in zip(probes[0].tolist(), begins[0].tolist(), rows[0].tolist(), strict=True):
             if n:
-                scorer.rows_of(begin, begin + n, int(group[0]), scores[filled : filled + n])
+                scorer.rows_of(Visit(list_no, begin, begin + n, group), scores[filled : filled + n])
                 filled += n
         return scores[None], positions
     lengths = rows.sum(1)

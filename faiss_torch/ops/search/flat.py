@@ -21,7 +21,15 @@ from ..scoring import topk
 from ..scoring.candidates import Candidates, in_range
 from ..scoring.distances import METRICS, distance
 from ..scoring.outlying import without_outlying
-from ..scoring.scorers import ProductScorer, Scorer, make_scorer, margin_factor, minima_of_blocks, products, survivors
+from ..scoring.scorers import (
+    Scorer,
+    Visit,
+    make_scorer,
+    margin_factor,
+    minima_of_blocks,
+    products,
+    survivors,
+)
 from ..scoring.small import (
     FEW_FACTORS,
     closest_by_score,
@@ -242,7 +250,7 @@ def closest(
 def _by_scores(scorer: Scorer, n: int, k: int, metric_type: int, metric_arg: float) -> tuple[Tensor, Tensor]:
     """Search with scores of the vectors themselves, but for those that are much larger than the others."""
     similarity = METRICS[metric_type].similarity
-    parted = without_outlying(scorer.stored, n) if isinstance(scorer, ProductScorer) else None
+    parted = without_outlying(scorer.stored, n) if scorer.by_products else None
     if parted is None:
         return _knn(scorer, n, k, similarity)
     rest, rows = parted
@@ -328,7 +336,7 @@ def range_search(
 
     tiles = flat_tiles.tiles_of(scorer, n, 1, tiles_for)
     by_kernels = None
-    if n and scorer.nq and isinstance(scorer, ProductScorer):
+    if n and scorer.nq and scorer.by_products:
         rounded = gpu_search.rounded_of("block_minima", stored, metric_type, rounded_for, impl)
         if rounded is not None:
             by_kernels = gpu_flat.candidates_by_kernels(xq, stored, n, radius, metric_type, rounded, impl)
@@ -354,7 +362,7 @@ def _within(scorer: Scorer, n: int, radius: float) -> list[Candidates]:
         buffer = workers.workspace(tile * len(group), device)
         found = []
         for some in chunks.slices(rows, tile):
-            scores = scorer.block(some.start, some.stop, group, buffer)
+            scores = scorer.block(Visit(0, some.start, some.stop, group), buffer)
             row, column, values = survivors(scores, minima_of_blocks(scores, BLOCK), thresholds[group])
             found.append(Candidates(group[column], row + some.start, values))
         return Candidates.concatenate(found, device)

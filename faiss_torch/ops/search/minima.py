@@ -18,7 +18,7 @@ from ..gpu.search import (
 )
 from ..runtime import chunks, workers
 from ..scoring import ragged, topk
-from ..scoring.scorers import Scorer
+from ..scoring.scorers import Scorer, Visit
 from ..scoring.stored import BLOCK
 from ..scoring.verify import verified_topk
 
@@ -78,7 +78,7 @@ def _minima(scorer: Scorer, group: Tensor, rows: int) -> Tensor:
     minima = scorer.margin.new_empty(len(group), rows // BLOCK)
 
     def reduce_tile(part: slice) -> None:
-        scores = scorer.tile(part.start, part.stop, group)
+        scores = scorer.tile(Visit(0, part.start, part.stop, group))
         blocks = scores.reshape(len(group), BLOCK, (part.stop - part.start) // BLOCK)
         torch.amin(blocks, 1, out=minima[:, part.start // BLOCK : part.stop // BLOCK])
 

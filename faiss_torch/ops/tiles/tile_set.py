@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..runtime import arithmetic
-from ..scoring.scorers import ProductScorer, Scorer
+from ..scoring.scorers import Scorer
 from . import bf16, int8
 from .loops import TileFacts, query_terms
 from .scan_loops import Spans
@@ -42,7 +42,7 @@ def arithmetic_for(scorer: Scorer) -> str | None:
     """Return the name of the arithmetic of the tiles that a search could be screened by, or None."""
     name = arithmetic.chosen(scorer.xq.device)
     wide_enough = FEWEST_COMPONENTS <= scorer.xq.shape[1] <= MOST_COMPONENTS
-    return name if wide_enough and name in ARITHMETICS and isinstance(scorer, ProductScorer) else None
+    return name if wide_enough and name in ARITHMETICS and scorer.by_products else None
 
 
 def _chosen(values: list[Tensor], places: list[int]) -> list[Tensor]:
