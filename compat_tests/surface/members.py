@@ -132,7 +132,7 @@ _EXTENSIONS_BY_REASON = (
     ("objects that an index is made of stay alive with it", "Index.referenced_objects"),
     (
         "the path that a search of an inverted file takes",
-        "_IVFSearch.auto_search_avg_group_threshold _IVFSearch.last_path _IVFSearch.search_mode",
+        "Searching.auto_search_avg_group_threshold Searching.last_path Searching.search_mode",
     ),
     ("what has a form that SWIG cannot wrap", "IndexIVFFlatDedup.instances _IDSelectorListed.ids _IDSelectorListed.n"),
     (

@@ -13,11 +13,10 @@ from screening import METRICS, NAMES, adversarial, few_queries_by_blocks, refere
 import faiss_torch
 from faiss_torch.constants import METRIC_L2
 from faiss_torch.contrib.ivf_tools import permute_invlists
-from faiss_torch.indexes.ivf import search as ivf_search
 from faiss_torch.ops.runtime import arithmetic
 from faiss_torch.ops.scoring.scorers import make_scorer
 from faiss_torch.ops.scoring.stored import Stored
-from faiss_torch.ops.search import flat
+from faiss_torch.ops.search import flat, inverted
 from faiss_torch.ops.search.flat import knn_reference
 from faiss_torch.ops.tiles import flat as flat_tiles
 from faiss_torch.ops.tiles import lists as list_tiles
@@ -462,8 +461,8 @@ def test_workers_that_have_queries_of_their_own(way, metric_type, monkeypatch):
         return nearest(self, x, *arguments)
 
     monkeypatch.setattr(faiss_torch.IndexIVFFlat, "_nearest", watched)
-    monkeypatch.setattr(ivf_search, "GROUP_OF_A_WORKER", 0)
-    monkeypatch.setattr(ivf_search, "PAIRS_A_SEARCH", {"cpu": 4 * 60})
+    monkeypatch.setattr(inverted, "GROUP_OF_A_WORKER", 0)
+    monkeypatch.setattr(inverted, "PAIRS_A_SEARCH", {"cpu": 4 * 60})
     before = faiss_torch.omp_get_max_threads()
     faiss_torch.omp_set_num_threads(2)
     faiss_torch.cvar.indexIVF_stats.reset()

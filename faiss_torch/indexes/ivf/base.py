@@ -23,10 +23,10 @@ from ...parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
 from ...parts.selectors import IDSelector, IDSelectorArray
 from ..base import Index
 from ..flat.flat import FlatAssignment
-from .verbs import _IVFVerbs
+from .search import Searching
 
 
-class IndexIVF(_IVFVerbs):
+class IndexIVF(Searching):
     """Vectors in inverted lists; a search looks at the lists nearest to the query.
 
     Parameters
@@ -53,7 +53,7 @@ class IndexIVF(_IVFVerbs):
         "auto" (default), "matrix" (query-major) or "csr" (list-major). An extension; see docs/how_it_works.md.
     auto_search_avg_group_threshold : float
         On accelerators "auto" takes csr from this average group size (times nlist / 512).
-    last_path : ops.ivf_scan.Path or None
+    last_path : ops.search.paths.Path or None
         The path that the last search took and why.
     """
 

@@ -77,12 +77,18 @@ class IndexIVFStats(Owned):
             else:
                 self._counted = [self._counted[0] + int(nlist), self._counted[1] + int(ndis)]
 
+    def took(self, quantization: float = 0.0, search: float = 0.0) -> None:
+        """Count seconds of choosing lists, and of searching them. Several threads may do so at once."""
+        with self._adding:
+            self.quantization_time += 1e3 * quantization
+            self.search_time += 1e3 * search
+
     def add(self, other: IndexIVFStats) -> None:
         """Add another object's counters to this one's."""
         self.count(other.nq, other.nlist, other.ndis)
-        self.nheap_updates += other.nheap_updates
-        self.quantization_time += other.quantization_time
-        self.search_time += other.search_time
+        self.took(1e-3 * other.quantization_time, 1e-3 * other.search_time)
+        with self._adding:
+            self.nheap_updates += other.nheap_updates
 
 
 #: Of all searches of this process (``cvar.indexIVF_stats``).

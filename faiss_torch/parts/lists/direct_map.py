@@ -16,7 +16,7 @@ from ...wrapper.ownership import Owned
 from ...wrapper.vectors import Int64Vector
 from ..selectors import IDSelector, IDSelectorArray
 from .by_place import ListsByPlace
-from .inverted_lists import ArrayInvertedLists
+from .inverted_lists import InvertedLists
 from .storage import ListStorage
 
 
@@ -71,7 +71,7 @@ class DirectMap(Owned, CheckedAttributes):
         self.array.clear()
         self.hashtable.clear()
 
-    def set_type(self, new_type: int, invlists: ArrayInvertedLists, ntotal: int) -> None:
+    def set_type(self, new_type: int, invlists: InvertedLists, ntotal: int) -> None:
         """Change the type and fill the map from the lists.
 
         Raises
@@ -162,7 +162,7 @@ class DirectMap(Owned, CheckedAttributes):
         """Take note of one new vector; a list number of -1 says that it was not stored."""
         self.add(*torch.tensor([[id], [list_no], [offset]], dtype=torch.int64, device="cpu"))
 
-    def remove_ids(self, sel: IDSelector, invlists: ArrayInvertedLists) -> int:
+    def remove_ids(self, sel: IDSelector, invlists: InvertedLists) -> int:
         """Remove vectors from the lists, and from the map.
 
         Returns
@@ -190,7 +190,7 @@ class DirectMap(Owned, CheckedAttributes):
             removal.carry_out()
         return len(removal.removed)
 
-    def update_codes(self, invlists: ArrayInvertedLists, ids: np.ndarray, list_nos: list[int], codes: Tensor) -> None:
+    def update_codes(self, invlists: InvertedLists, ids: np.ndarray, list_nos: list[int], codes: Tensor) -> None:
         """Replace the vectors of ids, for a map of type Array.
 
         Parameters

@@ -32,20 +32,23 @@ class _Portion(NamedTuple):
     rows: Tensor
 
 
-def ids_to_scan(lists: InvertedLists, probes: Tensor, sel: IDSelector) -> Lists:
-    """Return what a limit of the number of selected entries needs to know of probed lists: no vectors, but which
-    entries of them are selected."""
+def to_scan(lists: InvertedLists, probes: Tensor, sel: IDSelector | None) -> Lists:
+    """Return lists as far as it takes to say how many of their rows a query looks at: no codes, but which entries of
+    the probed lists are selected, where there is a selector."""
     device = probes.device
+    nothing = torch.empty(0, dtype=torch.int64, device=device)
+    rows = torch.empty(0, 0, dtype=torch.float32, device=device)
+    begins, counts = torch.zeros_like(lists.sizes), torch.zeros_like(lists.sizes)
+    if sel is None:
+        return Lists(Stored(rows, rows.view(-1), 0.0, True), begins, lists.sizes, nothing)
     wanted = probes[probes >= 0].unique().cpu()
     masks = [sel.mask(lists.list_ids(list_no)).cpu() for list_no in wanted.tolist()]
     sizes = lists.sizes[wanted]
-    begins, counts = torch.zeros_like(lists.sizes), torch.zeros_like(lists.sizes)
     begins[wanted] = sizes.cumsum(0) - sizes
     counts[wanted] = torch.tensor([int(mask.sum()) for mask in masks], dtype=torch.int64, device="cpu")
     hidden = torch.cat([torch.empty(0, dtype=torch.bool, device="cpu"), *masks]).logical_not_().to(device)
     bias = torch.zeros(len(hidden), dtype=torch.float32, device=device).masked_fill_(hidden, float("inf"))
-    stored = Stored(torch.empty(0, 0, dtype=torch.float32, device=device), bias, 0.0, True)
-    return Lists(stored, begins, lists.sizes, torch.empty(0, dtype=torch.int64, device=device), counts)
+    return Lists(Stored(rows, bias, 0.0, True), begins, lists.sizes, nothing, counts)
 
 
 def _portions(lists: InvertedLists, probes: Tensor, rows: Tensor) -> Iterator[_Portion]:
