@@ -19,7 +19,7 @@ from ...ops.scoring.stored import Stored
 from ...ops.search import flat
 from ...ops.search.filtering import narrowed
 from ...ops.tiles.tile_set import TilesFor
-from ...parts.codecs.floats import recoded, stored_size
+from ...parts.codecs.floats import FloatCodec, recoded, stored_size
 from ...parts.growing import copied
 from ...parts.params import SearchParameters
 from ...parts.screens.facts import RowFacts
@@ -167,7 +167,7 @@ class IndexFlat(IndexFlatCodes):
         """Return what the engine reads; what it needs to know of the rows is made at the first search."""
         facts = self._facts
         if facts is None or facts.metric_type != self.metric_type:
-            facts = RowFacts(self.metric_type, self.device)
+            facts = RowFacts(self.metric_type, self.device, FloatCodec(self._stored_as))
             facts.append(0, self._codes.rows.view(self._stored_as))
             self._facts = facts  # only now, for another thread may search meanwhile
         return facts.stored(self._vectors_stored)

@@ -1,7 +1,7 @@
-"""IndexIVF: the whole life cycle of an inverted file; a subclass gives the code.
+"""IndexIVF: the whole life cycle of an inverted file; a subclass gives the codec.
 
-A subclass writes ``_encode(x, list_nos)``, ``_decode(codes, list_nos)``, ``_lists(storage)`` (the stored lists as the
-engine reads them) and ``_scorer(x, lists)``; training its encoder is ``_train_encoder(x, list_nos)``.
+A subclass writes ``_codec()``; training it is ``_train_encoder(x, list_nos)``. With ``by_residual`` codes are of the
+differences to the centroids.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 from ... import border, interrupts
 from ...border import Array
 from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ...ops.runtime import workers
+from ...ops.clustering import steps
+from ...ops.runtime import chunks, workers
 from ...parts.lists.deferred import DeferredListStorage
 from ...parts.lists.direct_map import DirectMap
 from ...parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
@@ -24,6 +25,9 @@ from ...parts.selectors import IDSelector, IDSelectorArray
 from ..base import Index
 from ..flat.flat import FlatAssignment
 from .search import Searching
+
+#: faiss's seed for the choice of vectors that a codec is trained on.
+SUBSAMPLING_SEED = 1234
 
 
 class IndexIVF(Searching):
@@ -57,7 +61,6 @@ class IndexIVF(Searching):
         The path that the last search took and why.
     """
 
-    by_residual: bool
     direct_map: DirectMap
 
     _objects: ClassVar[dict[str, type]] = {"direct_map": DirectMap}
@@ -106,14 +109,24 @@ class IndexIVF(Searching):
 
         return switch
 
-    # hooks of the codecs
-
     def _encode(self, x: Tensor, list_nos: Tensor) -> Tensor:
         """Codes of vectors in their lists: uint8, (n, code_size)."""
-        raise RuntimeError(f"{type(self).__name__} has no codec")
+        codec = self._codec()
+        if not self.by_residual:
+            return codec.encode(x)
+        codes = torch.empty(len(x), self.code_size, dtype=torch.uint8, device=x.device)
+        for part in chunks.slices(len(x), chunks.rows_within(4 * self.d)):
+            codes[part] = codec.encode(x[part] - self._centroids_of(list_nos[part]))
+        return codes
 
-    def _train_encoder(self, x: Tensor, list_nos: Tensor | None) -> None:
-        """Train the codec; most need none."""
+    # hooks of subclasses
+
+    def _train_encoder(self, x: Tensor) -> None:
+        """Train the codec on vectors, or on differences to centroids; some need no training."""
+
+    def _train_encoder_num_vectors(self) -> int:
+        """How many vectors the codec is trained on, at most; 0 where it needs none."""
+        return 0
 
     def _as_stored(self, x: Tensor) -> Tensor:
         """Vectors with the values that they have once they are stored: their list is that of these values."""
@@ -125,7 +138,13 @@ class IndexIVF(Searching):
         if self.verbose:
             print("Training level-1 quantizer")
         self.train_q1(x, self.verbose, self.metric_type)
-        self._train_encoder(x, None)
+        wanted = self._train_encoder_num_vectors()
+        if wanted:
+            if self.verbose:
+                print("Training residual" if self.by_residual else "Training vectors")
+            if len(x) > wanted:
+                x = x[torch.from_numpy(steps.subsample(len(x), wanted, SUBSAMPLING_SEED, False)).to(x.device)]
+            self._train_encoder(x - self._centroids_of(self._assign_lists(x)) if self.by_residual else x)
         self.is_trained = True
 
     def _assign_lists(self, x: Tensor) -> Tensor:

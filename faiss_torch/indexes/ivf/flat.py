@@ -9,9 +9,7 @@ from torch import Tensor
 
 from ...attributes import integer
 from ...constants import METRIC_L2
-from ...ops.scoring.scorers import Scorer, make_scorer
-from ...ops.scoring.stored import Lists
-from ...parts.lists.storage import ListStorage
+from ...parts.codecs.floats import FloatCodec
 from ..base import Index
 from ..flat.flat import FlatAssignment, IndexFlat
 from .base import IndexIVF
@@ -52,11 +50,11 @@ class IndexIVFFlat(IndexIVF):
     def _moved(self, device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
         return self._moved_with_lists(device, dtype)
 
+    def _codec(self) -> FloatCodec:
+        return FloatCodec(self.storage_dtype)
+
     def _as_stored(self, x: Tensor) -> Tensor:
         return x.to(self.storage_dtype).to(torch.float32)
-
-    def _encode(self, x: Tensor, list_nos: Tensor) -> Tensor:
-        return x.view(torch.uint8)
 
     def _later_assignment(self) -> FlatAssignment | None:
         quantizer = self.quantizer
@@ -67,12 +65,3 @@ class IndexIVFFlat(IndexIVF):
     def _knows_later_assignment(self) -> bool:
         quantizer = self.quantizer
         return isinstance(quantizer, IndexFlat) and quantizer.known_assignment() is not None
-
-    def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
-        return codes.view(torch.float32).clone()
-
-    def _lists(self, storage: ListStorage) -> Lists:
-        return storage.lists_for_scan(self.metric_type)
-
-    def _scorer(self, x: Tensor, lists: Lists) -> Scorer:
-        return make_scorer(x, lists.stored, self.metric_type, self.metric_arg)

@@ -1,7 +1,6 @@
 """How an IVF index searches: settings, probes, statistics, and lists that are not in memory.
 
-How lists in memory are searched is `ops.search.inverted`. A codec gives ``_lists(storage)`` (the stored lists as the
-engine reads them), ``_scorer(x, lists)``, ``_decode``.
+How lists in memory are searched is `ops.search.inverted`; what is stored there is a codec's business.
 """
 
 from __future__ import annotations
@@ -18,11 +17,13 @@ from ...border import Array
 from ...constants import METRIC_L2
 from ...ops.byte_sums import lists as list_byte_sums
 from ...ops.runtime import workers
+from ...ops.scoring.residual import Residuals
 from ...ops.scoring.scorers import Scorer
 from ...ops.scoring.stored import Lists
 from ...ops.search import inverted, paths
 from ...ops.search.inverted import Neighbours, Request
 from ...ops.search.inverted_range import Within, within
+from ...parts.codecs.codec import Codec
 from ...parts.lists import portions
 from ...parts.lists.inverted_lists import InvertedLists
 from ...parts.lists.storage import ListStorage
@@ -59,6 +60,7 @@ class Searching(Index, IndexIVFInterface, IndexIVFCVerbs):
     invlists: InvertedLists | None
     own_invlists: bool
     code_size: Size
+    by_residual: bool
     parallel_mode: int
     search_mode: str
     auto_search_avg_group_threshold: float
@@ -98,15 +100,30 @@ class Searching(Index, IndexIVFInterface, IndexIVFCVerbs):
         assert isinstance(storage, ListStorage)
         return self._lists(storage)
 
-    def _lists(self, storage: ListStorage) -> Lists:
-        raise RuntimeError(f"search is not implemented for {type(self).__name__}")
-
-    def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
-        """Vectors of codes: float32, (n, d)."""
+    def _codec(self) -> Codec:
+        """What codes mean: a subclass says it."""
         raise RuntimeError(f"{type(self).__name__} has no codec")
 
+    def _lists(self, storage: ListStorage) -> Lists:
+        return storage.lists_for_scan(self.metric_type, self._codec())
+
     def _scorer(self, x: Tensor, lists: Lists) -> Scorer:
-        raise RuntimeError(f"search is not implemented for {type(self).__name__}")
+        residuals = Residuals.of(self._centroids(), lists) if self.by_residual else None
+        return self._codec().scorer(x, lists.stored, self.metric_type, self.metric_arg, residuals)
+
+    def _centroids(self) -> Tensor:
+        """The centroids of the lists: float32, (nlist, d)."""
+        return self._require_quantizer()._reconstruct_n(0, self.nlist)
+
+    def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
+        """Vectors of codes in their lists: float32, (n, d)."""
+        found = self._codec().decode(codes)
+        return found.add_(self._centroids_of(list_nos)) if self.by_residual else found
+
+    def _centroids_of(self, list_nos: Tensor) -> Tensor:
+        """The centroids of some lists, zeros for list -1."""
+        found = self._centroids().index_select(0, list_nos.clamp(min=0))
+        return found.masked_fill_((list_nos < 0)[:, None], 0.0)
 
     def _settings(self, params: SearchParameters | None) -> _Settings:
         if params is None:

@@ -16,7 +16,7 @@ from ..runtime import chunks
 #: Rows that are looked at to see whether some are equal, and the share of these above which all are looked at.
 SAMPLE, REPEATED = 1024, 0.1
 
-_INTEGERS = {2: torch.int16, 4: torch.int32}
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
 class Rows(NamedTuple):
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    vectors : Tensor, float32, float16 or bfloat16, shape (capacity, d)
+    vectors : Tensor, float32, float16 or bfloat16, shape (capacity, d), or codes, uint8
     order : Tensor, int64, shape (n,)
         The rows in use, in the order of their ids.
     groups : Tensor, int64, shape (n,), or None

@@ -244,17 +244,24 @@ class MetricScorer:
         self.margin = xq.new_zeros(len(xq))
         self._pair_bytes = temporary_bytes(xq.shape[1], metric_type)
 
+    def _rows(self, list_no: int, begin: int, end: int) -> Tensor:
+        """Vectors of rows [begin, end) of a list: float32, (end - begin, d)."""
+        return self.stored.part(begin, end)
+
+    def _rows_at(self, positions: Tensor) -> Tensor:
+        return self.stored.at(positions)
+
     def _score(self, values: Tensor, bias: Tensor) -> Tensor:
         if METRICS[self.metric_type].similarity:
             values = values.neg()
         return values.masked_fill_(values.isnan() | bias.isinf(), float("inf"))
 
     def block(self, visit: Visit, buffer: Tensor) -> Tensor:
-        _, begin, _, queries = visit
+        list_no, begin, _, queries = visit
         out = buffer[: visit.rows * len(queries)].view(visit.rows, len(queries))
         group = self.xq.index_select(0, queries)
         for part in chunks.slices(visit.rows, rows_to_gather(self._pair_bytes * len(queries), group.device)):
-            x = self.stored.part(begin + part.start, begin + part.stop)[:, None]
+            x = self._rows(list_no, begin + part.start, begin + part.stop)[:, None]
             bias = self.bias[begin + part.start : begin + part.stop, None]
             out[part] = self._score(distance(group[None], x, self.metric_type, self.metric_arg), bias)
         return out
@@ -265,7 +272,7 @@ class MetricScorer:
     def rows_of(self, visit: Visit, out: Tensor) -> None:
         begin, q = visit.begin, self.xq[int(visit.queries[0])]
         for part in chunks.slices(visit.rows, rows_to_gather(self._pair_bytes, self.xq.device)):
-            x = self.stored.part(begin + part.start, begin + part.stop)
+            x = self._rows(visit.list_no, begin + part.start, begin + part.stop)
             bias = self.bias[begin + part.start : begin + part.stop]
             out[part] = self._score(distance(q, x, self.metric_type, self.metric_arg), bias)
 
@@ -276,7 +283,7 @@ class MetricScorer:
         out = self.xq.new_empty(positions.shape)
         rows = rows_to_gather(self._pair_bytes * positions.shape[1], self.xq.device)
         for part in chunks.slices(len(queries), rows):
-            x = self.stored.at(positions[part])
+            x = self._rows_at(positions[part])
             out[part] = distance(self.xq[queries[part], None], x, self.metric_type, self.metric_arg)
         return out
 

@@ -37,7 +37,7 @@ class Stored(NamedTuple):
 
     Attributes
     ----------
-    vectors : Tensor, float32, float16, bfloat16, int8 or uint8, shape (capacity, d)
+    vectors : Tensor, float32, float16, bfloat16, int8 or uint8, shape (capacity, d); or codes, uint8
         All rows finite, or `finite` is False. What is not float32 is converted tile by tile, as it is read.
     bias : Tensor, float32, shape (capacity,)
         See the module's text; +inf in rows that are not to be found. Vectors of the caller's own may be fewer, by less
@@ -49,6 +49,8 @@ class Stored(NamedTuple):
     rows : Tensor, int64, or None
         Where only some of the vectors are scanned: which. The scan's row j is then ``vectors[rows[j]]``, gathered
         tile by tile, and `bias` is that of row j.
+    decode : callable or None
+        Gives the vectors of codes, where `vectors` holds codes: uint8, (n, code_size) -> float32, (n, d), new ones.
     """
 
     vectors: Tensor
@@ -56,11 +58,15 @@ class Stored(NamedTuple):
     largest_norm: float
     finite: bool
     rows: Tensor | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
 
     @property
     def is_made_up(self) -> bool:
         """Whether `part` makes a copy: then the rows asked for at a time have to be few."""
         return self.rows is not None or self.vectors.dtype != torch.float32 or self._is_short
+
+    def _vectors_of(self, rows: Tensor) -> Tensor:
+        return rows.to(torch.float32) if self.decode is None else self.decode(rows)
 
     @property
     def _is_short(self) -> bool:
@@ -69,17 +75,17 @@ class Stored(NamedTuple):
     def part(self, begin: int, end: int) -> Tensor:
         """Vectors of rows [begin, end): float32, (end - begin, d)."""
         if self.rows is None:
-            found = self.vectors[begin:end].to(torch.float32)
+            found = self._vectors_of(self.vectors[begin:end])
             missing = end - begin - len(found)
             return torch.nn.functional.pad(found, (0, 0, 0, missing)) if missing else found
-        return self.vectors.index_select(0, self.rows[begin:end]).to(torch.float32)
+        return self._vectors_of(self.vectors.index_select(0, self.rows[begin:end]))
 
     def at(self, positions: Tensor) -> Tensor:
         """Vectors of some rows: int64, any shape -> float32, (*shape, d). A tensor of the caller's own."""
         chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]
         if self._is_short:
             chosen = chosen.clamp(max=len(self.vectors) - 1)
-        found = self.vectors.index_select(0, chosen).to(torch.float32)
+        found = self._vectors_of(self.vectors.index_select(0, chosen))
         return found.view(*positions.shape, found.shape[1])
 
     def stored_rows(self, positions: Tensor) -> Tensor:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from .codec import Codec
 
 #: What vectors may be stored as. All that is computed from them is computed in float32.
 STORAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -36,3 +40,32 @@ def recoded(codes: Tensor, given: torch.dtype, wanted: torch.dtype) -> Tensor:
         `codes` itself where the two are the same.
     """
     return codes if given == wanted else codes.contiguous().view(given).to(wanted).view(torch.uint8)
+
+
+@dataclass(frozen=True)
+class FloatCodec(Codec):
+    """The vectors themselves: codes are their bytes, as float32, in whatever dtype they are stored.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        What they are stored as.
+    """
+
+    dtype: torch.dtype = torch.float32
+
+    def rows(self, stored: Tensor) -> Tensor:
+        return stored.view(self.dtype)
+
+    def decoder(self) -> None:
+        return None
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.view(torch.uint8)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return codes.view(torch.float32).clone()
+
+
+#: The codec of vectors that are stored as they are.
+FLOATS = FloatCodec()

@@ -30,7 +30,8 @@ from ...ops.runtime import chunks, torch_state, workers
 from ...ops.scoring.ragged import entries_at, moves_of_removal, ranges, rank_in_run
 from ...ops.scoring.stored import BLOCK, Lists
 from ...threads import omp_get_max_threads
-from ..codecs.floats import recoded, stored_size
+from ..codecs.codec import Codec
+from ..codecs.floats import FLOATS, recoded, stored_size
 from ..growing import zeros
 from ..screens.facts import RowFacts
 from ..selectors import IDSelector
@@ -106,12 +107,12 @@ class ListStorage:
 
     # what a search reads
 
-    def lists_for_scan(self, metric_type: int) -> Lists:
-        """Return the lists as the engine reads them, for codes that are float32 vectors."""
-        vectors = self._codes.view(self.storage_dtype)
+    def lists_for_scan(self, metric_type: int, codec: Codec = FLOATS) -> Lists:
+        """Return the lists as the engine reads them, for codes of a codec."""
+        vectors = codec.rows(self._codes)
         facts = self._facts
-        if facts is None or facts.metric_type != metric_type:
-            facts = RowFacts(metric_type, self.device)
+        if facts is None or not facts.serves(codec, metric_type):
+            facts = RowFacts(metric_type, self.device, codec)
             facts.resize(len(vectors))
             if self._end == int(_room_for(self.sizes).sum()):  # in one piece; what was removed only widens the bounds
                 facts.write(slice(0, self._end), vectors[: self._end])
@@ -247,7 +248,7 @@ class ListStorage:
             codes.index_copy_(0, rows[part], some)
             self._ids.index_copy_(0, rows[part], some_ids)
             if self._facts is not None:
-                self._facts.write(rows[part], some.view(self.storage_dtype))
+                self._facts.write(rows[part], self._facts.codec.rows(some.view(torch.uint8)))
 
         on_cpu = self.device.type == "cpu"
         step = chunks.rows_within(self._stored_size + 8, WRITTEN_BYTES if on_cpu else chunks.TEMPORARY_BYTES)

@@ -1,4 +1,4 @@
-"""What the screen needs to know of stored float vectors beside their values."""
+"""What a search needs to know of stored rows beside their codes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ...ops.runtime.cuda_graphs import Graphs
 from ...ops.scoring.small import SmallSet
 from ...ops.scoring.stored import BLOCK, Stored, bias_of, rows_to_gather
 from ...ops.tiles.tile_set import ListTiles, TilesFor
+from ..codecs.codec import Codec
+from ..codecs.floats import FLOATS
 from ..growing import GrowingTensor
 from .byte_sums import ScreenBlocks
 from .copies import ScreenCopies
@@ -33,6 +35,8 @@ class RowFacts:
     metric_type : int
         The bias depends on it.
     device : torch.device
+    codec : Codec
+        What the rows mean.
 
     Attributes
     ----------
@@ -50,8 +54,8 @@ class RowFacts:
     copies: dict[str, ScreenCopies[Any]]
     _bounding = forks.Lock()
 
-    def __init__(self, metric_type: int, device: torch.device) -> None:
-        self.metric_type, self.device = metric_type, device
+    def __init__(self, metric_type: int, device: torch.device, codec: Codec = FLOATS) -> None:
+        self.metric_type, self.device, self.codec = metric_type, device, codec
         self.bias = GrowingTensor((), torch.float32, device)
         self.largest_norm = 0.0
         self.finite = True
@@ -67,19 +71,25 @@ class RowFacts:
         self._forget(slice(0, 0))
         self.bias.resize(size)
 
+    def serves(self, codec: Codec, metric_type: int) -> bool:
+        """Whether this is what a search in a metric needs to know of rows of a codec."""
+        return self.metric_type == metric_type and self.codec == codec
+
     def write(self, rows: Tensor | slice, vectors: Tensor) -> None:
         """Take note of vectors written to rows. Several threads may write different rows at once.
 
         Parameters
         ----------
         rows : Tensor of int64, or slice
-        vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
+        vectors : Tensor, shape (n, any)
+            As `Codec.rows` gives them: of floats, or codes.
         """
         self._forget(rows)
         begin = rows.start if isinstance(rows, slice) else 0
+        decode = self.codec.decoder()
         for part in chunks.slices(len(vectors), rows_to_gather(4 * max(1, vectors.shape[1]), vectors.device)):
             target = slice(begin + part.start, begin + part.stop) if isinstance(rows, slice) else rows[part]
-            self._write(target, vectors[part].to(torch.float32))
+            self._write(target, vectors[part].to(torch.float32) if decode is None else decode(vectors[part]))
 
     def _write(self, rows: Tensor | slice, vectors: Tensor) -> None:
         self._changed(rows)
@@ -134,8 +144,8 @@ class RowFacts:
             copies.changed(rows)
 
     def stored(self, vectors: Tensor) -> Stored:
-        """Return what a scan reads of vectors: float32, float16 or bfloat16, shape (capacity, d)."""
-        return Stored(vectors, self.bias.room, self.largest_norm, self.finite)
+        """Return what a scan reads of rows: as `Codec.rows` gives them, shape (capacity, any)."""
+        return Stored(vectors, self.bias.room, self.largest_norm, self.finite, decode=self.codec.decoder())
 
     def tiles_for(self, vectors: Tensor) -> TilesFor | None:
         """Return what gives a search tiles of the rows, or None where they are not to be had.
@@ -177,7 +187,7 @@ class RowFacts:
         vectors : Tensor, float32, float16 or bfloat16, shape (n, d)
             All rows; those in 16 bits are not copied.
         """
-        if not kernels.chosen("block_minima", vectors.device):
+        if self.codec.decoder() is not None or not kernels.chosen("block_minima", vectors.device):
             return None
 
         filtered: dict[int, tuple[Tensor, Any]] = {}
