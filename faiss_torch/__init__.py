@@ -118,6 +118,7 @@ from .parts.clustering.clustering import Clustering, Clustering1D
 from .parts.clustering.initialization import ClusteringInitialization
 from .parts.clustering.parameters import ClusteringIterationStats, ClusteringIterationStatsVector, ClusteringParameters
 from .parts.clustering.progressive import ProgressiveDimClustering, ProgressiveDimClusteringParameters
+from .parts.codecs.scalar_quantizer import ScalarQuantizer
 
 # their parts
 from .parts.lists.direct_map import DirectMap, lo_build, lo_listno, lo_offset
@@ -545,6 +546,7 @@ __all__ = [
     "SIMDLevel_COUNT",
     "SIMDLevel_NONE",
     "SIMDLevel_RISCV_RVV",
+    "ScalarQuantizer",
     "SearchParameters",
     "SearchParametersIVF",
     "ShardingFunction",
