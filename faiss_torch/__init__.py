@@ -67,10 +67,12 @@ from .indexes.composite.split_vectors import IndexSplitVectors
 from .indexes.composite.threaded import ThreadedIndexBase
 from .indexes.flat.flat import IndexFlat, IndexFlat1D, IndexFlatIP, IndexFlatL2
 from .indexes.flat.flat_codes import IndexFlatCodes
+from .indexes.flat.scalar_quantizer import IndexScalarQuantizer
 from .indexes.ivf.base import IndexIVF
 from .indexes.ivf.flat import IndexIVFFlat
 from .indexes.ivf.flat_dedup import IndexIVFFlatDedup
 from .indexes.ivf.level1_quantizer import IndexIVFInterface, Level1Quantizer
+from .indexes.ivf.scalar_quantizer import IndexIVFScalarQuantizer
 from .indexes.ivf.stats import IndexIVFStats
 from .indexes.random import IndexRandom
 
@@ -472,10 +474,12 @@ __all__ = [
     "IndexIVFFlat",
     "IndexIVFFlatDedup",
     "IndexIVFInterface",
+    "IndexIVFScalarQuantizer",
     "IndexIVFStats",
     "IndexProxy",
     "IndexRandom",
     "IndexReplicas",
+    "IndexScalarQuantizer",
     "IndexShards",
     "IndexShardsIVF",
     "IndexSplitVectors",

@@ -130,7 +130,7 @@ _NAMES_BY_REASON = (
     (
         "Scalar quantisation",
         "scalar quantisation comes in a later version",
-        "IVFSQTurboQSearchParameters IndexIVFScalarQuantizer IndexScalarQuantizer",
+        "IVFSQTurboQSearchParameters",
         "nb_bits_for_qtype",
     ),
     (

@@ -3,24 +3,8 @@
 The factory reads the table (`build` makes an index from a text), and so do the reverse factory (`describe`), copies to
 GPUs (`gpu`, `gpu_config`), and the tests that look for what a type lacks.
 
-To add a type, take its line out of `NOT_OFFERED`, which has the other texts of faiss, and make it a row of `KINDS`.
-Such a row needs nothing besides::
-
-    Kind(
-        IndexIVFScalarQuantizer,
-        Part.CODE,
-        _SQ,
-        example="IVF16,SQ8",
-        build=lambda wanted: IndexIVFScalarQuantizer(
-            *ivf_arguments(wanted), getattr(ScalarQuantizer, SQ_TYPES[wanted.match[0]]), wanted.metric_type, True,
-            wanted.own_invlists,
-        ),
-        describe=lambda index: f"{coarse(index)},{sq_text(index.sq)}",
-        gpu="GpuIndexIVFScalarQuantizer",
-        gpu_config="GpuIndexIVFScalarQuantizerConfig",
-    )
-
-`sq_text` stands for a function beside the rows. Classes for GPUs are names, which `devices/gpu_indexes.py` looks up in
+To add a type, take its line out of `NOT_OFFERED`, which has the other texts of faiss, and make it a row of `KINDS`: the
+rows of scalar quantizers are examples. Classes for GPUs are names, which `devices/gpu_indexes.py` looks up in
 itself and in `devices/options.py`: they stand on a higher floor. A type that no text makes has a row without a pattern.
 The order of rows matters for `Part.END` alone: the first of two that fit is the outer index.
 
@@ -40,10 +24,13 @@ from .indexes.composite.replicas import IndexReplicas
 from .indexes.composite.shards import IndexShards, IndexShardsIVF
 from .indexes.composite.split_vectors import IndexSplitVectors
 from .indexes.flat.flat import IndexFlat, IndexFlat1D, IndexFlatIP, IndexFlatL2
+from .indexes.flat.scalar_quantizer import IndexScalarQuantizer
 from .indexes.ivf.base import IndexIVF
 from .indexes.ivf.flat import IndexIVFFlat
 from .indexes.ivf.flat_dedup import IndexIVFFlatDedup
+from .indexes.ivf.scalar_quantizer import IndexIVFScalarQuantizer
 from .indexes.random import IndexRandom
+from .parts.codecs.scalar_quantizer import ScalarQuantizer
 
 
 class Part(enum.Enum):
@@ -181,6 +168,50 @@ def _owner(wrapper: Any) -> Any:
     return wrapper
 
 
+#: The texts of scalar quantizers, and the types that they stand for, as attributes of ScalarQuantizer.
+SQ_TYPES = {
+    "SQ8": "QT_8bit",
+    "SQ4": "QT_4bit",
+    "SQ6": "QT_6bit",
+    "SQfp16": "QT_fp16",
+    "SQbf16": "QT_bf16",
+    "SQ8_direct": "QT_8bit_direct",
+    "SQ8_direct_signed": "QT_8bit_direct_signed",
+    "SQ0": "QT_0bit",
+    "SQtqmse1": "QT_1bit_tqmse",
+    "SQtqmse2": "QT_2bit_tqmse",
+    "SQtqmse3": "QT_3bit_tqmse",
+    "SQtqmse4": "QT_4bit_tqmse",
+    "SQtqmse8": "QT_8bit_tqmse",
+    "SQtq2": "QT_2bit_tq",
+    "SQtq3": "QT_3bit_tq",
+    "SQtq4": "QT_4bit_tq",
+    "SQtq5": "QT_5bit_tq",
+}
+
+_SQ = "|".join(SQ_TYPES)
+
+
+def _qtype(wanted: Wanted) -> int:
+    """The number of the quantizer type that a text asks for."""
+    number: int = getattr(ScalarQuantizer, SQ_TYPES[wanted.match[0]])
+    return number
+
+
+def sq_text(sq: ScalarQuantizer) -> str:
+    """The text of a scalar quantizer.
+
+    Raises
+    ------
+    NotImplementedError
+        If there is none.
+    """
+    for text, name in SQ_TYPES.items():
+        if getattr(ScalarQuantizer, name) == sq.qtype:
+            return text
+    raise NotImplementedError(f"no index_factory string makes a scalar quantizer of type {sq.qtype}")
+
+
 KINDS: tuple[Kind, ...] = (
     Kind(
         IndexFlat,
@@ -214,6 +245,24 @@ KINDS: tuple[Kind, ...] = (
         describe=lambda index: f"{coarse(index)},FlatDedup",
     ),
     Kind(
+        IndexScalarQuantizer,
+        Part.WHOLE,
+        _SQ,
+        example="SQ8",
+        build=lambda wanted: IndexScalarQuantizer(wanted.d, _qtype(wanted), wanted.metric_type),
+        describe=lambda index: sq_text(index.sq),
+    ),
+    Kind(
+        IndexIVFScalarQuantizer,
+        Part.CODE,
+        _SQ,
+        example="IVF16,SQ8",
+        build=lambda wanted: IndexIVFScalarQuantizer(
+            *ivf_arguments(wanted), _qtype(wanted), wanted.metric_type, True, wanted.own_invlists
+        ),
+        describe=lambda index: f"{coarse(index)},{sq_text(index.sq)}",
+    ),
+    Kind(
         IndexIDMap2,
         Part.END,
         "IDMap2",
@@ -236,28 +285,6 @@ KINDS: tuple[Kind, ...] = (
     Kind(IndexRandom),
 )
 
-#: The texts of scalar quantizers, and the types that they stand for, as attributes of ScalarQuantizer.
-SQ_TYPES = {
-    "SQ8": "QT_8bit",
-    "SQ4": "QT_4bit",
-    "SQ6": "QT_6bit",
-    "SQfp16": "QT_fp16",
-    "SQbf16": "QT_bf16",
-    "SQ8_direct": "QT_8bit_direct",
-    "SQ8_direct_signed": "QT_8bit_direct_signed",
-    "SQ0": "QT_0bit",
-    "SQtqmse1": "QT_1bit_tqmse",
-    "SQtqmse2": "QT_2bit_tqmse",
-    "SQtqmse3": "QT_3bit_tqmse",
-    "SQtqmse4": "QT_4bit_tqmse",
-    "SQtqmse8": "QT_8bit_tqmse",
-    "SQtq2": "QT_2bit_tq",
-    "SQtq3": "QT_3bit_tq",
-    "SQtq4": "QT_4bit_tq",
-    "SQtq5": "QT_5bit_tq",
-}
-
-_SQ = "|".join(SQ_TYPES)
 _PQ = "PQ([0-9]+)(x[0-9]+)?(np)?"
 _FAST = "(_[0-9]+)?"  # vectors of a block
 _STEPS = "[0-9]+x[0-9]+(?:_[0-9]+x[0-9]+)*"  # of additive quantizers
@@ -282,7 +309,6 @@ NOT_OFFERED: tuple[Absent, ...] = (
     Absent("IndexRowwiseMinMaxFP16", Part.PREFIX, "MinMaxFP16"),
     Absent("IndexFlatL2Panorama", Part.WHOLE, "FlatL2Panorama([0-9]+)(_[0-9]+)?"),
     Absent("IndexFlatIPPanorama", Part.WHOLE, "FlatIPPanorama([0-9]+)(_[0-9]+)?"),
-    Absent("IndexScalarQuantizer", Part.WHOLE, _SQ),
     Absent("IndexLSH", Part.WHOLE, "LSH([0-9]*)(r?)(t?)"),
     Absent("IndexLattice", Part.WHOLE, "ZnLattice([0-9]+)x([0-9]+)_([0-9]+)"),
     Absent("IndexPQ", Part.WHOLE, _PQ),
@@ -312,7 +338,6 @@ NOT_OFFERED: tuple[Absent, ...] = (
     Absent("Index2Layer", Part.WHOLE, "Residual([0-9]+)(x[0-9]+)?,PQ([0-9]+)(x[0-9]+)?"),
     Absent("MultiIndexQuantizer", Part.COARSE, "IMI2x([0-9]+)"),
     Absent("IndexIVFFlatPanorama", Part.CODE, "FlatPanorama([0-9]+)?(_[0-9]+)?"),
-    Absent("IndexIVFScalarQuantizer", Part.CODE, _SQ),
     Absent("IndexIVFPQ", Part.CODE, _PQ),
     Absent("IndexIVFPQR", Part.CODE, r"PQ([0-9]+)\+([0-9]+)"),
     Absent("IndexIVFPQFastScan", Part.CODE, f"PQ([0-9]+)x4fs(r?){_FAST}"),

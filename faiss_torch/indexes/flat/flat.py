@@ -9,16 +9,12 @@ from torch import Tensor
 
 from ...attributes import integer
 from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
-from ...ops.byte_sums.blocks import BlocksFor
 from ...ops.clustering.nearest import Carried, nearest, nearest_labels
 from ...ops.gpu import search as gpu_search
-from ...ops.gpu.search import RoundedFor, Rows
+from ...ops.gpu.search import Rows
 from ...ops.runtime import chunks, workers
 from ...ops.scoring.small import SmallSet, small_set
-from ...ops.scoring.stored import Stored
 from ...ops.search import flat
-from ...ops.search.filtering import narrowed
-from ...ops.tiles.tile_set import TilesFor
 from ...parts.codecs.floats import FloatCodec, recoded, stored_size
 from ...parts.growing import copied
 from ...parts.params import SearchParameters
@@ -92,13 +88,11 @@ class IndexFlat(IndexFlatCodes):
         What the vectors are stored as (an extension; see `to`).
     """
 
-    _facts: RowFacts | None
     _assignment: FlatAssignment | None
     _stored_as: torch.dtype
 
     def __init__(self, d: int = 0, metric: int = METRIC_L2) -> None:
         super().__init__(4 * integer(d, "d"), d, metric)
-        self._facts = None
         self._assignment = None
         self._stored_as = torch.float32
 
@@ -141,53 +135,27 @@ class IndexFlat(IndexFlatCodes):
         return Pointer(self.codes.array.view("float32"))
 
     def _codes_changed(self) -> None:
-        self._facts = None
+        super()._codes_changed()
         self._assignment = None
 
     def __getstate__(self) -> dict[str, object]:
-        # what the screen knows is made again when it is needed
-        return {**super().__getstate__(), "_facts": None, "_assignment": None}
+        return {**super().__getstate__(), "_assignment": None}
 
     def _become(self, read: Index) -> None:
         # files hold an IndexFlat as IndexFlatL2 or IndexFlatIP; a pickle keeps the class
         self.__dict__.update(read.__dict__)
 
-    @property
-    def _vectors_stored(self) -> Tensor:
-        return self._codes.room.view(self._stored_as)
+    def _codec(self) -> FloatCodec:
+        return FloatCodec(self._stored_as)
 
     def _adds_briefly(self, n: int) -> bool:
         return n * self.d <= workers.SERIAL_ELEMENTS and self.ntotal + n <= len(self._codes.room)
-
-    def _codes_appended(self, begin: int, stored: Tensor) -> None:
-        if self._facts is not None:
-            self._facts.append(begin, stored.view(self._stored_as))
-
-    def _stored(self) -> Stored:
-        """Return what the engine reads; what it needs to know of the rows is made at the first search."""
-        facts = self._facts
-        if facts is None or facts.metric_type != self.metric_type:
-            facts = RowFacts(self.metric_type, self.device, FloatCodec(self._stored_as))
-            facts.append(0, self._codes.rows.view(self._stored_as))
-            self._facts = facts  # only now, for another thread may search meanwhile
-        return facts.stored(self._vectors_stored)
-
-    def _narrowed(self, params: SearchParameters | None, k: int | None = None) -> tuple[Stored, int]:
-        """Return what a search is to read, for k neighbours or for all within a radius, and how many rows these are."""
-        stored = self._stored()
-        if params is not None and params.sel is not None:
-            return narrowed(stored, params.sel.mask_of_range(0, self.ntotal, self.device))
-        if k is None:
-            return stored, self.ntotal
-        assert self._facts is not None
-        return self._facts.equal.narrowed(stored, self.ntotal, k)
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         if k == 1 and len(x) > flat.FEW_SCORED and self._is_assignment(x, params):
             distances, labels = nearest(x, *self._centroids())
             return distances[:, None], labels[:, None]
-        stored, n = self._narrowed(params, k)
-        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, *self._screens_for(stored))
+        return super()._search(x, k, params)
 
     def _closest(self, x: Tensor, k: int) -> Tensor:
         if k == 1 and self._is_assignment(x, None):
@@ -205,18 +173,6 @@ class IndexFlat(IndexFlatCodes):
         assert self._facts is not None
         self._facts.small = small
         return small
-
-    def _screens_for(self, stored: Stored) -> tuple[TilesFor | None, BlocksFor | None, RoundedFor | None]:
-        """What gives a search tiles and blocks, where it is one of all vectors, and rows in 16 bits."""
-        facts, vectors = self._facts, self._vectors_stored
-        if facts is None or stored.bias is not facts.bias.room:
-            return None, None, self._rounded_for()
-        return facts.tiles_for(vectors), facts.blocks_for(vectors), self._rounded_for()
-
-    def _rounded_for(self) -> RoundedFor | None:
-        """What gives a search rows in 16 bits, where kernels search these."""
-        facts = self._facts
-        return None if facts is None else facts.rounded_for(self._vectors_stored[: self.ntotal])
 
     def _rows_for_kernels(self) -> Rows | None:
         """Return all vectors as kernels search them, or None where they do not."""
@@ -267,11 +223,6 @@ class IndexFlat(IndexFlatCodes):
         """What `nearest` takes of stored vectors."""
         stored, n = self._stored(), self.ntotal
         return stored.vectors[:n], self.metric_type, stored.bias[:n], stored.largest_norm
-
-    def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
-        stored, n = self._narrowed(params)
-        tiles_for, _, rounded_for = self._screens_for(stored)
-        return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, tiles_for, rounded_for)
 
     def _sa_encode(self, x: Tensor) -> Tensor:
         return x.view(torch.uint8).reshape(len(x), self.code_size)
@@ -355,7 +306,7 @@ class IndexFlat1D(IndexFlatL2):
         return None
 
     def _values(self) -> Tensor:
-        return self._vectors_stored[: self.ntotal, 0].to(torch.float32)
+        return self._rows_stored[: self.ntotal, 0].to(torch.float32)
 
     def update_permutation(self) -> None:
         """Sort the stored values."""

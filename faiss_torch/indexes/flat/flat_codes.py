@@ -1,4 +1,7 @@
-"""IndexFlatCodes: indexes that store one code per vector, in the order of the ids."""
+"""IndexFlatCodes: indexes that store one code per vector, in the order of the ids.
+
+A subclass writes ``_codec()``, which says what codes mean, and is searched by it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,17 @@ from torch import Tensor
 from ... import border
 from ...attributes import Size
 from ...constants import METRIC_L2
+from ...ops.byte_sums.blocks import BlocksFor
+from ...ops.gpu.search import RoundedFor
 from ...ops.runtime import chunks, workers
+from ...ops.scoring.stored import Stored
+from ...ops.search import flat
+from ...ops.search.filtering import narrowed
+from ...ops.tiles.tile_set import TilesFor
+from ...parts.codecs.codec import Codec
 from ...parts.growing import GrowingTensor, copied
+from ...parts.params import SearchParameters
+from ...parts.screens.facts import RowFacts
 from ...parts.selectors import IDSelector
 from ...wrapper.pointers import Pointer, table
 from ...wrapper.vectors import MaybeOwnedVectorUInt8
@@ -39,11 +51,17 @@ class IndexFlatCodes(Index):
 
     code_size: Size
     _codes: GrowingTensor
+    _facts: RowFacts | None
 
     def __init__(self, code_size: int = 0, d: int = 0, metric: int = METRIC_L2) -> None:
         super().__init__(d, metric)
         self.code_size = code_size
         self._codes = GrowingTensor((self.code_size,), torch.uint8, self.device)
+        self._facts = None
+
+    def _codec(self) -> Codec:
+        """What codes mean."""
+        raise RuntimeError(f"{type(self).__name__} has no codec")
 
     @property
     def codes(self) -> MaybeOwnedVectorUInt8:
@@ -67,6 +85,11 @@ class IndexFlatCodes(Index):
 
     def _codes_changed(self) -> None:
         """Forget whatever was derived from the codes."""
+        self._facts = None
+
+    def __getstate__(self) -> dict[str, object]:
+        # what a search knows is made again when it is needed
+        return {**super().__getstate__(), "_facts": None}
 
     # codes may be stored in another form than they are given and taken in
 
@@ -108,6 +131,8 @@ class IndexFlatCodes(Index):
 
     def _codes_appended(self, begin: int, stored: Tensor) -> None:
         """Take note of new codes, in the form in which they are stored, from row `begin` on."""
+        if self._facts is not None:
+            self._facts.append(begin, self._facts.codec.rows(stored))
 
     def _reset(self) -> None:
         self._codes = self._codes.emptied()
@@ -141,6 +166,58 @@ class IndexFlatCodes(Index):
     def permute_entries_c(self, perm: Pointer) -> None:
         """`permute_entries` by perm, int64 [ntotal]."""
         self.permute_entries(table(perm, (self.ntotal,), "int64", "permute_entries_c"))
+
+    # searching
+
+    @property
+    def _rows_stored(self) -> Tensor:
+        return self._codec().rows(self._codes.room)
+
+    def _stored(self) -> Stored:
+        """Return what the engine reads; what it needs to know of the rows is made at the first search."""
+        facts, codec = self._facts, self._codec()
+        if facts is None or not facts.serves(codec, self.metric_type):
+            facts = RowFacts(self.metric_type, self.device, codec)
+            facts.append(0, codec.rows(self._codes.rows))
+            self._facts = facts  # only now, for another thread may search meanwhile
+        return facts.stored(self._rows_stored)
+
+    def _narrowed(self, params: SearchParameters | None, k: int | None = None) -> tuple[Stored, int]:
+        """Return what a search is to read, for k neighbours or for all within a radius, and how many rows these are."""
+        stored = self._stored()
+        if params is not None and params.sel is not None:
+            return narrowed(stored, params.sel.mask_of_range(0, self.ntotal, self.device))
+        if k is None:
+            return stored, self.ntotal
+        assert self._facts is not None
+        return self._facts.equal.narrowed(stored, self.ntotal, k)
+
+    def _screens_for(self, stored: Stored) -> tuple[TilesFor | None, BlocksFor | None, RoundedFor | None]:
+        """What gives a search tiles and blocks, where it is one of all vectors, and rows in 16 bits."""
+        facts, rows = self._facts, self._rows_stored
+        if facts is None or stored.bias is not facts.bias.room:
+            return None, None, self._rounded_for()
+        return facts.tiles_for(rows), facts.blocks_for(rows), self._rounded_for()
+
+    def _rounded_for(self) -> RoundedFor | None:
+        """What gives a search rows in 16 bits, where kernels search these."""
+        facts = self._facts
+        return None if facts is None else facts.rounded_for(self._rows_stored[: self.ntotal])
+
+    def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
+        stored, n = self._narrowed(params, k)
+        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, *self._screens_for(stored))
+
+    def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
+        stored, n = self._narrowed(params)
+        tiles_for, _, rounded_for = self._screens_for(stored)
+        return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, tiles_for, rounded_for)
+
+    def _sa_encode(self, x: Tensor) -> Tensor:
+        return self._codec().encode(x)
+
+    def _sa_decode(self, codes: Tensor) -> Tensor:
+        return self._codec().decode(codes)
 
     def _codes_of(self, keys: Tensor) -> Tensor:
         if keys.numel() and not (0 <= int(keys.min()) and int(keys.max()) < self.ntotal):

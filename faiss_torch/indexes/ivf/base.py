@@ -112,7 +112,7 @@ class IndexIVF(Searching):
     def _encode(self, x: Tensor, list_nos: Tensor) -> Tensor:
         """Codes of vectors in their lists: uint8, (n, code_size)."""
         codec = self._codec()
-        if not self.by_residual:
+        if not self._holds_residuals():
             return codec.encode(x)
         codes = torch.empty(len(x), self.code_size, dtype=torch.uint8, device=x.device)
         for part in chunks.slices(len(x), chunks.rows_within(4 * self.d)):
@@ -144,7 +144,7 @@ class IndexIVF(Searching):
                 print("Training residual" if self.by_residual else "Training vectors")
             if len(x) > wanted:
                 x = x[torch.from_numpy(steps.subsample(len(x), wanted, SUBSAMPLING_SEED, False)).to(x.device)]
-            self._train_encoder(x - self._centroids_of(self._assign_lists(x)) if self.by_residual else x)
+            self._train_encoder(x - self._centroids_of(self._assign_lists(x)) if self._holds_residuals() else x)
         self.is_trained = True
 
     def _assign_lists(self, x: Tensor) -> Tensor:

@@ -108,8 +108,12 @@ class Searching(Index, IndexIVFInterface, IndexIVFCVerbs):
         return storage.lists_for_scan(self.metric_type, self._codec())
 
     def _scorer(self, x: Tensor, lists: Lists) -> Scorer:
-        residuals = Residuals.of(self._centroids(), lists) if self.by_residual else None
+        residuals = Residuals.of(self._centroids(), lists) if self._holds_residuals() else None
         return self._codec().scorer(x, lists.stored, self.metric_type, self.metric_arg, residuals)
+
+    def _holds_residuals(self) -> bool:
+        """Whether codes stand for differences to centroids."""
+        return self.by_residual
 
     def _centroids(self) -> Tensor:
         """The centroids of the lists: float32, (nlist, d)."""
@@ -118,7 +122,7 @@ class Searching(Index, IndexIVFInterface, IndexIVFCVerbs):
     def _decode(self, codes: Tensor, list_nos: Tensor) -> Tensor:
         """Vectors of codes in their lists: float32, (n, d)."""
         found = self._codec().decode(codes)
-        return found.add_(self._centroids_of(list_nos)) if self.by_residual else found
+        return found.add_(self._centroids_of(list_nos)) if self._holds_residuals() else found
 
     def _centroids_of(self, list_nos: Tensor) -> Tensor:
         """The centroids of some lists, zeros for list -1."""

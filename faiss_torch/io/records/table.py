@@ -13,8 +13,11 @@ from typing import Any
 from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ...indexes.composite.id_map import IndexIDMap, IndexIDMap2
 from ...indexes.flat.flat import IndexFlat, IndexFlatIP, IndexFlatL2
+from ...indexes.flat.scalar_quantizer import IndexScalarQuantizer
 from ...indexes.ivf.flat import IndexIVFFlat
 from ...indexes.ivf.flat_dedup import IndexIVFFlatDedup
+from ...indexes.ivf.scalar_quantizer import IndexIVFScalarQuantizer
+from ..codec_fields import Codes, ScalarQuantizerField
 from ..fields import (
     MAX_D,
     Boolean,
@@ -94,15 +97,16 @@ header = (
 
 flat = (*header, Derived("code_size", "4 * d", lambda index: 4 * index.d), FloatCodes("codes"))
 
-ivf_start = (
+any_ivf_start = (
     *header,
     u64("nlist"),
     u64("nprobe"),
     NestedIndex("quantizer"),
     Rule("quantizer", "the quantizer has the d of the index", quantizer_fits),
     Derived("own_fields", "True", lambda ivf: True),
-    Derived("code_size", "4 * d", lambda ivf: 4 * ivf.d),
 )
+
+ivf_start = (*any_ivf_start, Derived("code_size", "4 * d", lambda ivf: 4 * ivf.d))
 
 ivf_header = (*ivf_start, DirectMapField("direct_map"))
 
@@ -116,14 +120,30 @@ id_map = (
     Ids("id_map"),
 )
 
+ivf_sq_start = (
+    *any_ivf_start,
+    DirectMapField("direct_map"),
+    ScalarQuantizerField("sq"),
+    u64("code_size"),
+    Rule("code_size", "that of the scalar quantizer", lambda ivf: ivf.code_size == ivf.sq.code_size),
+)
+
 RECORDS = (
     Record("IxF2", IndexFlat, flat, when=metric_is(METRIC_L2), becomes=IndexFlatL2),
     Record("IxFI", IndexFlat, flat, when=metric_is(METRIC_INNER_PRODUCT), becomes=IndexFlatIP),
     Record("IxFl", IndexFlat, flat),
     Record("IwFl", IndexIVFFlat, (*ivf_header, Lists("invlists"))),
     Record("IwFd", IndexIVFFlatDedup, (*ivf_header, Instances("instances"), Lists("invlists"))),
+    Record("IxSQ", IndexScalarQuantizer, (*header, ScalarQuantizerField("sq"), Codes("codes"))),
+    Record("IwSq", IndexIVFScalarQuantizer, (*ivf_sq_start, Boolean("by_residual"), Lists("invlists"))),
     Record("IxM2", IndexIDMap2, id_map),
     Record("IxMp", IndexIDMap, id_map),
+    Record(
+        "IwSQ",
+        IndexIVFScalarQuantizer,
+        (*ivf_sq_start, Derived("by_residual", "True", lambda ivf: True), Lists("invlists")),
+        legacy=True,
+    ),
     Record("IvFL", IndexIVFFlat, (*legacy_ivf_header, LegacyListCodes("codes", itemsize=1)), legacy=True),
     Record("IvFl", IndexIVFFlat, (*legacy_ivf_header, LegacyListCodes("codes", itemsize=4)), legacy=True),
 )

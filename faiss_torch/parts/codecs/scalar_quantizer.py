@@ -94,11 +94,12 @@ class _Numbers(Codec):
         return moved.to(torch.int32).to(torch.uint8)
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self.rows(codes).to(torch.float32)
+        x = self.rows(codes).to(torch.float32)
+        return x.sub_(128.0) if self.dtype == torch.int8 else x
 
     def rows(self, stored: Tensor) -> Tensor:
-        # a signed byte is stored with 128 added, which is its first bit turned over
-        return stored.bitwise_xor(128).view(torch.int8) if self.dtype == torch.int8 else stored.view(self.dtype)
+        # a signed byte is stored with 128 added, and is no number of its dtype
+        return stored if self.dtype == torch.int8 else stored.view(self.dtype)
 
     def decoder(self) -> Callable[[Tensor], Tensor] | None:
         return self.decode if self.dtype == torch.int8 else None
@@ -222,6 +223,10 @@ class ScalarQuantizer(Owned, CheckedAttributes):
         """Whether there are ranges to be learnt."""
         return self.qtype in self._LEVELS
 
+    def numbers_to_learn(self) -> int:
+        """How many numbers `trained` has after training."""
+        return 0 if not self.needs_training() else 2 if self.qtype in self._UNIFORM else 2 * self.d
+
     def codec(self, device: torch.device = _CPU) -> Codec:
         """Return what the engine knows of codes.
 
@@ -240,7 +245,7 @@ class ScalarQuantizer(Owned, CheckedAttributes):
         if self.qtype in self._NUMBERS:
             return _Numbers(self.d, self._NUMBERS[self.qtype])
         ranges = self.trained.array
-        wanted = 2 if self.qtype in self._UNIFORM else 2 * self.d
+        wanted = self.numbers_to_learn()
         if len(ranges) != wanted:
             raise RuntimeError(f"the scalar quantizer is not trained: it has {len(ranges)} of {wanted} numbers")
         known_as = self.qtype, self.d, device, ranges.tobytes()

@@ -237,7 +237,7 @@ class ListStorage:
             Which of the ids and codes these are, none of which stands in one of the rows; the default is all in order.
         """
         # wide elements copy faster than bytes
-        wide = {0: torch.float32, 2: torch.int16}.get(self._stored_size % 4, torch.uint8)
+        wide = {0: torch.float32, 2: torch.int16}.get(self._stored_size % 4 if self._stored_size else 1, torch.uint8)
         codes, given = self._codes.view(wide), stored.view(wide)
 
         def write(part: slice) -> None:
