@@ -259,7 +259,12 @@ def _built(parsed: Parsed, d: int, metric_type: int, own_invlists: bool = True) 
     assert isinstance(parsed.kind, Kind)
     assert parsed.kind.build is not None
     inner = tuple(_built(each, d, metric_type) for each in parsed.inner)
-    index = parsed.kind.build(Wanted(d, metric_type, own_invlists, parsed.match, inner, parsed.nlist))
+    try:
+        index = parsed.kind.build(Wanted(d, metric_type, own_invlists, parsed.match, inner, parsed.nlist))
+    except NotOffered as error:
+        raise NotOffered(
+            f"could not parse index string: {parsed.text!r} asks for more than there is: {error}"
+        ) from None
     if parsed.kind.part is Part.CODE:
         _set_ivf_fields(index)
     return index

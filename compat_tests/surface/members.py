@@ -13,6 +13,8 @@ _GAPS_BY_REASON = (
     (
         "an interface for C++ programs: its objects are gaps too",
         """
+        ScalarQuantizer.get_distance_computer ScalarQuantizer.select_InvertedListScanner
+        ScalarQuantizer.select_quantizer ScalarQuantizer.turboq_refine
         Index.get_distance_computer Index.search1 Index.search_subset IndexFlatCodes.get_CodePacker
         IndexFlatCodes.get_FlatCodesDistanceComputer IndexIVF.get_CodePacker
         IndexIVF.get_InvertedListScanner InvertedLists.get_iterator
@@ -128,11 +130,15 @@ _EXTENSIONS_BY_REASON = (
         "Index.device Index.to IndexFlat.storage_dtype IndexIDMap.storage_dtype IndexIVFFlat.storage_dtype",
     ),
     ("vectors that a device has no room for", "ClusteringParameters.memory_budget"),
-    ("what a device counts is not waited for", "IndexIVFStats.count"),
+    ("what a device counts is not waited for", "IndexIVFStats.count IndexIVFStats.took"),
+    (
+        "what indexes ask of a codec",
+        "ScalarQuantizer.codec ScalarQuantizer.learn ScalarQuantizer.needs_training ScalarQuantizer.numbers_to_learn",
+    ),
     ("objects that an index is made of stay alive with it", "Index.referenced_objects"),
     (
         "the path that a search of an inverted file takes",
-        "Searching.auto_search_avg_group_threshold Searching.last_path Searching.search_mode",
+        "_Searching.auto_search_avg_group_threshold _Searching.last_path _Searching.search_mode",
     ),
     ("what has a form that SWIG cannot wrap", "IndexIVFFlatDedup.instances _IDSelectorListed.ids _IDSelectorListed.n"),
     (

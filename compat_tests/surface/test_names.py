@@ -86,9 +86,9 @@ def test_what_a_program_does_with_a_class_that_it_never_makes():
     assert {IndexHNSWFlat: "graph"}[faiss_torch.IndexHNSWFlat] == "graph"
     with pytest.raises(RuntimeError, match="does not offer PCAMatrix: vector transforms"):
         Reduction(8, 4)
-    with pytest.raises(AttributeError, match=r"does not offer ScalarQuantizer\.QT_8bit: scalar quantisation"):
-        _ = faiss_torch.ScalarQuantizer.QT_8bit
-    assert not hasattr(faiss_torch.ScalarQuantizer, "QT_8bit")
+    with pytest.raises(AttributeError, match=r"does not offer ProductQuantizer\.Train_default: product quantisation"):
+        _ = faiss_torch.ProductQuantizer.Train_default
+    assert not hasattr(faiss_torch.ProductQuantizer, "Train_default")
 
 
 def test_the_reason_comes_back_from_a_process():

@@ -43,6 +43,8 @@ OWN_TESTS = {
     "IndexReplicas": "usage/test_replicas.py",
     "IndexSplitVectors": "usage/test_split_vectors.py",
     "IndexRandom": "agree/test_index_random.py",
+    "IndexScalarQuantizer": "agree/test_scalar_quantizer_indexes.py",
+    "IndexIVFScalarQuantizer": "agree/test_scalar_quantizer_indexes.py",
 }
 
 

@@ -24,13 +24,13 @@ from ...parts.lists.inverted_lists import ArrayInvertedLists, InvertedLists
 from ...parts.selectors import IDSelector, IDSelectorArray
 from ..base import Index
 from ..flat.flat import FlatAssignment
-from .search import Searching
+from .search import _Searching
 
 #: faiss's seed for the choice of vectors that a codec is trained on.
 SUBSAMPLING_SEED = 1234
 
 
-class IndexIVF(Searching):
+class IndexIVF(_Searching):
     """Vectors in inverted lists; a search looks at the lists nearest to the query.
 
     Parameters

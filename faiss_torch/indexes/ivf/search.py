@@ -52,7 +52,7 @@ class _Settings(NamedTuple):
     max_empty_result_buckets: int
 
 
-class Searching(Index, IndexIVFInterface, IndexIVFCVerbs):
+class _Searching(Index, IndexIVFInterface, IndexIVFCVerbs):
     """The searching part of `IndexIVF`, which describes the attributes."""
 
     PARALLEL_MODE_NO_HEAP_INIT = 1024

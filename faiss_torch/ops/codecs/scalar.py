@@ -58,6 +58,12 @@ def halves(x: Tensor) -> Tensor:
     return torch.where((twice == 2 * x) & rounded.isfinite(), following, rounded)
 
 
+def brain_floats(x: Tensor) -> Tensor:
+    """Round to bfloat16 as faiss does: of two that are equally near, to the larger in magnitude."""
+    upper = (x.contiguous().view(torch.int32) + 0x8000).bitwise_right_shift_(16)
+    return torch.where(x.isnan(), x.to(torch.bfloat16), upper.to(torch.int16).view(torch.bfloat16))
+
+
 def steps_of(vmin: Tensor, vdiff: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """Return the scale and the offset by which an integer becomes a component, but for rounding."""
     scale = vdiff / levels

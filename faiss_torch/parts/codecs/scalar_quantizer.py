@@ -14,6 +14,7 @@ from ...border import Array
 from ...ops.codecs import bits as packing
 from ...ops.codecs import scalar
 from ...ops.runtime import chunks, workers
+from ...placeholders import not_offered
 from ...wrapper.ownership import Owned
 from ...wrapper.pointers import Pointer, table
 from ...wrapper.vectors import Float32Vector
@@ -88,8 +89,8 @@ class _Numbers(Codec):
     def encode(self, x: Tensor) -> Tensor:
         if self.dtype == torch.float16:
             return scalar.halves(x).view(torch.uint8)
-        if self.dtype.is_floating_point:
-            return x.to(self.dtype).view(torch.uint8)
+        if self.dtype == torch.bfloat16:
+            return scalar.brain_floats(x).view(torch.uint8)
         moved = x.nan_to_num(nan=0.0).add_(128.0 if self.dtype == torch.int8 else 0.0)
         return moved.to(torch.int32).to(torch.uint8)
 
@@ -150,7 +151,7 @@ class ScalarQuantizer(Owned, CheckedAttributes):
     Raises
     ------
     RuntimeError
-        If the type is not offered; the message names it.
+        If there is no such type, or it is not offered.
     """
 
     QT_8bit, QT_4bit, QT_8bit_uniform, QT_4bit_uniform, QT_fp16, QT_8bit_direct, QT_6bit, QT_bf16 = range(8)
@@ -215,7 +216,9 @@ class ScalarQuantizer(Owned, CheckedAttributes):
         """Set `bits` and `code_size` by the type and the width."""
         if self.qtype not in self._BITS:
             names = [name for name in dir(type(self)) if name.startswith("QT_") and getattr(self, name) == self.qtype]
-            raise RuntimeError(f"quantizer type {names[0] if names else self.qtype} is not offered")
+            if not names:
+                raise RuntimeError(f"qtype is {self.qtype}, expected one of ScalarQuantizer.QT_*")
+            raise not_offered(f"ScalarQuantizer.{names[0]}", "types of TurboQuant and EDEN come in a later version")
         self.bits = self._BITS[self.qtype]
         self.code_size = (self.d * self.bits + 7) // 8
 
