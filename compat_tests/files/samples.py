@@ -47,6 +47,28 @@ def ivf(faiss: Faiss, n: int = 20, metric: str = "METRIC_L2", nlist: int = NLIST
     return index
 
 
+def scalar(faiss: Faiss, qtype: str = "QT_8bit", n: int = 7) -> Index:
+    index = faiss.IndexScalarQuantizer(D, getattr(faiss.ScalarQuantizer, qtype))
+    index.train(vectors(30, seed=3))
+    index.add(vectors(n))
+    return index
+
+
+def ivf_scalar(faiss: Faiss, qtype: str = "QT_8bit", n: int = 20) -> Index:
+    quantizer = faiss.IndexFlatL2(D)
+    quantizer.add(vectors(NLIST, seed=2))
+    index = faiss.IndexIVFScalarQuantizer(quantizer, D, NLIST, getattr(faiss.ScalarQuantizer, qtype))
+    index.referenced_objects = [quantizer]
+    index.train(vectors(30, seed=3))
+    if n:
+        index.add(vectors(n))
+    return index
+
+
+def scalar_untrained(faiss: Faiss) -> Index:
+    return faiss.IndexScalarQuantizer(D, faiss.ScalarQuantizer.QT_6bit)
+
+
 def ivf_untrained(faiss: Faiss) -> Index:
     quantizer = faiss.IndexFlatL2(D)
     index = faiss.IndexIVFFlat(quantizer, D, NLIST)
@@ -126,6 +148,13 @@ SAMPLES: dict[str, Callable[[Faiss], Index]] = {
     "ivf_dedup": lambda faiss: dedup(faiss, copies=1),
     "ivf_dedup_instances": lambda faiss: dedup(faiss, copies=3),
     "ivf_without_lists": without_lists,
+    "scalar_8bit": scalar,
+    "scalar_4bit": lambda faiss: scalar(faiss, "QT_4bit_uniform"),
+    "scalar_fp16": lambda faiss: scalar(faiss, "QT_fp16"),
+    "scalar_untrained": scalar_untrained,
+    "ivf_scalar_8bit": ivf_scalar,
+    "ivf_scalar_6bit": lambda faiss: ivf_scalar(faiss, "QT_6bit"),
+    "ivf_scalar_0bit": lambda faiss: ivf_scalar(faiss, "QT_0bit"),
     "id_map": lambda faiss: id_map(faiss, flat(faiss, n=0)),
     "id_map2": lambda faiss: id_map(faiss, flat(faiss, n=0, metric="METRIC_Lp", metric_arg=1.5), "IndexIDMap2"),
     "id_map_empty": lambda faiss: id_map(faiss, flat(faiss, n=0), n=0),
@@ -134,5 +163,5 @@ SAMPLES: dict[str, Callable[[Faiss], Index]] = {
 }
 
 #: Samples that a search can look into.
-NOT_SEARCHABLE = ("null", "ivf_untrained", "ivf_without_lists", "id_map_untrained")
+NOT_SEARCHABLE = ("null", "ivf_untrained", "ivf_without_lists", "id_map_untrained", "scalar_untrained")
 SEARCHABLE = [name for name in SAMPLES if name not in NOT_SEARCHABLE]

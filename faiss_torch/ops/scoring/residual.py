@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...constants import METRIC_INNER_PRODUCT, METRIC_L2
 from ..runtime import chunks
-from .scorers import MetricScorer, ProductScorer, Scorer, Visit, margin_factor, multiplies
+from .scorers import MetricScorer, ProductScorer, Scorer, Visit, decoding_factor, margin_factor, multiplies
 from .stored import Lists, Stored, rows_to_gather
 
 
@@ -64,7 +64,7 @@ class ResidualScorer(ProductScorer):
         super().__init__(xq, stored, metric_type)
         self.residuals = residuals
         norms = torch.linalg.vector_norm(xq, dim=1)
-        largest, factor = stored.largest_norm, margin_factor(xq.shape[1], xq.device)
+        largest, factor = stored.largest_norm, margin_factor(xq.shape[1], xq.device) * decoding_factor(xq.shape[1])
         if metric_type == METRIC_L2:
             reach = norms + residuals.largest_norm
             self.margin = (reach * largest + (largest * largest + reach * reach) / 2) * factor
@@ -134,7 +134,7 @@ class ResidualMetricScorer(MetricScorer):
         self.residuals = residuals
 
     def _rows(self, list_no: int, begin: int, end: int) -> Tensor:
-        return self.stored.part(begin, end).add(self.residuals.centroids[list_no])
+        return self.stored.part(begin, end, exactly=True).add(self.residuals.centroids[list_no])
 
     def _rows_at(self, positions: Tensor) -> Tensor:
         return self.stored.at(positions).add_(self.residuals.at(positions))

@@ -55,6 +55,11 @@ def margin_factor(d: int, device: torch.device) -> float:
     return 2 * ((d + 4) * 2.0**-24 + (0.0 if bits == 24 else 3 * 2.0**-bits))
 
 
+def decoding_factor(d: int) -> float:
+    """Return by how much margins grow where components of rows may be two roundings from the truth."""
+    return 1 + 8 / (d + 4)
+
+
 def products(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
     """Return ``bias + x @ rows.T``.
 
@@ -174,6 +179,8 @@ class ProductScorer:
         self.metric_type = metric_type
         largest = stored.largest_norm
         self.margin = margin_of(xq, largest, largest * largest / 2 if metric_type == METRIC_L2 else 0.0)
+        if stored.decode is not None:
+            self.margin = self.margin * decoding_factor(xq.shape[1])
 
     def block(self, visit: Visit, buffer: Tensor) -> Tensor:
         _, begin, end, queries = visit
@@ -246,7 +253,7 @@ class MetricScorer:
 
     def _rows(self, list_no: int, begin: int, end: int) -> Tensor:
         """Vectors of rows [begin, end) of a list: float32, (end - begin, d)."""
-        return self.stored.part(begin, end)
+        return self.stored.part(begin, end, exactly=True)
 
     def _rows_at(self, positions: Tensor) -> Tensor:
         return self.stored.at(positions)

@@ -31,7 +31,7 @@ def search_by_definition(
 ) -> tuple[Tensor, Tensor]:
     """Compute all distances and sort them. Parameters and returns as in `flat.knn`; its ids are rows of the scan."""
     similarity = METRICS[metric_type].similarity
-    keys = distance(xq[:, None], stored.part(0, n), metric_type, metric_arg)
+    keys = distance(xq[:, None], stored.part(0, n, exactly=True), metric_type, metric_arg)
     if similarity:
         keys = keys.neg_()
     # a bias of +inf, which takes a row out, becomes NaN; what is not closer than the filler is none either

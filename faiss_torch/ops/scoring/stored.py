@@ -51,6 +51,9 @@ class Stored(NamedTuple):
         tile by tile, and `bias` is that of row j.
     decode : callable or None
         Gives the vectors of codes, where `vectors` holds codes: uint8, (n, code_size) -> float32, (n, d), new ones.
+        What it makes of a component may be two roundings from the truth.
+    decode_exactly : callable or None
+        The same without that, for the few rows whose true distances are wanted.
     """
 
     vectors: Tensor
@@ -59,33 +62,36 @@ class Stored(NamedTuple):
     finite: bool
     rows: Tensor | None = None
     decode: Callable[[Tensor], Tensor] | None = None
+    decode_exactly: Callable[[Tensor], Tensor] | None = None
 
     @property
     def is_made_up(self) -> bool:
         """Whether `part` makes a copy: then the rows asked for at a time have to be few."""
         return self.rows is not None or self.vectors.dtype != torch.float32 or self._is_short
 
-    def _vectors_of(self, rows: Tensor) -> Tensor:
-        return rows.to(torch.float32) if self.decode is None else self.decode(rows)
+    def _vectors_of(self, rows: Tensor, exactly: bool) -> Tensor:
+        if self.decode is None:
+            return rows.to(torch.float32)
+        return (self.decode_exactly or self.decode)(rows) if exactly else self.decode(rows)
 
     @property
     def _is_short(self) -> bool:
         return len(self.vectors) < len(self.bias)
 
-    def part(self, begin: int, end: int) -> Tensor:
-        """Vectors of rows [begin, end): float32, (end - begin, d)."""
+    def part(self, begin: int, end: int, exactly: bool = False) -> Tensor:
+        """Vectors of rows [begin, end): float32, (end - begin, d); by `decode_exactly` if that is asked for."""
         if self.rows is None:
-            found = self._vectors_of(self.vectors[begin:end])
+            found = self._vectors_of(self.vectors[begin:end], exactly)
             missing = end - begin - len(found)
             return torch.nn.functional.pad(found, (0, 0, 0, missing)) if missing else found
-        return self._vectors_of(self.vectors.index_select(0, self.rows[begin:end]))
+        return self._vectors_of(self.vectors.index_select(0, self.rows[begin:end]), exactly)
 
     def at(self, positions: Tensor) -> Tensor:
         """Vectors of some rows: int64, any shape -> float32, (*shape, d). A tensor of the caller's own."""
         chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]
         if self._is_short:
             chosen = chosen.clamp(max=len(self.vectors) - 1)
-        found = self._vectors_of(self.vectors.index_select(0, chosen))
+        found = self._vectors_of(self.vectors.index_select(0, chosen), exactly=True)
         return found.view(*positions.shape, found.shape[1])
 
     def stored_rows(self, positions: Tensor) -> Tensor:

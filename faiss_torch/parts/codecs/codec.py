@@ -42,7 +42,10 @@ class Codec:
         return stored
 
     def decoder(self) -> Callable[[Tensor], Tensor] | None:
-        """What gives the vectors of `rows`; None where these are vectors of floats themselves."""
+        """What gives a scan the vectors of `rows`, each component two roundings from those of `decode` at most.
+
+        None where the rows are vectors of floats themselves.
+        """
         return self.decode
 
     def scorer(

@@ -230,13 +230,17 @@ class ScalarQuantizer(Owned, CheckedAttributes):
         """How many numbers `trained` has after training."""
         return 0 if not self.needs_training() else 2 if self.qtype in self._UNIFORM else 2 * self.d
 
-    def codec(self, device: torch.device = _CPU) -> Codec:
+    def __getstate__(self) -> dict[str, object]:
+        # the codec is made again when it is needed
+        return {**self.__dict__, "_codec": None}
+
+    def codec(self, device: torch.device | None = None) -> Codec:
         """Return what the engine knows of codes.
 
         Parameters
         ----------
-        device : torch.device
-            Where vectors and codes are.
+        device : torch.device, optional
+            Where vectors and codes are; the default is the CPU.
 
         Raises
         ------
@@ -251,6 +255,7 @@ class ScalarQuantizer(Owned, CheckedAttributes):
         wanted = self.numbers_to_learn()
         if len(ranges) != wanted:
             raise RuntimeError(f"the scalar quantizer is not trained: it has {len(ranges)} of {wanted} numbers")
+        device = _CPU if device is None else device
         known_as = self.qtype, self.d, device, ranges.tobytes()
         if self._codec is None or self._codec._known_as != known_as:
             vmin, vdiff = torch.tensor(ranges, dtype=torch.float32, device=device).view(2, -1)

@@ -145,7 +145,9 @@ class RowFacts:
 
     def stored(self, vectors: Tensor) -> Stored:
         """Return what a scan reads of rows: as `Codec.rows` gives them, shape (capacity, any)."""
-        return Stored(vectors, self.bias.room, self.largest_norm, self.finite, decode=self.codec.decoder())
+        decode = self.codec.decoder()
+        exactly = None if decode is None else self.codec.decode
+        return Stored(vectors, self.bias.room, self.largest_norm, self.finite, None, decode, exactly)
 
     def tiles_for(self, vectors: Tensor) -> TilesFor | None:
         """Return what gives a search tiles of the rows, or None where they are not to be had.
