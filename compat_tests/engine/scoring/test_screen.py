@@ -70,7 +70,7 @@ def test_two_scores_further_apart_than_the_margin_are_in_order(name, metric_type
     gathered = scorer.gathered(queries, torch.arange(400).expand(len(xq), 400))
     assert bool(((gathered.double() - exact).abs() <= scorer.margin[:, None].double() / 2).all())
     row = torch.empty(400)
-    scorer.rows_of(Visit(0, 0, 400, torch.tensor([3])), row)
+    scorer.rows_of([Visit(0, 0, 100, torch.tensor([3])), Visit(0, 100, 400, torch.tensor([3]))], row)
     assert bool(((row.double() - exact[3]).abs() <= scorer.margin[3].double() / 2).all())
 
 

@@ -18,6 +18,7 @@ from ...constants import METRIC_L2
 from ...ops.byte_sums.blocks import BlocksFor
 from ...ops.gpu.search import RoundedFor
 from ...ops.runtime import chunks, workers
+from ...ops.scoring.scorers import Scorer
 from ...ops.scoring.stored import Stored
 from ...ops.search import flat
 from ...ops.search.filtering import narrowed
@@ -206,12 +207,17 @@ class IndexFlatCodes(Index):
 
     def _search(self, x: Tensor, k: int, params: SearchParameters | None) -> tuple[Tensor, Tensor]:
         stored, n = self._narrowed(params, k)
-        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, *self._screens_for(stored))
+        screens = self._screens_for(stored)
+        return flat.knn(x, stored, n, k, self.metric_type, self.metric_arg, *screens, scorer_of=self._scorer)
 
     def _range_search(self, x: Tensor, radius: float, params: SearchParameters | None) -> tuple[Tensor, Tensor, Tensor]:
         stored, n = self._narrowed(params)
         tiles_for, _, rounded_for = self._screens_for(stored)
-        return flat.range_search(x, stored, n, radius, self.metric_type, self.metric_arg, tiles_for, rounded_for)
+        metric = self.metric_type, self.metric_arg
+        return flat.range_search(x, stored, n, radius, *metric, tiles_for, rounded_for, scorer_of=self._scorer)
+
+    def _scorer(self, x: Tensor, stored: Stored) -> Scorer:
+        return self._codec().scorer(x, stored, self.metric_type, self.metric_arg)
 
     def _sa_encode(self, x: Tensor) -> Tensor:
         return self._codec().encode(x)

@@ -89,7 +89,7 @@ class ResidualScorer(ProductScorer):
     def tile(self, visit: Visit) -> Tensor:
         return self.block(visit, self.xq.new_empty(visit.rows * len(visit.queries))).T
 
-    def rows_of(self, visit: Visit, out: Tensor) -> None:
+    def _rows_of(self, visit: Visit, out: Tensor) -> None:
         group, constant = self._of_list(visit)
         for part in chunks.slices(visit.rows, rows_to_gather(4 * self.xq.shape[1], self.xq.device)):
             first, last = visit.begin + part.start, visit.begin + part.stop

@@ -13,6 +13,7 @@ distances of gathered candidates), ``margin`` (how far apart two scores must be 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -110,6 +111,11 @@ class Visit(NamedTuple):
         return self.end - self.begin
 
 
+def parts_of(visits: Sequence[Visit], out: Tensor) -> Sequence[Tensor]:
+    """Cut what has a place for the rows of all visits into those of each."""
+    return out.split([visit.rows for visit in visits])
+
+
 class Scorer(Protocol):
     """The queries of one search against stored rows.
 
@@ -139,8 +145,8 @@ class Scorer(Protocol):
     def tile(self, visit: Visit) -> Tensor:
         """Scores of a visit, shape (group, rows): for tiles of few shapes."""
 
-    def rows_of(self, visit: Visit, out: Tensor) -> None:
-        """Scores of a visit of one query, written to `out`, shape (rows,)."""
+    def rows_of(self, visits: Sequence[Visit], out: Tensor) -> None:
+        """Scores of visits of one query, one behind the other, written to `out`, shape (rows of all,)."""
 
     def gathered(self, queries: Tensor, positions: Tensor) -> Tensor:
         """Scores of gathered rows: `queries` (n,), `positions` (n, m) -> (n, m)."""
@@ -186,7 +192,7 @@ class ProductScorer:
         _, begin, end, queries = visit
         out = buffer[: visit.rows * len(queries)].view(visit.rows, len(queries))
         if len(queries) == 1:
-            self.rows_of(visit, out[:, 0])
+            self._rows_of(visit, out[:, 0])
             return out
         group = self.xq.index_select(0, queries)
         vectors = self.stored.part(begin, end)
@@ -196,11 +202,15 @@ class ProductScorer:
         _, begin, end, queries = visit
         if len(queries) == 1:
             out = self.xq.new_empty(1, visit.rows)
-            self.rows_of(visit, out[0])
+            self._rows_of(visit, out[0])
             return out
         return products(self.xq.index_select(0, queries).neg_(), self.stored.part(begin, end), self.bias[begin:end])
 
-    def rows_of(self, visit: Visit, out: Tensor) -> None:
+    def rows_of(self, visits: Sequence[Visit], out: Tensor) -> None:
+        for visit, part in zip(visits, parts_of(visits, out), strict=True):
+            self._rows_of(visit, part)
+
+    def _rows_of(self, visit: Visit, out: Tensor) -> None:
         _, begin, end, queries = visit
         q = self.xq[int(queries[0])]
         if not self.stored.is_made_up:
@@ -276,7 +286,11 @@ class MetricScorer:
     def tile(self, visit: Visit) -> Tensor:
         return self.block(visit, self.xq.new_empty(visit.rows * len(visit.queries))).T
 
-    def rows_of(self, visit: Visit, out: Tensor) -> None:
+    def rows_of(self, visits: Sequence[Visit], out: Tensor) -> None:
+        for visit, part in zip(visits, parts_of(visits, out), strict=True):
+            self._rows_of(visit, part)
+
+    def _rows_of(self, visit: Visit, out: Tensor) -> None:
         begin, q = visit.begin, self.xq[int(visit.queries[0])]
         for part in chunks.slices(visit.rows, rows_to_gather(self._pair_bytes, self.xq.device)):
             x = self._rows(visit.list_no, begin + part.start, begin + part.stop)

@@ -86,6 +86,10 @@ class Stored(NamedTuple):
             return torch.nn.functional.pad(found, (0, 0, 0, missing)) if missing else found
         return self._vectors_of(self.vectors.index_select(0, self.rows[begin:end]), exactly)
 
+    def codes(self, begin: int, end: int) -> Tensor:
+        """Rows [begin, end) as they are stored."""
+        return self.vectors[begin:end] if self.rows is None else self.vectors.index_select(0, self.rows[begin:end])
+
     def at(self, positions: Tensor) -> Tensor:
         """Vectors of some rows: int64, any shape -> float32, (*shape, d). A tensor of the caller's own."""
         chosen = positions.reshape(-1) if self.rows is None else self.rows[positions.reshape(-1)]

@@ -101,11 +101,10 @@ def _scores(scorer: Scorer, stored_lists: Lists, probes: Tensor, rows: Tensor, g
             for part in chunks.slices(len(scores), rows_to_gather(4 * scorer.xq.shape[1], scores.device)):
                 scores[part] = scorer.gathered(group, positions[:, part])[0]
             return scores[None], positions
-        filled = 0
-        for list_no, begin, n in zip(probes[0].tolist(), begins[0].tolist(), rows[0].tolist(), strict=True):
-            if n:
-                scorer.rows_of(Visit(list_no, begin, begin + n, group), scores[filled : filled + n])
-                filled += n
+        looked = zip(probes[0].tolist(), begins[0].tolist(), rows[0].tolist(), strict=True)
+        visits = [Visit(list_no, begin, begin + n, group) for list_no, begin, n in looked if n]
+        if visits:
+            scorer.rows_of(visits, scores)
         return scores[None], positions
     lengths = rows.sum(1)
     width = max(1, int(lengths.max()))

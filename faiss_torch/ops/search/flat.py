@@ -6,6 +6,8 @@ The k nearest are found by the minima of blocks (`block_minima`, on GPUs by kern
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -63,6 +65,14 @@ TASK_QUERIES = {"cpu": 256}
 ACCELERATOR_TASK_QUERIES = 4096
 
 
+#: Gives the scorer of queries, float32, (nq, d), against what is stored.
+ScorerOf = Callable[[Tensor, Stored], Scorer]
+
+
+def _scorer_of(metric_type: int, metric_arg: float) -> ScorerOf:
+    return lambda xq, stored: make_scorer(xq, stored, metric_type, metric_arg)
+
+
 def knn_reference(xq: Tensor, xb: Tensor, k: int, metric_type: int, metric_arg: float = 0.0) -> tuple[Tensor, Tensor]:
     """The plain version: all distances of one query at a time, sorted; ties to the lowest id.
 
@@ -104,6 +114,7 @@ def knn(
     blocks_for: BlocksFor | None = None,
     rounded_for: RoundedFor | None = None,
     impl: str = "auto",
+    scorer_of: ScorerOf | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the k nearest stored rows of each query.
 
@@ -126,6 +137,8 @@ def knn(
         Gives them as the kernels take them: see `gpu_flat.search_by_kernels`.
     impl : str
         Whether kernels search: one of `kernels.IMPLEMENTATIONS`.
+    scorer_of : callable, optional
+        Gives the scorer of queries against what is stored; the default is that of vectors.
 
     Returns
     -------
@@ -134,6 +147,7 @@ def knn(
     ids : Tensor, int64, shape (nq, k)
         -1 where there are fewer.
     """
+    scored = scorer_of or _scorer_of(metric_type, metric_arg)
     similarity = METRICS[metric_type].similarity
     largest = torch.finfo(torch.float32).max
     if n == 0 or len(xq) == 0:
@@ -148,7 +162,7 @@ def knn(
     if found is None:
         found = _by_all_scores(xq, stored, n, k, metric_type)
     if found is None:
-        scorer = make_scorer(xq, stored, metric_type, metric_arg)
+        scorer = scored(xq, stored)
         tiles = flat_tiles.tiles_of(scorer, n, k, tiles_for)
         if tiles is None:
             return _by_scores(scorer, n, k, metric_type, metric_arg)
@@ -156,7 +170,7 @@ def knn(
     distances, ids, left = found
     if left is not None and bool(left.any()):
         again = left.nonzero().view(-1)
-        scorer = make_scorer(xq[again], stored, metric_type, metric_arg)
+        scorer = scored(xq[again], stored)
         distances[again], ids[again] = _by_scores(scorer, n, k, metric_type, metric_arg)
     return distances, ids
 
@@ -313,12 +327,13 @@ def range_search(
     tiles_for: TilesFor | None = None,
     rounded_for: RoundedFor | None = None,
     impl: str = "auto",
+    scorer_of: ScorerOf | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return all stored rows within a radius of each query.
 
     Parameters
     ----------
-    xq, stored, n, metric_type, metric_arg, tiles_for, rounded_for, impl
+    xq, stored, n, metric_type, metric_arg, tiles_for, rounded_for, impl, scorer_of
         As for `knn`.
     radius : float
 
@@ -329,7 +344,7 @@ def range_search(
     ids : Tensor, int64, shape (lims[nq],)
         Ascending within a query.
     """
-    scorer = make_scorer(xq, stored, metric_type, metric_arg)
+    scorer = (scorer_of or _scorer_of(metric_type, metric_arg))(xq, stored)
 
     def by_scores(queries: Tensor) -> list[Candidates]:
         return _within(scorer.of_queries(queries), n, radius)

@@ -13,7 +13,11 @@ from ...attributes import CheckedAttributes, Size, integer
 from ...border import Array
 from ...ops.codecs import bits as packing
 from ...ops.codecs import scalar
+from ...ops.codecs.steps import MIDDLE, Steps, by_integers
 from ...ops.runtime import chunks, workers
+from ...ops.scoring.residual import Residuals
+from ...ops.scoring.scorers import Scorer
+from ...ops.scoring.stored import Stored
 from ...placeholders import not_offered
 from ...wrapper.ownership import Owned
 from ...wrapper.pointers import Pointer, table
@@ -38,7 +42,8 @@ class _Steps(Codec):
         self.d, self.code_size = d, (d * bits + 7) // 8
         self._bits, self._levels = bits, (1 << bits) - 1
         self._vmin, self._vdiff, self._known_as = vmin, vdiff, known_as
-        self._scale, self._offset = scalar.steps_of(vmin, vdiff, self._levels)
+        self._scale, self._offset = (each.expand(d) for each in scalar.steps_of(vmin, vdiff, self._levels))
+        self._steps = Steps(self._scale, self._offset + MIDDLE * self._scale)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Steps) and self._known_as == other._known_as
@@ -61,6 +66,17 @@ class _Steps(Codec):
 
     def decoder(self) -> Callable[[Tensor], Tensor]:
         return self._nearly
+
+    def scorer(
+        self,
+        xq: Tensor,
+        stored: Stored,
+        metric_type: int,
+        metric_arg: float = 0.0,
+        residuals: Residuals | None = None,
+    ) -> Scorer:
+        found = super().scorer(xq, stored, metric_type, metric_arg, residuals)
+        return found if self._bits != 8 else by_integers(found, self._steps)
 
     def _nearly(self, codes: Tensor) -> Tensor:
         """As `decode`, but for rounding: a scan asks for this, and a multiplication and an addition are enough."""
