@@ -18,9 +18,10 @@ import numpy as np
 
 from ..workloads import rivals
 from ..workloads.cases import Case
-from ..workloads.compare import COMPARISONS, Comparison
+from ..workloads.compare import Comparison
 from ..workloads.goals import OURS, rival_key
-from ..workloads.work import ON_DEVICE, Task, index_bytes, prepare, recall
+from ..workloads.registry import ON_DEVICE, comparison, prepare
+from ..workloads.work import Task, index_bytes, recall
 from . import own_process
 
 PAUSE = 0.05
@@ -80,7 +81,7 @@ def _tasks(case: Case, rival: str | None, ours: bool, threads: int) -> dict[str,
 def _comparison(case: Case, sides: Iterable[str]) -> Comparison:
     """Return how results are compared: only faiss draws the same numbers for the same seed."""
     other = case.work == "kmeans" and "faiss" not in sides
-    return COMPARISONS["objective" if other else case.compare]
+    return comparison("objective" if other else case.compare)
 
 
 def _compared(case: Case, tasks: dict[str, Task]) -> tuple[str | None, dict[str, Any]]:

@@ -27,7 +27,8 @@ from typing import Any
 from .. import records
 from ..env import environment
 from ..workloads.cases import CASES, Case
-from ..workloads.work import Task, prepare
+from ..workloads.registry import prepare
+from ..workloads.work import Task
 
 PACKAGE = f"{os.sep}faiss_torch{os.sep}"
 PERIOD = 0.001

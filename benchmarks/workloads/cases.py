@@ -91,11 +91,11 @@ class Case:
     ----------
     name : str
     work : str
-        What is done, a name in `work.WORK`.
+        What is done, a name that `registry.prepare` knows.
     workload : Workload
     goal : Goal or None
     compare : str
-        How results are compared, a name in `compare.COMPARISONS`.
+        How results are compared, a name that `registry.comparison` knows.
     repeats : int
         Runs of each side.
     measure : str

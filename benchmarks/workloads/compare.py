@@ -93,18 +93,6 @@ def same_sizes(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workloa
     return None
 
 
-def on_device(name: str) -> Comparison:
-    """Return a comparison of `device_work`, which imports torch."""
-
-    def compare(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
-        from . import device_work
-
-        comparison: Comparison = getattr(device_work, name)
-        return comparison(theirs, ours, workload)
-
-    return compare
-
-
 Comparison = Callable[[tuple[Any, ...], tuple[Any, ...], Workload], "str | None"]
 
 #: "none" is for what has no results: memory, and the import.
@@ -114,10 +102,5 @@ COMPARISONS: dict[str, Comparison] = {
     "centroids": same_centroids,
     "objective": as_good_an_objective,
     "sizes": same_sizes,
-    "labels": on_device("same_labels"),
-    "device_objective": on_device("device_objective"),
-    "device_neighbours": on_device("same_neighbours"),
-    "device_distances": on_device("same_distances"),
-    "device_lists": on_device("same_in_lists"),
     "none": lambda theirs, ours, workload: None,
 }

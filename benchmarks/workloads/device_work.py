@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from . import compare
 from .cases import Case, Workload
-from .compare import COMPARISONS
 from .data import queries
 from .work import ivf_index
 
@@ -231,7 +231,7 @@ def _found_by_faiss(workload: Workload) -> tuple[Any, Any]:
 def same_in_lists(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
     """Say whether ours are what faiss finds in the same lists for some queries; rivals round, and are not asked."""
     expected, found = _found_by_faiss(workload.with_(path=None)), (each[:COMPARED].cpu().numpy() for each in ours[:2])
-    return COMPARISONS["neighbours"](expected, tuple(found), workload)
+    return compare.same_neighbours(expected, tuple(found), workload)
 
 
 def device_objective(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: Workload) -> str | None:
@@ -246,6 +246,15 @@ def device_objective(theirs: tuple[Any, ...], ours: tuple[Any, ...], workload: W
         for each in (theirs, ours)
     )
     return None if found <= 1.005 * reference else f"the objective is {found:.6g}, the other's {reference:.6g}"
+
+
+COMPARISONS: dict[str, compare.Comparison] = {
+    "labels": same_labels,
+    "device_objective": device_objective,
+    "device_neighbours": same_neighbours,
+    "device_distances": same_distances,
+    "device_lists": same_in_lists,
+}
 
 
 # what the card can do

@@ -16,14 +16,15 @@ import numpy as np
 from . import device_work
 from .cases import Case, Workload
 from .data import database, queries
-from .work import Task, index_bytes, prepare
+from .registry import prepare
+from .work import Task, index_bytes
 
 Adapter = Callable[[Workload, str], Task]
 
 
 @dataclasses.dataclass(frozen=True)
 class Rival:
-    """A library, what installs it, what it can do (by the names in `work.WORK`), and what is to be known of it."""
+    """A library, what installs it, what it can do (by the names of `registry`), and what is to be known of it."""
 
     module: str
     install: str

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import Case, Workload
+from .cases import Workload
 from .data import Array, database, queries
 
 Task = Callable[[], Any]
@@ -210,23 +210,3 @@ WORK: dict[str, Callable[..., Task]] = {
     "ivf_add": ivf_add,
     "kmeans": kmeans,
 }
-
-#: Of `device_work`, which imports torch.
-ON_DEVICE = (
-    "device_kmeans",
-    "host_kmeans",
-    "device_batch_kmeans",
-    "device_nearest",
-    "device_flat",
-    "device_ivf",
-    "device_hamming",
-)
-
-
-def prepare(case: Case, faiss: Any) -> Task:
-    """Return the task of a case for an implementation's module."""
-    if case.work in ON_DEVICE:
-        from .device_work import WORK as OF_DEVICE
-
-        return OF_DEVICE[case.work](faiss, case.workload, case.device)
-    return WORK[case.work](faiss, case.workload, case.device, **dict(case.options))

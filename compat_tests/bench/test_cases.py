@@ -70,16 +70,16 @@ def test_every_row_names_what_there_is():
     """Names are unique; work, comparison, measure and quantity are names of their tables."""
     from benchmarks.measuring.measure import MEASURES
     from benchmarks.workloads.cases import CASES, SUITES
-    from benchmarks.workloads.compare import COMPARISONS
     from benchmarks.workloads.goals import QUANTITIES
-    from benchmarks.workloads.work import ON_DEVICE, WORK
+    from benchmarks.workloads.registry import ON_DEVICE, comparison
+    from benchmarks.workloads.work import WORK
 
     assert len({case.name for case in CASES}) == len(CASES)
     for case in CASES:
         assert case.suite in SUITES
         assert case.measure in MEASURES
         assert case.quantity in QUANTITIES
-        assert case.compare in COMPARISONS
+        assert callable(comparison(case.compare))
         if case.measure in {"times", "busy", "two_threads"}:
             assert case.work in (*WORK, *ON_DEVICE)
         assert (case.point is not None) == case.suite.endswith("sweeps")
@@ -141,13 +141,14 @@ GPU_SEARCH_GOALS = {
 
 def test_goals_on_a_gpu():
     """Each has its case, which says beside whom, and what is done there has a name."""
-    from benchmarks.workloads import device_work, rivals, work
+    from benchmarks.workloads import device_work, registry, rivals
     from benchmarks.workloads.cases import ON_DEVICE, SEARCH_ON_DEVICE
 
     assert {case.name: case.goal.goal for case in SEARCH_ON_DEVICE} == GPU_SEARCH_GOALS
     for case in SEARCH_ON_DEVICE:
         assert all(case.work in rivals.RIVALS[rival].work for rival in case.rivals)
-    assert set(work.ON_DEVICE) == device_work.WORK.keys()
+    assert set(registry.COMPARED_ON_DEVICE) == device_work.COMPARISONS.keys()
+    assert set(registry.ON_DEVICE) == device_work.WORK.keys()
 
     cases = {case.name: case for case in ON_DEVICE}
     assert {name: case.goal.goal for name, case in cases.items()} == GPU_GOALS
