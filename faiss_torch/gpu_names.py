@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .devices import cloning, distances, gpu_indexes, options, parameter_space, resources
+from .devices import cloning, distances, gpu_indexes, options, resources
 from .devices.available import ADVICE, gpus_named
 from .gaps import missing, named_classes
+from .tools import autotune
 from .tools.kmeans import GpuProgressiveDimIndexFactory
 
 _PACKAGE = __name__.partition(".")[0]
@@ -46,7 +47,7 @@ _NAMES = (
         IndicesDataType_I64 bfKnn bfKnn_tiling bruteForceKnn
         """,
     ),
-    (parameter_space, "GpuParameterSpace"),
+    (autotune, "GpuParameterSpace"),
 )
 
 #: The names and what they stand for.

@@ -1,4 +1,4 @@
-"""ParameterSpace: setting search parameters by name, and looking for the best ones."""
+"""ParameterSpace and GpuParameterSpace: setting search parameters by name, and looking for the best ones."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from ..wrapper.pointers import Pointer, table
 from ..wrapper.vectors import Float64Vector, ObjectVector
 from .ivflib import inner_index
 from .operating_points import AutoTuneCriterion, OperatingPoint, OperatingPoints
+
+#: How many values of nprobe `GpuParameterSpace` tries, in powers of two.
+GPU_NPROBE_VALUES = 12
 
 
 class _Parameter(NamedTuple):
@@ -330,3 +333,22 @@ class ParameterSpace(Owned, CheckedAttributes):
                 break
         D, I = (np.concatenate([np.asarray(part[i]) for part in found]) for i in (0, 1))
         return D, I, seconds / runs
+
+
+class GpuParameterSpace(ParameterSpace):
+    """The search parameters of an index on one or several GPUs."""
+
+    def initialize(self, index: Index) -> None:
+        """Fill in ranges for an index, or for the first of replicas or shards.
+
+        nprobe takes powers of two below nlist, up to 2048, as in faiss. `set_index_parameter` takes any, and sets it in
+        all replicas or shards.
+        """
+        if isinstance(index, ThreadedIndexBase) and not isinstance(index, IndexShardsIVF):
+            if index.count():
+                self.initialize(index.at(0))
+            return
+        super().initialize(index)
+        if isinstance(index, IndexIVF):
+            nprobe = self.add_range("nprobe").values
+            nprobe.resize(min(len(nprobe), GPU_NPROBE_VALUES))
