@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from faiss_torch import ops
-from faiss_torch.ops.runtime.scripted import scripted
+from faiss_torch.ops.runtime.scripted import _scripting, scripted
 
 
 def _scripted_functions():
@@ -34,9 +34,20 @@ def test_it_compiles(function):
         assert isinstance(torch.jit.script(function), torch.jit.ScriptFunction)
 
 
-def test_what_cannot_be_scripted_runs_as_python():
+def test_what_cannot_be_scripted_runs_as_python_and_the_log_says_so_once(caplog, monkeypatch):
+    monkeypatch.setattr(_scripting, "said", False)
+
     @scripted
     def by_name(values: dict) -> list:
         return sorted(values, key=values.get)
 
+    @scripted
+    def by_value(values: dict) -> list:
+        return sorted(values.values(), key=abs)
+
     assert by_name({"b": 2, "a": 1}) == ["a", "b"]
+    assert by_name({"b": 1, "a": 2}) == ["b", "a"]
+    assert by_value({"b": 2, "a": 1}) == [1, 2]
+    assert len(caplog.records) == 1
+    assert caplog.records[0].name == "faiss_torch"
+    assert "by_name" in caplog.text

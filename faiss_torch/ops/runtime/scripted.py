@@ -12,6 +12,7 @@ called as such where it cannot be scripted.
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
 from collections.abc import Callable
 from types import FunctionType
@@ -23,11 +24,14 @@ from ... import forks
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_log = logging.getLogger("faiss_torch")
+
 
 class _Scripting:
-    """Lets one thread script at a time."""
+    """Lets one thread script at a time, and knows whether the log has a failure."""
 
     lock = forks.Lock()
+    said = False
 
 
 _scripting = _Scripting()
@@ -69,5 +73,14 @@ def _script(function: Callable[..., Any]) -> Callable[..., Any]:
         warnings.simplefilter("ignore")  # of the deprecation
         try:
             return cast("Callable[..., Any]", torch.jit.script(function))
-        except Exception:
+        except Exception as error:
+            _say_once(function, error)
             return function
+
+
+def _say_once(function: Callable[..., Any], error: Exception) -> None:
+    """Say in the log that plain Python stands in, at the first function alone: there are many."""
+    if not _scripting.said:
+        _scripting.said = True
+        reason = f"{type(error).__name__}: {error}"
+        _log.warning("TorchScript refuses %s, plain Python stands in and is slower: %s", function.__name__, reason)
