@@ -4,20 +4,28 @@ pickle writes down an object's class by the module that it stands in, and torch 
 file descriptors. Here a pickle names a class by its public name, whichever module holds it, and holds the bytes of
 tensors. It outlives a move of modules, goes through a ``multiprocessing.Queue``, and needs no process but the one
 that reads it. Copies by `copy` go the same way, with the tensors copied where they are.
+
+pickle asks a table of classes (``copyreg``) how an object is written down. Importing all modules to fill it would take
+longer than many programs: a class enters when its module is imported.
 """
 
 from __future__ import annotations
 
 import copy
 import copyreg
-import importlib
-from collections.abc import Callable, Mapping
-from typing import Any
+import importlib.abc
+import importlib.machinery
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import gpu_names, lazy, names
 from .border import tensor_of
 
 _PACKAGE = __name__.rpartition(".")[0]
@@ -41,30 +49,22 @@ _PARTS = (
     ("devices.gpu_indexes", "_restored"),
 )
 
-_BY_NAME: dict[str, Callable[..., Any]] = {}
-_NAMES: dict[Callable[..., Any], str] = {}
+#: The module of each name that a pickle can hold.
+_MODULE_OF = {
+    **{name: module for module, names_there in _PARTS for name in names_there.split()},
+    **gpu_names.MODULE_OF,
+    **names.MODULE_OF,
+}
 
 
-def register(public: Mapping[str, Any]) -> None:
-    """Have pickles name the public classes, and what their objects are made of, by these names.
+def _names_by_module() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, module in _MODULE_OF.items():
+        found.setdefault(f"{_PACKAGE}.{module}", []).append(name)
+    return found
 
-    Parameters
-    ----------
-    public : mapping
-        The names of the package, and what they stand for.
-    """
-    parts = {
-        name: getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name)
-        for module, names in _PARTS
-        for name in names.split()
-    }
-    for name, value in {**public, **parts}.items():
-        if not callable(value) or getattr(value, "__name__", None) != name:
-            continue
-        _BY_NAME[name] = value
-        _NAMES[value] = name
-        if isinstance(value, type):
-            copyreg.pickle(value, _reduced)
+
+_NAMES_BY_MODULE = _names_by_module()
 
 
 def named(name: str) -> Callable[..., Any]:
@@ -75,9 +75,65 @@ def named(name: str) -> Callable[..., Any]:
     AttributeError
         If there is none.
     """
-    if name not in _BY_NAME:
-        raise AttributeError(f"a pickle of {_PACKAGE} needs {name}, which this version does not have")
-    return _BY_NAME[name]
+    if name in _MODULE_OF:
+        value = getattr(lazy.imported(_MODULE_OF[name]), name)
+        if _bears(value, name):
+            return cast("Callable[..., Any]", value)
+    raise AttributeError(f"a pickle of {_PACKAGE} needs {name}, which this version does not have")
+
+
+def _bears(value: Any, name: str) -> bool:
+    """Whether a class or function is called so; another name for it is not written down."""
+    return callable(value) and getattr(value, "__name__", None) == name
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """The name of a class or function in a pickle."""
+    name = function.__name__
+    if name not in _MODULE_OF or named(name) is not function:
+        raise pickle.PicklingError(f"no pickle of {_PACKAGE} can name {function!r}")
+    return name
+
+
+def _register(module: ModuleType) -> None:
+    """Have pickles name the classes of a module."""
+    for name in _NAMES_BY_MODULE[module.__name__]:
+        value = getattr(module, name)
+        if isinstance(value, type) and _bears(value, name):
+            copyreg.pickle(value, _reduced)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Has classes registered when their modules are imported, whoever imports them; finds nothing by itself."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in _NAMES_BY_MODULE:
+            return None
+        others = (each for each in sys.meta_path if each is not self and hasattr(each, "find_spec"))
+        found = (each.find_spec(fullname, path, target) for each in others)
+        spec = next((each for each in found if each is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(importlib.abc.Loader):
+    """Runs a module by its own loader, then has its classes registered."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        _register(module)
 
 
 def _reduced(thing: Any) -> tuple[Any, ...]:
@@ -87,7 +143,7 @@ def _reduced(thing: Any) -> tuple[Any, ...]:
         function, arguments, made = arguments[0], arguments[1:], _unpickled
     else:
         made = _called
-    return made, (_NAMES[function], *_standing_alone(arguments)), *map(_standing_alone, rest)
+    return made, (_name_of(function), *_standing_alone(arguments)), *map(_standing_alone, rest)
 
 
 def _unpickled(name: str, *arguments: Any) -> Any:
@@ -141,3 +197,9 @@ def _tensor(values: np.ndarray, dtype: str, shape: list[int], device: torch.devi
         values = values.copy()
     with torch.inference_mode(False):
         return tensor_of(values).view(getattr(torch, dtype)).reshape(shape).to(device)
+
+
+sys.meta_path.insert(0, _Finder())
+for _name in _NAMES_BY_MODULE:
+    if _name in sys.modules and _name != __name__:
+        _register(sys.modules[_name])

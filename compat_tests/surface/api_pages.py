@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import collections
+import importlib
 import inspect
 import pathlib
 import re
@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import faiss_torch
-from faiss_torch import gaps
-from faiss_torch.gpu_names import GPU_NAMES
+from faiss_torch import gaps, gpu_names, names
 
 from .names import EXTENSIONS, functions_of
 
@@ -61,17 +60,6 @@ class Name(NamedTuple):
     area: str
 
 
-def modules_of_names() -> dict[str, str]:
-    """Which module of the package each of its names is imported from."""
-    tree = ast.parse(pathlib.Path(faiss_torch.__file__).read_text())
-    return {
-        name.asname or name.name: node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module is not None
-        for name in node.names
-    }
-
-
 def area_of(module: str) -> str:
     """The area of a module."""
     return next(
@@ -83,14 +71,18 @@ def area_of(module: str) -> str:
 
 def always_offered() -> list[str]:
     """The offered names, those for GPUs apart."""
-    return [name for name in faiss_torch.__all__ if name not in gaps.GAPS | GPU_NAMES]
+    return [name for name in faiss_torch.__all__ if name not in gaps.GAPS | gpu_names.MODULE_OF]
+
+
+def value_of_gpu_name(name: str) -> Any:
+    """What a name stands for where there are GPUs."""
+    return getattr(importlib.import_module(f"faiss_torch.{gpu_names.MODULE_OF[name]}"), name)
 
 
 def offered() -> list[Name]:
     """All offered names, those for GPUs among them, in alphabetical order."""
-    modules = modules_of_names()
-    always = [Name(name, getattr(faiss_torch, name), area_of(modules[name])) for name in always_offered()]
-    for_gpus = [Name(name, value, "GPUs") for name, value in GPU_NAMES.items()]
+    always = [Name(name, getattr(faiss_torch, name), area_of(names.MODULE_OF[name])) for name in always_offered()]
+    for_gpus = [Name(name, value_of_gpu_name(name), "GPUs") for name in gpu_names.MODULE_OF]
     return sorted(always + for_gpus, key=lambda each: (each.name.lower(), each.name))
 
 
@@ -169,10 +161,10 @@ def entry(each: Name, public: list[type]) -> Iterator[str]:
         yield f"- `{each.name}{shown}`" + ("" if shown else f": {summary(type(each.value))}")
 
 
-def page(area: str, names: list[Name], public: list[type]) -> str:
+def page(area: str, entries: list[Name], public: list[type]) -> str:
     """The page of one area: functions and constants, then classes."""
-    simple = [each for each in names if not inspect.isclass(each.value)]
-    classes = [each for each in names if inspect.isclass(each.value)]
+    simple = [each for each in entries if not inspect.isclass(each.value)]
+    classes = [each for each in entries if inspect.isclass(each.value)]
     lines = [f"# {area}", ""]
     for each in simple:
         lines += entry(each, public)
@@ -189,10 +181,10 @@ def gap_page() -> str:
     for name, reason in gaps.GAPS.items():
         groups.setdefault((gaps.AREAS[name], reason), []).append(name)
     lines = ["# What is not offered", ""]
-    for (area, reason), names in groups.items():
+    for (area, reason), missing in groups.items():
         lines += [f"## {area}", "", f"{reason[0].upper()}{reason[1:]}:", ""]
-        classes = [f"`{name}`" for name in names if name in gaps.CLASSES]
-        others = [f"`{name}`" for name in names if name not in gaps.CLASSES]
+        classes = [f"`{name}`" for name in missing if name in gaps.CLASSES]
+        others = [f"`{name}`" for name in missing if name not in gaps.CLASSES]
         if classes:
             lines += [f"Classes, which can be named: {', '.join(classes)}.", ""]
         if others:
@@ -229,11 +221,11 @@ def index_page(areas: Iterable[str]) -> str:
 
 def pages() -> dict[str, str]:
     """All pages by file name."""
-    names = offered()
-    public = [each.value for each in names if inspect.isclass(each.value)]
+    entries = offered()
+    public = [each.value for each in entries if inspect.isclass(each.value)]
     found = {}
     for area, _ in AREAS_BY_MODULE:
-        of_area = [each for each in names if each.area == area]
+        of_area = [each for each in entries if each.area == area]
         if of_area:
             found[area] = page(area, of_area, public)
     texts = {file_of(area): text for area, text in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 
+from faiss_torch import names
 from faiss_torch.gaps import GAPS
 
 from .api_pages import (
@@ -13,7 +14,6 @@ from .api_pages import (
     always_offered,
     area_of,
     attributes,
-    modules_of_names,
     offered,
     pages,
     shares,
@@ -55,9 +55,8 @@ def test_shares_add_up(reference):
 
 
 def test_every_name_has_an_area():
-    modules = modules_of_names()
-    assert set(always_offered()) <= modules.keys()
-    areas = {area_of(modules[name]) for name in always_offered()}
+    assert set(always_offered()) <= names.MODULE_OF.keys()
+    areas = {area_of(names.MODULE_OF[name]) for name in always_offered()}
     assert areas | {"GPUs"} == {area for area, _ in AREAS_BY_MODULE}
 
 

@@ -132,7 +132,7 @@ def test_the_names_of_a_star_import_are_the_offered_ones_and_the_named_classes(d
         faiss_torch.set_gpu_devices(None)
     assert len(set(names)) == len(names)
     assert imported.keys() - {"__builtins__"} == offered | set(named_classes(bool(devices))), (
-        "ruff check --preview --select F401,RUF022 --fix --unsafe-fixes faiss_torch/__init__.py"
+        "ruff check --preview --select F401,RUF022 --fix --unsafe-fixes faiss_torch/__init__.pyi"
     )
     assert ("GpuIndexFlatL2" in imported) == ("GpuIndexIVFPQ" in imported) == bool(devices)
     assert not [name for name, value in imported.items() if isinstance(value, types.ModuleType)]

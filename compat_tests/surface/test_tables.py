@@ -61,7 +61,7 @@ def index_classes() -> list[type[Index]]:
 @pytest.mark.parametrize("cls", index_classes(), ids=lambda cls: cls.__name__)
 class TestIndexType:
     def test_has_a_public_name(self, cls):
-        assert getattr(faiss_torch, cls.__name__, None) is cls, "missing in __init__.py"
+        assert getattr(faiss_torch, cls.__name__, None) is cls, "missing in names.py"
 
     def test_has_an_empty_constructor(self, cls):
         assert cls().ntotal == 0, "readers make an index without arguments"
