@@ -11,6 +11,9 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+# OpenMP reads it once. The idle threads of faiss's runtime would spin beside the working ones of torch's.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("torch_setting", names, indirect=True)
     if "faiss" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--implementations").split(",")
-        marks = {"torch-cuda": pytest.mark.gpu}
+        marks = {"faiss": pytest.mark.slow, "torch-cuda": pytest.mark.gpu}
         metafunc.parametrize("faiss", [pytest.param(name, marks=marks.get(name, ())) for name in chosen], indirect=True)
 
 

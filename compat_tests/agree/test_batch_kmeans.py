@@ -91,6 +91,7 @@ def test_what_it_refuses():
         faiss_torch.batch_kmeans(x, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spherical", [False, True])
 def test_by_the_kernel(spherical, monkeypatch):
     pytest.importorskip("triton")

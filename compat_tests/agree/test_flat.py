@@ -133,6 +133,7 @@ def test_one_dimension(reference, ours):
         assert_same_neighbours(*other.search(xq, k), *index.search(xq, k), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_real_embeddings(reference, ours, embeddings):
     xb, xq = embeddings
     xb, xq = xb[:20000], xq[:300]

@@ -216,6 +216,7 @@ def test_real_embeddings_trained_by_both(reference, ours, embeddings):
     assert_same_training(reference, ours, xb[:10500], xq[:200], 256, 16, "METRIC_L2")
 
 
+@pytest.mark.slow
 def test_real_embeddings(reference, ours, embeddings):
     xb, xq = embeddings
     quantizer = reference.IndexFlatL2(xb.shape[1])

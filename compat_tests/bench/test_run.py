@@ -19,6 +19,7 @@ def recorded(bench):
     return records.read(records.RECORDS)
 
 
+@pytest.mark.slow
 def test_every_case_agrees_with_faiss_and_is_recorded(bench, monkeypatch):
     """All cases of the suite for the CPU, in small."""
     own = tuple(case for case in bench.CASES if case.suite == "cpu" and case.measure not in OWN_PROCESSES)
@@ -81,6 +82,7 @@ def test_no_figure_on_red(bench, monkeypatch, capsys):
     assert "tests fail" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "passes"), [("assert True", True), ("assert False", False)])
 def test_whether_tests_pass(benchmarks, monkeypatch, tmp_path, capfd, body, passes):
     """The tests are really run, in a process of their own."""
@@ -211,6 +213,7 @@ def test_jobs_in_processes_of_their_own(benchmarks, tmp_path):
         own_process.result("import_time", module="no_such_module", beside="os")
 
 
+@pytest.mark.slow
 def test_a_busy_core(benchmarks):
     """The process that keeps a core busy uses it, until it is ended."""
     import time

@@ -136,6 +136,7 @@ print(os.listdir(folder))
 """
 
 
+@pytest.mark.slow
 def test_competing_writers_that_are_killed(tmp_path):
     path = str(tmp_path / "index")
     done = subprocess.run([sys.executable, "-c", COMPETITION, path], capture_output=True, text=True)

@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import faiss_torch
 
+pytestmark = pytest.mark.slow
+
 #: Files whose every byte is damaged.
 VICTIMS = [
     "flat_lp",

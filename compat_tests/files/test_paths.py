@@ -205,6 +205,7 @@ sys.modules["somewhere else"] = keeper  # so that it goes late
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [True, False])
 def test_writing_when_the_interpreter_exits(tmp_path, late):
     program = AT_EXIT if late else AT_EXIT.rsplit("sys.modules", 1)[0]

@@ -253,6 +253,7 @@ def test_a_copy_owns_what_it_is_made_of(faiss_cpu, samples):
 # from process to process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted({"spawn", "forkserver"} & set(multiprocessing.get_all_start_methods())))
 def test_an_index_goes_to_a_process_and_comes_back(samples, method):
     """It is read when the process that wrote it is gone."""

@@ -57,6 +57,7 @@ print("and more")
 """
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("to", ["pipe", "file"])
 def test_a_program_between_two_pipes(index, written, tmp_path, to):

@@ -86,6 +86,7 @@ def test_a_name_for_gpus_goes_when_the_gpus_go():
         faiss_torch.set_gpu_devices(None)
 
 
+@pytest.mark.slow
 def test_the_import_is_small_and_brings_torch():
     program = """
 import sys
@@ -97,6 +98,7 @@ print("torch" in sys.modules, "IndexFlatL2" in listed, "io" in listed, big)
     assert run(program) == "True True True []\n"
 
 
+@pytest.mark.slow
 def test_an_index_of_a_module_is_pickled_by_its_public_name():
     program = """
 import pickle
@@ -107,6 +109,7 @@ print(b"indexes" in written, type(pickle.loads(written)) is IndexFlatL2)
     assert run(program) == "False True\n"
 
 
+@pytest.mark.slow
 def test_many_threads_ask_at_once():
     """Some for the same name, some for a module that others need, some by an import."""
     program = """
@@ -130,6 +133,7 @@ print(len(found), all(value is getattr(faiss_torch, name) for name, value in fou
     assert run(program) == "20 True\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_child_forked_while_a_thread_imports_finds_whole_modules():
     program = """
@@ -157,6 +161,7 @@ print(os.waitpid(child, 0)[1])
     assert run(program) == "0\n"
 
 
+@pytest.mark.slow
 def test_the_first_use_may_be_at_the_interpreters_end():
     program = """
 import atexit

@@ -59,6 +59,7 @@ BESIDE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the methods that start a process are others")
 def test_processes_of_a_program_that_is_run_unchanged(python):
     """A Pool by each method, an executor, the workers of a DataLoader, and a child of a program that is started."""
@@ -66,6 +67,7 @@ def test_processes_of_a_program_that_is_run_unchanged(python):
     assert printed.splitlines() == PRINTED
 
 
+@pytest.mark.slow
 def test_processes_of_a_program_that_installs_the_alias(python):
     """Before its main part, and in it alone: the child runs the former again."""
     program = """
@@ -90,6 +92,7 @@ def test_processes_of_a_program_that_installs_the_alias(python):
     assert python("program.py", program=program).splitlines() == ["['faiss_torch']", "faiss_torch", "faiss"]
 
 
+@pytest.mark.slow
 def test_a_child_can_uninstall_what_its_parent_installed(python):
     """With faiss imported already or not, and for its own children too."""
     child = """
@@ -166,6 +169,7 @@ def started(tmp_path, *options: str, hooked: bool, theirs: str | None = None, al
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", [None, "VALUE = 5", "import no_such_module", "1 / 0"])
 @pytest.mark.parametrize("options", [(), ("-s",), ("-E",), ("-I",)], ids=lambda options: " ".join(options) or "-")
 def test_a_child_starts_as_it_would_without(tmp_path, theirs, options):
@@ -175,6 +179,7 @@ def test_a_child_starts_as_it_would_without(tmp_path, theirs, options):
     assert "torch" not in without[0].splitlines()[1]
 
 
+@pytest.mark.slow
 def test_a_python_of_another_environment_is_left_alone(tmp_path, monkeypatch):
     """It reads PYTHONPATH, and may have no faiss_torch."""
     monkeypatch.setattr(
@@ -184,6 +189,7 @@ def test_a_python_of_another_environment_is_left_alone(tmp_path, monkeypatch):
     assert "_Finder" not in started(tmp_path, hooked=True, alias="2.7 /elsewhere")[0]
 
 
+@pytest.mark.slow
 def test_looking_for_faiss_loads_nothing(python):
     """As libraries do that ask whether there is a faiss."""
     child = """

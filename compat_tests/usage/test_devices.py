@@ -124,6 +124,7 @@ def test_devices_of_the_environment(monkeypatch, value):
     assert faiss_torch.get_num_gpus() == value.count("cpu")
 
 
+@pytest.mark.slow
 def test_a_program_with_devices_of_the_environment():
     assert run(SHOW, FAISS_TORCH_DEVICES="cpu,cpu") == "2 True\n"
     assert "FAISS_TORCH_DEVICES=nonsense" in run(SHOW, FAISS_TORCH_DEVICES="nonsense")

@@ -112,6 +112,7 @@ np.savez(f"{folder}/{rank}.npz", centroids=centroids.numpy(), obj=[one["obj"] fo
 """
 
 
+@pytest.mark.slow
 @WITH_TORCH_DISTRIBUTED
 def test_kmeans_of_two_processes(tmp_path):
     run_in_two_processes(OF_TENSORS, tmp_path)
@@ -168,6 +169,7 @@ refused("progressive_dim_steps", x, progressive_dim_steps=3)
 """
 
 
+@pytest.mark.slow
 @WITH_TORCH_DISTRIBUTED
 def test_distributed_kmeans(tmp_path):
     run_in_two_processes(DISTRIBUTED_KMEANS % DISTRIBUTED, tmp_path)
@@ -183,6 +185,7 @@ def test_distributed_kmeans(tmp_path):
         assert found[0][name + " splits"].tolist() == [each["nsplit"] for each in alone.iteration_stats]
 
 
+@pytest.mark.slow
 @WITH_TORCH_DISTRIBUTED
 def test_the_example_under_torchrun():
     root = pathlib.Path(__file__).resolve().parents[2]

@@ -11,6 +11,8 @@ import pytest
 
 import faiss_torch
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 

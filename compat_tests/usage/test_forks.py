@@ -18,6 +18,7 @@ import torch
 import faiss_torch
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),
     # of a fork in a process that has threads
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),

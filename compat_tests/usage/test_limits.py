@@ -50,6 +50,7 @@ sys.stdout.write("ended")
 """
 
 
+@pytest.mark.slow
 def test_daemon_threads_that_search_when_the_interpreter_ends():
     done = run(INDEXES + OF_DAEMONS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended", "")
@@ -77,6 +78,7 @@ keeper = Keeper()
 """
 
 
+@pytest.mark.slow
 def test_calls_when_the_interpreter_takes_its_modules_apart():
     done = run(INDEXES + IN_DEL)
     assert (done.returncode, done.stderr) == (0, "")
@@ -97,6 +99,7 @@ atexit.register(last, "after the import")
 """
 
 
+@pytest.mark.slow
 def test_calls_of_functions_that_atexit_calls():
     register = "import atexit\ndef first(): last('before it')\natexit.register(first)\n"
     done = run(register + INDEXES + AT_EXIT)
@@ -124,12 +127,14 @@ print(flat.ntotal in (20000, 40000), flat.search(x[:600], 1)[1][:3].ravel(), fla
 """
 
 
+@pytest.mark.slow
 def test_no_thread_can_be_started():
     done = run(INDEXES + NO_THREADS)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["search True", "add done", "True [0 1 2] [0]"]
 
 
+@pytest.mark.slow
 def test_no_thread_can_be_started_from_the_first_call_on():
     program = """
 import threading, numpy as np, faiss_torch as faiss
@@ -179,6 +184,7 @@ for index in (new_flat, new_lists):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="this system does not say how much is used")
 def test_searches_with_little_memory_left():
     done = run(NEW_INDEXES + LITTLE_MEMORY, 0, 256, 1024, 2048, 3072, 8192)

@@ -48,6 +48,7 @@ IVF_PROGRAM = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [FLAT_PROGRAM, IVF_PROGRAM], ids=["flat", "ivf"])
 def test_unchanged_program_prints_what_it_prints_with_faiss(python, program):
     """The same file, run by plain python and by ``python -m faiss_torch``."""
@@ -65,6 +66,7 @@ SELF_DESCRIPTION = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without_faiss", [False, True])
 def test_script_finds_what_python_gives_it(python, tmp_path, without_faiss):
     """Arguments, the main module's name, and the script's own folder on the path."""
@@ -76,6 +78,7 @@ def test_script_finds_what_python_gives_it(python, tmp_path, without_faiss):
     assert printed == f"faiss_torch ['inner/program.py', '--x', '-m', 'y'] 5 {program}\n"
 
 
+@pytest.mark.slow
 def test_module_and_code(python, tmp_path):
     """The options -m and -c, with arguments."""
     program = "import sys, faiss; print(faiss.__name__, __name__, sys.argv[1:])"
@@ -85,6 +88,7 @@ def test_module_and_code(python, tmp_path):
     assert printed == "faiss_torch __main__ ['b', 'c']\n-c\n"
 
 
+@pytest.mark.slow
 def test_exit_status_and_errors_of_the_program_come_through(python):
     """A program's own exit status and its traceback."""
     python("-m", "faiss_torch", "program.py", status=3, program="import sys; sys.exit(3)")
@@ -158,6 +162,7 @@ IMPORTS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without_faiss", [False, True])
 def test_install_answers_every_import(python, without_faiss):
     """Each form of import gives this library's own modules, and none twice."""
@@ -173,6 +178,7 @@ def test_install_answers_every_import(python, without_faiss):
     assert printed == ("none\n" if without_faiss else "faiss\n")
 
 
+@pytest.mark.slow
 def test_uninstall_gives_an_imported_faiss_back(python):
     """The modules of the real faiss are the very same objects after uninstall, and work."""
     printed = python(
@@ -203,6 +209,7 @@ def test_uninstall_gives_an_imported_faiss_back(python):
     assert printed == "3\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["swigfaiss", "swigfaiss_avx2", "loader", "extra_wrappers", "gpu_wrappers"])
 def test_modules_of_the_wrapper_with_a_changed_import(python, name):
     """They are there without `install`, by each form of import, and hold what the package holds."""
@@ -238,6 +245,7 @@ MAIN_MODULE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["inner/program.py"], ["-m", "inner.program"], ["-m", "inner"], ["inner"], ["a.zip"]]
 )
@@ -251,12 +259,14 @@ def test_the_main_module_is_as_python_makes_it(python, tmp_path, arguments):
     assert python("-m", "faiss_torch", *arguments, "x", "-y") == python(*arguments, "x", "-y")
 
 
+@pytest.mark.slow
 def test_code_is_compiled_without_the_futures_of_this_library(python):
     code = "def f(x: 1 + 1): pass\nprint(f.__annotations__, sorted(globals()))"
     assert python("-m", "faiss_torch", "-c", code) == python("-c", code)
     assert python("-m", "faiss_torch", "program.py", program=code) == python("program.py", program=code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["-m", "absent"], ["-m", "inner"], ["inner"]])
 def test_what_has_no_main_module(python, tmp_path, arguments):
     (tmp_path / "inner").mkdir()

@@ -206,6 +206,7 @@ assert kinds() == ["torch"] * 3, kinds()
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", AFTERWARDS)
 def test_the_import_of_torch_utils_makes_tensors_a_kind(then):
     program = [sys.executable, "-m", "faiss_torch", "-c", PROGRAM.format(then=AFTERWARDS[then])]

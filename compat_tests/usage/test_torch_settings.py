@@ -64,6 +64,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert {name: what for name, what in wrong.items() if what is not None} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", FROM_THE_START)
 def test_a_setting_from_the_start(ordinary: dict[str, Any], setting: str, tmp_path: pathlib.Path) -> None:
     package = pathlib.Path(faiss_torch.__file__).parents[1]

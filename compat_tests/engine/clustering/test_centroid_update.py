@@ -12,7 +12,11 @@ from faiss_torch.ops.clustering.centroid_update import centroid_update, centroid
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WITH_TRITON = pytest.param(
-    "triton", marks=pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no triton")
+    "triton",
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no triton"),
+    ],
 )
 FORMS = pytest.mark.parametrize("impl", ["torch", WITH_TRITON])
 MANY = tuning.FEW_CLUSTERS + 3

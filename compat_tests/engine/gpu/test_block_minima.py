@@ -20,6 +20,8 @@ pytest.importorskip("triton")
 from faiss_torch.kernels import block_minima as kernel
 from faiss_torch.kernels import tuning
 
+pytestmark = pytest.mark.slow
+
 METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
 TIED = ("constant vectors", "integers", "zeros")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

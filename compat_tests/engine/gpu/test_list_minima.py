@@ -23,6 +23,8 @@ pytest.importorskip("triton")
 from faiss_torch.kernels import block_minima as kernel
 from faiss_torch.kernels import list_minima as list_kernel
 
+pytestmark = pytest.mark.slow
+
 METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

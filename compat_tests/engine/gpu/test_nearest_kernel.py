@@ -16,6 +16,8 @@ from faiss_torch.kernels import tuning
 from faiss_torch.ops.clustering.nearest import nearest, nearest_reference
 from faiss_torch.ops.clustering.nearest_float64 import nearest_in_double
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("triton")
 
 METRICS = (METRIC_L2, METRIC_INNER_PRODUCT)

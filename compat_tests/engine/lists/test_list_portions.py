@@ -336,6 +336,7 @@ faiss_torch.write_index(index, sys.argv[2] + "/index")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the system's account of memory")
 def test_lists_larger_than_the_memory_that_a_process_may_use(tmp_path):
     """250,000 vectors are added and searched where their lists would not fit; the same in memory fails."""

@@ -398,6 +398,7 @@ for index in (flat, ivf):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 def test_without_room_the_index_stays_as_it_is():
     done = subprocess.run([sys.executable, "-c", NO_ROOM], capture_output=True, text=True, check=False)

@@ -143,6 +143,7 @@ def test_a_more_general_setting_is_followed_again() -> None:
     assert torch_state.bits_of_factors(CPU) == 24
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_the_child_of_a_fork_has_the_program_s_setting() -> None:
     with rounding(), torch_state.ordinary(CPU), warnings.catch_warnings():

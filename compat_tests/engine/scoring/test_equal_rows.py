@@ -99,7 +99,7 @@ def test_what_is_repeated():
 
 @data
 @metrics
-@pytest.mark.parametrize("n", [2500, 20_000])
+@pytest.mark.parametrize("n", [2500, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_flat(name, metric_type, n):
     index = faiss_torch.IndexFlat(D, metric_type)
     index.add(DATA[name](n))

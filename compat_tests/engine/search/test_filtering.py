@@ -217,6 +217,7 @@ def selectors(share, nb):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "matrix", "csr"])
 def test_the_work_of_a_filter(one_thread, kind):
     """Counted in elements that operations return: at most 1.3 times the unfiltered at half, and less at a hundredth."""

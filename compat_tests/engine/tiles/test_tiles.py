@@ -177,6 +177,7 @@ def test_results_do_not_depend_on_the_arithmetic(many_tiles, arithmetic_name, me
         assert_same_neighbours(*found, *expected, rtol=3e-5, atol=1e-5 * scale + 1e-30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arithmetic_name", ["int8", "bf16"])
 @pytest.mark.parametrize("metric_type", METRICS)
 @pytest.mark.parametrize("name", NAMES)
@@ -213,6 +214,7 @@ def assert_same_ranges(found, expected, radius):
                 assert distance == pytest.approx(radius, **near)
 
 
+@pytest.mark.slow
 def test_range_search_with_queries_that_are_given_up(many_tiles):
     rng = np.random.default_rng(0)
     xb = rng.standard_normal((30000, 16), dtype=np.float32)
