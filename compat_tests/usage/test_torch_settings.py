@@ -79,6 +79,7 @@ def test_a_setting_from_the_start(ordinary: dict[str, Any], setting: str, tmp_pa
     assert_same(found, ordinary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", sorted(set(SETTINGS) - set(FROM_THE_START)))
 def test_a_setting_for_a_while(ordinary: dict[str, Any], setting: str) -> None:
     assert_same(operations.run(faiss_torch, SOME, SETTINGS[setting]), ordinary)
@@ -116,6 +117,7 @@ class _Promotions(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_integers_meet_no_float_of_the_default_dtype(ours: ModuleType) -> None:
     def noted() -> tuple[set[str], set[str]]:
         with _Promotions() as of_this:

@@ -141,6 +141,7 @@ def checks(monkeypatch):
     return Checks(monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_change_is_made_or_not(ours, checks, kind, change):
