@@ -15,16 +15,17 @@ import pytest
 
 import faiss_torch
 import faiss_torch.indexes
+from faiss_torch import gpu_names
 from faiss_torch.attributes import annotated
 from faiss_torch.contrib import factory_tools
 from faiss_torch.devices.gpu_indexes import GpuIndex
 from faiss_torch.gaps import GAPS
-from faiss_torch.gpu_names import GPU_NAMES
 from faiss_torch.indexes.base import Index
 from faiss_torch.io.records.table import RECORDS, record_for
 from faiss_torch.kinds import KINDS, NOT_OFFERED, Part
 
 from ..cases import CASES
+from .api_pages import value_of_gpu_name
 from .names import names_of
 
 #: Bases that are not made themselves.
@@ -144,7 +145,8 @@ def test_every_folder_of_indexes_is_looked_at():
 
 
 def test_every_gpu_class_has_a_kind():
-    named = {value for value in GPU_NAMES.values() if isinstance(value, type) and issubclass(value, GpuIndex)}
+    values = [value_of_gpu_name(name) for name in gpu_names.MODULE_OF]
+    named = {value for value in values if isinstance(value, type) and issubclass(value, GpuIndex)}
     assert {cls.__name__ for cls in named} - ABSTRACT_ON_GPUS == {kind.gpu for kind in KINDS} - {""}
 
 
