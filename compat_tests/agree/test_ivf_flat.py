@@ -211,6 +211,7 @@ def test_the_same_seed_gives_the_same_index(reference, ours, metric):
     assert_same_training(reference, ours, x[:6000], x[6000:], 50, 5, metric)
 
 
+@pytest.mark.slow
 def test_real_embeddings_trained_by_both(reference, ours, embeddings):
     xb, xq = embeddings
     assert_same_training(reference, ours, xb[:10500], xq[:200], 256, 16, "METRIC_L2")

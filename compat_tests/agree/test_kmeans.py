@@ -102,6 +102,7 @@ def test_empty_clusters_are_split(reference, ours) -> None:
     assert kmeans.iteration_stats[0]["nsplit"] >= 29  # the data are what the test is named for
 
 
+@pytest.mark.slow
 def test_real_embeddings(reference, ours, embeddings) -> None:
     # Few iterations: on these data faiss takes the wrong one of two centroids at its 8th, where the squared
     # distances differ by 9e-8, and from there on the two paths are different.

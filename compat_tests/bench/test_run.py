@@ -41,6 +41,7 @@ def test_every_case_agrees_with_faiss_and_is_recorded(bench, monkeypatch):
         assert record["goal"] == (dataclasses.asdict(case.goal) if case.goal else None)
 
 
+@pytest.mark.slow
 def test_sweeps(bench, monkeypatch):
     """A few points of the sweeps: a path that is asked for is taken, and each record knows its place."""
     names = {"sweep_nq_ivf_matrix_64", "sweep_nq_ivf_csr_64", "sweep_recall_debian_minilm_8", "sweep_nb_flat_65536"}

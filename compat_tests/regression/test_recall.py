@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NB, NQ, D, NLIST = 20000, 500, 32, 128
 NPROBES = (1, 2, 4, 8, 16, 32, 64, 128)
 

@@ -139,6 +139,7 @@ def test_an_interrupt_ends_a_training_that_would_take_minutes(ours, interrupted_
     assert ours.Kmeans(16, 4, niter=3).train(vectors()) > 0
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_a_search_that_would_take_minutes(ours, interrupted_after, threads):
     x = vectors()
     index = ours.IndexFlat(16, ours.METRIC_BrayCurtis)
@@ -187,6 +188,7 @@ def test_an_exception_of_a_callback_is_the_callers(ours):
         ours.PythonInterruptCallback.reset()
 
 
+@pytest.mark.slow
 def test_interrupts_of_brief_calls_leave_the_callers_thread_as_it_was(ours):
     """Many calls of one query, interrupted at every point of theirs that there is."""
     if not hasattr(signal, "setitimer"):

@@ -79,6 +79,7 @@ def test_within_a_radius(radius, way):
     assert (radius < 1) == (lims[-1] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not kernels.available(DEVICE), reason="no triton")
 @pytest.mark.parametrize("few", [0, 1 << 10])
 @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ def test_sets_wait_for_their_own_splits_only():
         assert labels[number].min() >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no triton")
 def test_by_the_kernels(monkeypatch):
     x = vectors()[:150]

@@ -150,6 +150,7 @@ def one_thread():
     faiss_torch.omp_set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric_type", "nq"), [(METRIC_L2, 1500), (METRIC_INNER_PRODUCT, 1500), (METRIC_L1, 500)])
 @pytest.mark.parametrize("k", [1, 50])
 def test_nothing_of_the_size_of_all_distances_is_made(one_thread, metric_type, nq, k):
