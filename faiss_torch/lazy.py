@@ -47,6 +47,9 @@ def attribute(name: str) -> Any:
     """
     if name in names.MODULE_OF:
         value = getattr(imported(names.MODULE_OF[name]), name)
+        if f"{_PACKAGE}.indexes.base" in sys.modules:
+            imported("io")  # an object that writes an index when the interpreter ends can import nothing then
+        _keep()
         return vars(sys.modules[_PACKAGE]).setdefault(name, value)
     if name in names.MODULES:
         return _in_order(name)  # modules of this package ask for others while they are imported: without the lock
@@ -60,6 +63,17 @@ def attribute(name: str) -> Any:
         gpus = _gpus_named()
         return [*names.PUBLIC, *(gpu_names.MODULE_OF if gpus else ()), *imported("gaps").named_classes(gpus)]
     return imported("gaps").missing(name, _gpus_named())
+
+
+def _keep() -> None:
+    """Have the package hold the names of all modules that are there."""
+    package = vars(sys.modules[_PACKAGE])
+    for module, there in names.NAMES_BY_MODULE:
+        found = sys.modules.get(f"{_PACKAGE}.{module}")
+        if found is None or getattr(found.__spec__, "_initializing", False):  # another thread is importing it
+            continue
+        for name in there.split():
+            package.setdefault(name, getattr(found, name))
 
 
 def attributes() -> list[str]:

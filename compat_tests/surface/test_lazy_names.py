@@ -162,6 +162,21 @@ print(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.slow
+def test_what_has_been_imported_is_there_when_modules_are_taken_down():
+    program = """
+import faiss_torch
+class Keeper:
+    def __init__(self):
+        self.index = faiss_torch.IndexFlatL2(2)
+    def __del__(self):
+        print(isinstance(self.index, faiss_torch.Index), len(faiss_torch.serialize_index(self.index)) > 0)
+keeper = Keeper()
+keeper.itself = keeper
+"""
+    assert run(program) == "True True\n"
+
+
+@pytest.mark.slow
 def test_the_first_use_may_be_at_the_interpreters_end():
     program = """
 import atexit
