@@ -152,6 +152,7 @@ def test_hdf5_without_h5py(tmp_path, monkeypatch):
         read_dataset(tmp_path / "x.hdf5")
 
 
+@pytest.mark.slow
 def test_embeddings_that_are_absent(monkeypatch, tmp_path, capsys):
     """Without the folder, vectors of the same shape are made up, and that is said and recorded."""
     from benchmarks.workloads import data

@@ -285,6 +285,7 @@ def test_report(path, tmp_path):
     assert "not recorded yet" in (tmp_path / "empty" / "goals.svg").read_text()
 
 
+@pytest.mark.slow
 def test_the_plots_in_docs_are_up_to_date():
     """The plots and the page are what the records give."""
     from benchmarks import records

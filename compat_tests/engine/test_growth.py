@@ -99,6 +99,7 @@ def table_filled_by(calls, searched):
     assert table.size == len(XB)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", [table_filled_by, lists_filled_by])
 @pytest.mark.parametrize("searched", [False, True])
 def test_small_calls_move_a_small_multiple_of_the_data(fill, searched):

@@ -104,6 +104,7 @@ def test_all_shapes(nq, nb, d, nlist, share, k, metric_type, seed):
     assert_exact(index_of(xb, metric_type, nlist, max(1, int(share * nlist))), xq, k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric_type", METRICS)
 @pytest.mark.parametrize("k", [1, 20, 150])
 def test_many_queries_of_few_lists_each(metric_type, k, monkeypatch):

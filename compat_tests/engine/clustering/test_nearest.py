@@ -77,6 +77,7 @@ def test_ties_go_to_the_lowest_id(metric: int, k: int) -> None:
     assert int(I.max()) < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("far", ["one", "some", "not so far", "not finite"])
 @pytest.mark.parametrize(("n", "k", "d"), [(300, 200, 30), (1000, 600, 64), (50, 7, 8)])
 def test_outlying_centroids_are_compared_apart(

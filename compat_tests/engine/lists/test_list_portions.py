@@ -48,6 +48,7 @@ def make(metric, kind, tmp_path):
     return expected, index
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "kind", "budget"),
     [

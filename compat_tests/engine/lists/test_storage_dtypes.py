@@ -63,6 +63,7 @@ def assert_alike(half, full, xq=XQ, k=7):
     assert_same_neighbours(*half.search(xq, k), *full.search(xq, k))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRIC_NAMES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", HALVES)

@@ -109,6 +109,7 @@ def test_flat(name, metric_type, n):
     assert_exact(index, normal(2), 700)
 
 
+@pytest.mark.slow
 @data
 @pytest.mark.parametrize("metric_type", [METRIC_L2, METRIC_INNER_PRODUCT])
 def test_lists(name, metric_type):
@@ -181,6 +182,7 @@ def test_a_row_that_is_much_larger_costs_the_others_no_certificate(metric_type, 
     assert flat.without_outlying(index._stored(), n)[1].tolist() == [n // 3, n // 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["equal", "zeros", "20 different", "half zero"])
 def test_clusters_of_equal_vectors(name, monkeypatch):
     x = DATA[name](6000)

@@ -117,6 +117,7 @@ def lists_of(xb, nlist, generator, dtype, calls):
     return storage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [by_list, by_query])
 @pytest.mark.parametrize("metric_type", METRICS)
 @settings(deadline=None, max_examples=40)

@@ -75,6 +75,7 @@ def test_all_shapes(path, nq, nb, d, nlist, share, k, calls, max_codes, selected
     check(path, xq, storage_of(xb, list_nos, nlist, calls), probes, k, metric_type, sel, max_codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("metric_type", [METRIC_L2, METRIC_INNER_PRODUCT, METRIC_L1])
 def test_one_list_longer_than_a_tile(path, metric_type):
