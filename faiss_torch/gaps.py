@@ -35,12 +35,6 @@ _NAMES_BY_REASON = (
     ),
     (
         "GPUs",
-        "scalar quantisation on GPUs comes in a later version, with scalar quantisation",
-        "GpuIndexIVFScalarQuantizer GpuIndexIVFScalarQuantizerConfig",
-        "",
-    ),
-    (
-        "GPUs",
         "binary indexes on GPUs come in a later version, with binary indexes",
         "GpuIndexBinaryFlat GpuIndexBinaryFlatConfig",
         "index_binary_cpu_to_gpu index_binary_cpu_to_gpu_multiple index_binary_gpu_to_cpu",

@@ -18,13 +18,15 @@ NAMES_BY_MODULE = (
         "devices.options",
         """
         Device GpuClonerOptions GpuIndexConfig GpuIndexFlatConfig GpuIndexIVFConfig GpuIndexIVFFlatConfig
+        GpuIndexIVFScalarQuantizerConfig
         GpuMultipleClonerOptions INDICES_32_BIT INDICES_64_BIT INDICES_CPU INDICES_IVF Temporary Unified
         """,
     ),
     (
         "devices.gpu_indexes",
         """
-        GpuIndex GpuIndexFlat GpuIndexFlatIP GpuIndexFlatL2 GpuIndexIVF GpuIndexIVFFlat isGpuIndex isGpuIndexImplemented
+        GpuIndex GpuIndexFlat GpuIndexFlatIP GpuIndexFlatL2 GpuIndexIVF GpuIndexIVFFlat GpuIndexIVFScalarQuantizer
+        isGpuIndex isGpuIndexImplemented
         tryCastGpuIndex
         """,
     ),

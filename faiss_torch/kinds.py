@@ -261,6 +261,8 @@ KINDS: tuple[Kind, ...] = (
             *ivf_arguments(wanted), _qtype(wanted), wanted.metric_type, True, wanted.own_invlists
         ),
         describe=lambda index: f"{coarse(index)},{sq_text(index.sq)}",
+        gpu="GpuIndexIVFScalarQuantizer",
+        gpu_config="GpuIndexIVFScalarQuantizerConfig",
     ),
     Kind(
         IndexIDMap2,

@@ -167,6 +167,7 @@ GPU_MEMBERS: dict[str, dict[str, object]] = {
     "GpuIndexFlatConfig": {**_CONFIG, "useFloat16": False, "storeTransposed": False},
     "GpuIndexIVFConfig": _IVF_CONFIG,
     "GpuIndexIVFFlatConfig": {**_IVF_CONFIG, "interleavedLayout": True},
+    "GpuIndexIVFScalarQuantizerConfig": {**_IVF_CONFIG, "interleavedLayout": True},
     "GpuClonerOptions": _CLONER_OPTIONS,
     "GpuMultipleClonerOptions": {**_CLONER_OPTIONS, "shard": False, "shard_type": 1, "common_ivf_quantizer": False},
     "GpuDistanceParams": {
@@ -196,5 +197,6 @@ GPU_MEMBERS: dict[str, dict[str, object]] = {
     "GpuIndexFlatIP": _FLAT,
     "GpuIndexIVF": _IVF,
     "GpuIndexIVFFlat": {**_IVF, "reserveMemory": "numVecs", "reclaimMemory": ""},
+    "GpuIndexIVFScalarQuantizer": {**_IVF, "reserveMemory": "numVecs", "reclaimMemory": ""},
     "GpuParameterSpace": {"initialize": "index", "set_index_parameter": "index name val"},
 }

@@ -48,6 +48,7 @@ OTHER_ARITIES = {
 ANY = {
     "GpuIndexFlat.__init__": "the call forms of faiss",
     "GpuIndexIVFFlat.__init__": "the call forms of faiss",
+    "GpuIndexIVFScalarQuantizer.__init__": "the call forms of faiss",
     "IDSelectorBatch.__init__": "an array, or a number and a pointer",
     "Kmeans.__init__": "settings of several types, by name",
     "SearchParameters.__init__": "settings of several types, by name",

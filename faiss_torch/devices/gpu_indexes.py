@@ -20,6 +20,7 @@ from ..indexes.base import Index
 from ..indexes.flat.flat import IndexFlat, IndexFlatIP, IndexFlatL2
 from ..indexes.ivf.base import IndexIVF
 from ..indexes.ivf.flat import IndexIVFFlat
+from ..indexes.ivf.scalar_quantizer import IndexIVFScalarQuantizer
 from ..kinds import KINDS
 from ..parts.codecs.floats import stored_size
 from ..parts.lists.inverted_lists import ArrayInvertedLists
@@ -27,7 +28,14 @@ from ..wrapper.vectors import Int64Vector, UInt8Vector
 from . import options
 from .available import gpu_device, gpu_number
 from .copies import copied, with_inner
-from .options import INDICES_32_BIT, GpuIndexConfig, GpuIndexFlatConfig, GpuIndexIVFConfig, GpuIndexIVFFlatConfig
+from .options import (
+    INDICES_32_BIT,
+    GpuIndexConfig,
+    GpuIndexFlatConfig,
+    GpuIndexIVFConfig,
+    GpuIndexIVFFlatConfig,
+    GpuIndexIVFScalarQuantizerConfig,
+)
 from .resources import FLAT_DATA, IVF_LISTS, GpuResources, GpuResourcesProvider, resources_of
 
 #: What an index on a GPU is made with.
@@ -279,6 +287,20 @@ class GpuIndexIVF(GpuIndex, IndexIVF):
     def _dtypes(self) -> tuple[torch.dtype | None, torch.dtype | None]:
         return None, (torch.float16 if self._config.flatConfig.useFloat16 else None)
 
+    def _own_quantizer(self, d: int, metric: int, config: GpuIndexIVFConfig) -> GpuIndexFlat:
+        flat_config = copy.deepcopy(config.flatConfig)
+        flat_config.device = config.device
+        if metric == METRIC_INNER_PRODUCT:
+            return GpuIndexFlatIP(self._resources, d, flat_config)
+        if metric == METRIC_L2:
+            return GpuIndexFlatL2(self._resources, d, flat_config)
+        return GpuIndexFlat(self._resources, d, metric, flat_config)
+
+    def _make_lists(self) -> None:
+        self.device = gpu_device(self._config.device)
+        self.own_invlists = True
+        self.invlists = ArrayInvertedLists(self.nlist, self.code_size, self.device)
+
     def getNumLists(self) -> int:
         """Return nlist."""
         return self.nlist
@@ -358,20 +380,9 @@ class GpuIndexIVFFlat(GpuIndexIVF, IndexIVFFlat):
                 expected = "[quantizer,] d, nlist, [metric], [config] or an IndexIVFFlat, [config]"
                 _wrong_arguments(type(self), expected, settings)
 
-    def _own_quantizer(self, d: int, metric: int, config: GpuIndexIVFFlatConfig) -> GpuIndexFlat:
-        flat_config = copy.deepcopy(config.flatConfig)
-        flat_config.device = config.device
-        if metric == METRIC_INNER_PRODUCT:
-            return GpuIndexFlatIP(self._resources, d, flat_config)
-        if metric == METRIC_L2:
-            return GpuIndexFlatL2(self._resources, d, flat_config)
-        return GpuIndexFlat(self._resources, d, metric, flat_config)
-
     def _make(self, quantizer: Index, d: int, nlist: int, metric: int) -> None:
         IndexIVFFlat.__init__(self, quantizer, d, nlist, metric, own_invlists=False)
-        self.device = gpu_device(self._config.device)
-        self.own_invlists = True
-        self.invlists = ArrayInvertedLists(self.nlist, self.code_size, self.device)
+        self._make_lists()
 
     def copyFrom(self, index: IndexIVFFlat) -> None:
         """Become a copy of an index and its quantizer, whatever was here before."""
@@ -381,6 +392,55 @@ class GpuIndexIVFFlat(GpuIndexIVF, IndexIVFFlat):
     def copyTo(self, index: IndexIVFFlat) -> None:
         """Make an index a copy of this one and its quantizer, whatever it was before; it stays on its device."""
         _require("copyTo", index, IndexIVFFlat)
+        self._copy_to(index)
+
+
+class GpuIndexIVFScalarQuantizer(GpuIndexIVF, IndexIVFScalarQuantizer):
+    """Inverted lists of scalar codes on a GPU.
+
+    ``GpuIndexIVFScalarQuantizer(resources, d, nlist, qtype, metric=METRIC_L2, encodeResidual=True, config=...)`` makes
+    its own quantizer; with ``quantizer, d, nlist, qtype ...`` it uses the caller's, wherever that lives; with ``index``
+    it is a copy of an IndexIVFScalarQuantizer.
+
+    Parameters
+    ----------
+    provider : StandardGpuResources
+    *settings
+        As above.
+    """
+
+    plain_class: ClassVar[Any] = IndexIVFScalarQuantizer
+    _config: GpuIndexIVFScalarQuantizerConfig
+
+    def __init__(self, provider: Provider, *settings: Any) -> None:
+        given, config = _split(settings, GpuIndexIVFScalarQuantizerConfig)
+        self._reside(provider, config)
+        match given:
+            case [IndexIVFScalarQuantizer() as index]:
+                self._copy_from(index)
+            case [int() as d, int() as nlist, int() as qtype, *rest] if len(rest) < 3:
+                metric = rest[0] if rest else METRIC_L2
+                self._make(self._own_quantizer(d, metric, config), d, nlist, qtype, *rest)
+            case [Index() as quantizer, int() as d, int() as nlist, int() as qtype, *rest] if len(rest) < 3:
+                self._make(quantizer, d, nlist, qtype, *rest)
+            case _:
+                expected = "[quantizer,] d, nlist, qtype, [metric], [encodeResidual], [config] or an index, [config]"
+                _wrong_arguments(type(self), expected, settings)
+
+    def _make(
+        self, quantizer: Index, d: int, nlist: int, qtype: int, metric: int = METRIC_L2, by_residual: bool = True
+    ) -> None:
+        IndexIVFScalarQuantizer.__init__(self, quantizer, d, nlist, qtype, metric, by_residual, own_invlists=False)
+        self._make_lists()
+
+    def copyFrom(self, index: IndexIVFScalarQuantizer) -> None:
+        """Become a copy of an index and its quantizer, whatever was here before."""
+        _require("copyFrom", index, IndexIVFScalarQuantizer)
+        self._copy_from(index)
+
+    def copyTo(self, index: IndexIVFScalarQuantizer) -> None:
+        """Make an index a copy of this one and its quantizer, whatever it was before; it stays on its device."""
+        _require("copyTo", index, IndexIVFScalarQuantizer)
         self._copy_to(index)
 
 

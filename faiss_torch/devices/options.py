@@ -103,6 +103,19 @@ class GpuIndexIVFFlatConfig(GpuIndexIVFConfig):
 
 
 @dataclass(slots=True)
+class GpuIndexIVFScalarQuantizerConfig(GpuIndexIVFConfig):
+    """How an inverted file of scalar codes is kept.
+
+    Attributes
+    ----------
+    interleavedLayout : bool
+        Without effect.
+    """
+
+    interleavedLayout: bool = True
+
+
+@dataclass(slots=True)
 class GpuClonerOptions(CheckedAttributes):
     """How an index is copied to a GPU.
 
