@@ -20,6 +20,7 @@ from faiss_torch.ops.scoring.stored import allowed_rows
 from faiss_torch.ops.search import by_list, by_query, flat
 from faiss_torch.ops.search.filtering import narrowed, narrowed_lists
 from faiss_torch.ops.search.paths import scan_reference
+from faiss_torch.parts.codecs.floats import FloatCodec
 from faiss_torch.parts.growing import GrowingTensor
 from faiss_torch.parts.lists.storage import ListStorage
 from faiss_torch.parts.screens.facts import RowFacts
@@ -147,7 +148,7 @@ def test_lists(path, metric_type, nq, nb, d, nlist, nprobe, k, calls, count, max
     def selected(ids):
         return mask[(torch.div(ids - 7, 3, rounding_mode="floor")).clamp(0, nb - 1)]
 
-    lists = storage.lists_for_scan(metric_type)
+    lists = storage.lists_for_scan(metric_type, FloatCodec(storage.storage_dtype))
     rows = allowed_rows(probes, lists.sizes, max_codes)
     expected = scan_reference(xq.double(), lists, probes, rows, k, metric_type, selected=selected)
     narrow = narrowed_lists(lists, probes, selected, may_gather=not max_codes)
@@ -161,7 +162,7 @@ def test_lists(path, metric_type, nq, nb, d, nlist, nprobe, k, calls, count, max
 def test_the_filter_is_asked_about_probed_lists_alone_where_they_are_few():
     generator = torch.Generator().manual_seed(3)
     storage = lists_of(torch.randn(5000, 4, generator=generator), 100, generator, torch.float32, 1)
-    lists = storage.lists_for_scan(METRIC_L2)
+    lists = storage.lists_for_scan(METRIC_L2, FloatCodec(storage.storage_dtype))
     asked = []
 
     def selected(ids):

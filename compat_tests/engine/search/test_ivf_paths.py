@@ -15,6 +15,7 @@ from faiss_torch.ops.scoring.stored import allowed_rows
 from faiss_torch.ops.search import by_list, by_query
 from faiss_torch.ops.search.filtering import narrowed_lists
 from faiss_torch.ops.search.paths import CPU_CSR_GROUP, choose_path, scan_reference
+from faiss_torch.parts.codecs.floats import FloatCodec
 from faiss_torch.parts.lists.storage import ListStorage
 from faiss_torch.parts.selectors import IDSelectorRange
 
@@ -30,7 +31,7 @@ def storage_of(xb, list_nos, nlist, calls=1):
 
 
 def check(path, xq, storage, probes, k, metric_type, sel=None, max_codes=0, rtol=2e-5, atol=1e-5):
-    lists = storage.lists_for_scan(metric_type)
+    lists = storage.lists_for_scan(metric_type, FloatCodec(storage.storage_dtype))
     rows = allowed_rows(probes, lists.sizes, max_codes)
     selected = None if sel is None else sel.mask
     expected = scan_reference(xq.double(), lists, probes, rows, k, metric_type, 2.5, selected)

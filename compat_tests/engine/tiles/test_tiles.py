@@ -456,13 +456,13 @@ def test_workers_that_have_queries_of_their_own(way, metric_type, monkeypatch):
     xb, xq = (rng.standard_normal((n, 24), dtype=np.float32) for n in (900, 301))
     expected = search_both(xb, xq, 5, metric_type, "none", nprobe=4)[1]
     slices = []
-    nearest = faiss_torch.IndexIVFFlat._nearest
+    nearest = inverted._nearest
 
-    def watched(self, x, *arguments):
-        slices.append(len(x))
-        return nearest(self, x, *arguments)
+    def watched(request, *arguments):
+        slices.append(len(request.xq))
+        return nearest(request, *arguments)
 
-    monkeypatch.setattr(faiss_torch.IndexIVFFlat, "_nearest", watched)
+    monkeypatch.setattr(inverted, "_nearest", watched)
     monkeypatch.setattr(inverted, "GROUP_OF_A_WORKER", 0)
     monkeypatch.setattr(inverted, "PAIRS_A_SEARCH", {"cpu": 4 * 60})
     before = faiss_torch.omp_get_max_threads()

@@ -7,6 +7,7 @@ the rounding of float32 would be in a few components, and goes into the margin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...constants import METRIC_L2
-from ..runtime import arithmetic
+from ..runtime import arithmetic, workers
 from ..scoring.residual import Residuals, ResidualScorer
 from ..scoring.scorers import ProductScorer, Scorer, Visit
 from ..scoring.stored import Stored
@@ -68,7 +69,16 @@ class Steps(NamedTuple):
 
 
 def _signed(codes: Tensor) -> Tensor:
-    return codes.bitwise_xor(MIDDLE).view(torch.int8)
+    """Codes as signed bytes, in a buffer that this thread keeps."""
+    room = workers.workspace(-(-codes.numel() // 4), codes.device, "codes").view(torch.uint8)
+    out = room[: codes.numel()].view(codes.shape)
+    return torch.bitwise_xor(codes, MIDDLE, out=out).view(torch.int8)
+
+
+def _products(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Room for integer products, int32, that this thread keeps."""
+    elements = math.prod(shape)
+    return workers.workspace(elements, device, "products")[:elements].view(torch.int32).view(shape)
 
 
 def write_scores(
@@ -95,11 +105,15 @@ def write_scores(
     own = own.neg_() if constant is None else constant - own
     columns = digits.view(-1, group.shape[1])
     if len(group) <= FEW_COLUMNS:
-        products = torch.cat([torch._int_mm(signed, column[:, None]) for column in columns], 1)
+        products = _products((len(columns), len(codes), 1), codes.device)
+        for column, found in zip(columns, products, strict=True):
+            torch._int_mm(signed, column[:, None], out=found)
+        products = products[..., 0].T
     else:
-        products = torch._int_mm(signed, columns.T.contiguous())
+        products = _products((len(codes), len(columns)), codes.device)
+        torch._int_mm(signed, columns.T.contiguous(), out=products)
     high, low = products.split(len(group), dim=1)
-    out.copy_(torch.add(low, high, alpha=DIGIT))
+    out.copy_(low.add_(high, alpha=DIGIT))
     return torch.addcmul(bias[:, None], out, unit, value=-1.0, out=out).add_(own)
 
 
@@ -126,7 +140,7 @@ def write_rows(
     digits, unit = steps.digits_of(group)
     own = group @ steps.offset
     own = own.neg_() if constant is None else constant - own
-    products = torch.empty(2, len(out), 1, dtype=torch.int32, device=out.device)
+    products = _products((2, len(out), 1), out.device)
     first = 0
     for i, visit in enumerate(visits):
         high, low = digits[:, i if len(unit) > 1 else 0]
@@ -134,7 +148,7 @@ def write_rows(
         torch._int_mm(signed, high[:, None], out=products[0, first:last])
         torch._int_mm(signed, low[:, None], out=products[1, first:last])
         first = last
-    sums = torch.add(products[1, :, 0], products[0, :, 0], alpha=DIGIT)
+    sums = products[1, :, 0].add_(products[0, :, 0], alpha=DIGIT)
     bias = torch.cat([stored.bias[visit.begin : visit.end] for visit in visits])
     if len(own) > 1 or len(unit) > 1:
         sizes = torch.tensor([visit.rows for visit in visits], dtype=torch.int64, device=out.device)
@@ -167,8 +181,10 @@ class StepsScorer(ProductScorer):
         group = self.xq.index_select(0, visit.queries)
         digits, unit = self.steps.digits_of(group)
         signed = _signed(self.stored.codes(visit.begin, visit.end))
-        high, low = torch._int_mm(digits.view(-1, group.shape[1]), signed.T).split(len(group))
-        sums = torch.add(low, high, alpha=DIGIT).to(torch.float32)
+        products = _products((2 * len(group), visit.rows), signed.device)
+        torch._int_mm(digits.view(-1, group.shape[1]), signed.T, out=products)
+        high, low = products.split(len(group))
+        sums = low.add_(high, alpha=DIGIT).to(torch.float32)
         bias = self.bias[visit.begin : visit.end]
         sums = torch.addcmul(bias, sums, unit[:, None], value=-1.0, out=sums)
         return sums.sub_((group @ self.steps.offset)[:, None])

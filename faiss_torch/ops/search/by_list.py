@@ -22,8 +22,8 @@ from ..scoring.ragged import group_by_list
 from ..scoring.scorers import Scorer, Visit, minima_of_blocks, survivors
 from ..scoring.stored import BLOCK, Lists
 
-#: Scores of one tile: on the CPU it stays in a core's cache beside the list.
-TILE_SCORES = 1 << 18
+#: Scores of one tile.
+TILE_SCORES = 1 << 20
 ACCELERATOR_TILE_SCORES = 1 << 24
 
 #: Stored rows of one tile: a longer list is scanned in pieces.

@@ -370,7 +370,7 @@ def _within(scorer: Scorer, n: int, radius: float) -> list[Candidates]:
     device = scorer.xq.device
     rows = -(-n // BLOCK) * BLOCK
     thresholds = scorer.score_of(radius) + scorer.margin
-    tile = minima.tile_rows(device)
+    tile = minima.tile_rows(device, scorer.nq)
 
     def part(queries: slice) -> Candidates:
         group = torch.arange(queries.start, queries.stop, dtype=torch.int64, device=device)

@@ -26,8 +26,10 @@ from ..tiles import lists as list_tiles
 from . import by_list, by_query, filtering
 from .paths import Path
 
-#: Pairs of a query and a list that are searched at a time.
-PAIRS_A_SEARCH = {"cpu": 1 << 17}
+#: Pairs of a query and a list that are searched at a time: by tiles, and by scores, of which each list costs some forty
+#: operations, however few queries look at it. Of 10,000 queries on 1,024 lists of 8-bit codes four times the pairs, and
+#: tiles of four times the scores, took 2.5 s where it had been 4.8.
+PAIRS_A_SEARCH, PAIRS_BY_SCORES = {"cpu": 1 << 17}, {"cpu": 1 << 19}
 ACCELERATOR_PAIRS_A_SEARCH = 1 << 22
 
 #: On the CPU each worker searches queries of its own where they are so many, or more, for a list: then nothing has to
@@ -147,9 +149,10 @@ def lists_to_scan(request: Request, lists: Lists, probes: Tensor) -> Lists:
     return filtering.narrowed_lists(lists, probes, request.selected, may_gather, request.any_id)
 
 
-def queries_at_a_time(nprobe: int, device: torch.device) -> int:
+def queries_at_a_time(nprobe: int, device: torch.device, by_tiles: bool) -> int:
     """How many queries are searched at a time."""
-    return max(1, PAIRS_A_SEARCH.get(device.type, ACCELERATOR_PAIRS_A_SEARCH) // nprobe)
+    pairs = PAIRS_A_SEARCH if by_tiles else PAIRS_BY_SCORES
+    return max(1, pairs.get(device.type, ACCELERATOR_PAIRS_A_SEARCH) // nprobe)
 
 
 def nearest(request: Request, lists: Lists, probes: Tensor, rows: Tensor | None = None) -> Neighbours:
@@ -233,7 +236,7 @@ def _over_queries(
 ) -> None:
     """Call a function with slices of the queries: several at once, in workers, where there are enough of them and the
     search does not hold the interpreter's lock."""
-    step = queries_at_a_time(nprobe, device)
+    step = queries_at_a_time(nprobe, device, by_tiles)
     threads = omp_get_max_threads()
     if by_tiles and nq * nprobe >= GROUP_OF_A_WORKER * threads * nlist:
         rounds = -(-nq // (step * threads))

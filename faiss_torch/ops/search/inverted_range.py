@@ -66,7 +66,7 @@ def within(
     lims, distances, positions = [torch.zeros(1, dtype=torch.int64, device=xq.device)], [], []
     looked: list[Looked] = []
     path = request.path
-    for some in chunks.slices(len(xq), queries_at_a_time(probes.shape[1], xq.device)):
+    for some in chunks.slices(len(xq), queries_at_a_time(probes.shape[1], xq.device, lists.tiles_for is not None)):
         if all_rows is None:
             rows, seen = rows_to_scan(request, lists, probes[some])
             looked.append(seen)

@@ -26,13 +26,17 @@ from ..scoring.verify import verified_topk
 TILE_ROWS = {"cpu": 2048}
 ACCELERATOR_TILE_ROWS = 16384
 
+#: For fewer queries than this the operations of a tile take as long as its rows, and tiles have so many times the rows.
+FEW_QUERIES, TIMES = 8, 16
+
 #: Bytes of the candidates that are looked at again at a time.
 CANDIDATE_BYTES = {"cpu": 8 << 20}
 
 
-def tile_rows(device: torch.device) -> int:
-    """Return how many stored rows make a tile of products."""
-    return TILE_ROWS.get(device.type, ACCELERATOR_TILE_ROWS)
+def tile_rows(device: torch.device, nq: int) -> int:
+    """Return how many stored rows make a tile of products with so many queries."""
+    rows = TILE_ROWS.get(device.type, ACCELERATOR_TILE_ROWS)
+    return rows * TIMES if nq < FEW_QUERIES and device.type == "cpu" else rows
 
 
 def search(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -> tuple[Tensor, Tensor]:
@@ -54,7 +58,8 @@ def search(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -
     positions : Tensor, int64, shape (g, k)
         As in `verify.verified_topk`.
     """
-    minima = _minima(scorer, group, rows)
+    tile = tile_rows(group.device, len(group))
+    minima = _minima(scorer, group, rows, tile)
     thresholds = topk.smallest(minima, k)[0].amax(1) + scorer.margin[group]
     query, block = ((minima <= thresholds[:, None]) & (minima < float("inf"))).nonzero(as_tuple=True)
     counts = torch.bincount(query, minlength=len(group))
@@ -66,15 +71,14 @@ def search(scorer: Scorer, group: Tensor, rows: int, k: int, similarity: bool) -
     budget = CANDIDATE_BYTES.get(group.device.type, MINIMA_BYTES)
     for some in chunks.slices(len(group), chunks.rows_within(row_bytes, budget)):
         pairs = slice(int(begins[some.start]), int(begins[some.stop - 1] + counts[some.stop - 1]))
-        positions, present = _of_queries(_rows_of_blocks(block[pairs], rows), counts[some])
+        positions, present = _of_queries(_rows_of_blocks(block[pairs], rows, tile), counts[some])
         scores = scorer.gathered(group[some], positions).masked_fill_(~present, float("inf"))
         distances[some], found[some] = verified_topk(scorer, group[some], scores, positions, None, k, similarity)
     return distances, found
 
 
-def _minima(scorer: Scorer, group: Tensor, rows: int) -> Tensor:
+def _minima(scorer: Scorer, group: Tensor, rows: int, tile: int) -> Tensor:
     """The minima of all blocks of `BLOCK` rows for a group of queries: float32, (g, blocks)."""
-    tile = tile_rows(group.device)
     minima = scorer.margin.new_empty(len(group), rows // BLOCK)
 
     def reduce_tile(part: slice) -> None:
@@ -87,9 +91,8 @@ def _minima(scorer: Scorer, group: Tensor, rows: int) -> Tensor:
     return minima
 
 
-def _rows_of_blocks(blocks: Tensor, rows: int) -> Tensor:
+def _rows_of_blocks(blocks: Tensor, rows: int, tile: int) -> Tensor:
     """Rows of blocks, (pairs, BLOCK): block j of a tile with m blocks holds its rows j, j + m, j + 2 m ..."""
-    tile = tile_rows(blocks.device)
     begin = blocks * BLOCK // tile * tile
     stride = (rows - begin).clamp_(max=tile) // BLOCK
     first = blocks - begin // BLOCK + begin
